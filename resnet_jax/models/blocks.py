@@ -1,0 +1,71 @@
+"""The two residual blocks of Fig. 5. Each reads: activation(F(x) + shortcut(x))."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from resnet_jax.models.layers import LayerFactory, Shortcut
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions (Fig. 5, left): [N, H, W, C] → [N, ⌈H/stride⌉, ⌈W/stride⌉, filters].
+
+    Attributes:
+        filters: Of each convolution, and the channels of the output.
+        stride: Of the first convolution.
+        conv, norm: Make the layers: `conv(channels, size, stride, name=…)`, `norm(name=…)`.
+        activation: After the first normalisation and after the addition.
+        shortcut: The path around F.
+    """
+
+    filters: int
+    stride: int
+    conv: LayerFactory
+    norm: LayerFactory
+    activation: Callable[[Array], Array]
+    shortcut: Shortcut
+    expansion: ClassVar[int] = 1
+    convolutions: ClassVar[int] = 2
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
+        y = self.conv(self.filters, (3, 3), self.stride, name="conv1")(x)
+        y = self.activation(self.norm(name="norm1")(y))
+        y = self.conv(self.filters, (3, 3), name="conv2")(y)
+        y = self.norm(name="norm2")(y)
+        return self.activation(y + self.shortcut(x, channels=self.filters, stride=self.stride, conv=self.conv, norm=self.norm))
+
+
+class BottleneckBlock(nn.Module):
+    """1×1, 3×3 and 1×1 convolutions (Fig. 5, right): [N, H, W, C] → [N, ⌈H/stride⌉, ⌈W/stride⌉, 4 · filters].
+
+    Attributes:
+        filters: Of the first two convolutions; the third has four times as many.
+        stride: Of the block.
+        conv, norm, activation, shortcut: As in BasicBlock.
+        stride_on: The convolution that strides: "1x1", the first, as in the authors' models, or "3x3", known as v1.5.
+    """
+
+    filters: int
+    stride: int
+    conv: LayerFactory
+    norm: LayerFactory
+    activation: Callable[[Array], Array]
+    shortcut: Shortcut
+    stride_on: str = "1x1"
+    expansion: ClassVar[int] = 4
+    convolutions: ClassVar[int] = 3
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
+        channels = self.filters * self.expansion
+        first, second = {"1x1": (self.stride, 1), "3x3": (1, self.stride)}[self.stride_on]
+        y = self.conv(self.filters, (1, 1), first, name="conv1")(x)
+        y = self.activation(self.norm(name="norm1")(y))
+        y = self.conv(self.filters, (3, 3), second, name="conv2")(y)
+        y = self.activation(self.norm(name="norm2")(y))
+        y = self.conv(channels, (1, 1), name="conv3")(y)
+        y = self.norm(name="norm3")(y)
+        return self.activation(y + self.shortcut(x, channels=channels, stride=self.stride, conv=self.conv, norm=self.norm))

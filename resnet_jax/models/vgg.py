@@ -1,0 +1,47 @@
+"""The paper's comparison nets VGG-16 and VGG-19 (arXiv 1409.1556, Table 1, columns D and E)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from resnet_jax.models.layers import Dtype, he_normal, max_pool, parameter_dtype
+
+
+class VGG(nn.Module):
+    """Five stages of 3×3 convolutions with bias, each followed by a 2×2 maximum, and three fully connected layers.
+
+    Takes normalised images [N, H, W, 3] with H and W multiples of 32 and gives logits [N, num_classes]. The size of the images
+    fixes that of the first fully connected layer. With `train=True` and a rate of dropout, apply needs an rng "dropout".
+
+    Attributes:
+        stage_depths: Convolutions in each of the five stages.
+        num_classes: Length of the logits.
+        dtype: Of the computation; parameters and logits are float32 (float64 where it is float64).
+        width: Filters of the first stage, doubled up to eight times as many.
+        hidden: Units of the first two fully connected layers.
+        dropout: Share of their outputs that is dropped in training.
+    """
+
+    stage_depths: tuple[int, ...]
+    num_classes: int
+    dtype: Dtype = jnp.float32
+    width: int = 64
+    hidden: int = 4096
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w 3"], train: bool = False) -> Float[Array, "n classes"]:
+        stored = parameter_dtype(self.dtype)
+        options = {"kernel_init": he_normal, "param_dtype": stored}
+        x = images.astype(self.dtype)
+        for stage, depth in enumerate(self.stage_depths):
+            filters = self.width * min(2**stage, 8)
+            for index in range(depth):
+                name = f"stage{stage + 1}_conv{index + 1}"
+                x = nn.relu(nn.Conv(filters, (3, 3), padding=1, dtype=self.dtype, name=name, **options)(x))
+            x = max_pool(x, size=2, stride=2, padding=0)
+        x = x.reshape(x.shape[0], -1)
+        for name in ("hidden1", "hidden2"):
+            x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name=name, **options)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, dtype=stored, name="head", **options)(x)

@@ -1,0 +1,15 @@
+"""Where it runs: one per-device function, mapped over devices and processes."""
+
+from resnet_jax.parallel.distributed import DeviceError, choose_devices, prepare_backend, process_share
+from resnet_jax.parallel.mapping import AXIS_NAME, MAPPINGS, Mapping, create_mapping
+
+__all__ = [
+    "AXIS_NAME",
+    "MAPPINGS",
+    "DeviceError",
+    "Mapping",
+    "choose_devices",
+    "create_mapping",
+    "prepare_backend",
+    "process_share",
+]

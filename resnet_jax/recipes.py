@@ -1,0 +1,118 @@
+"""Recipes: found by name or path, loaded, and changed by `--config.FIELD=VALUE`."""
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+import resnet_jax
+from resnet_jax.training.config import ConfigError, resolve
+
+DEFAULT = "digits_resnet20"
+
+
+def recipes() -> dict[str, Path]:
+    """Returns the recipes that come with the package, by name: from the wheel, or from the checkout that is installed."""
+    package = Path(resnet_jax.__file__).parent
+    folder = next((path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package)
+    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))} if folder != package else {}
+
+
+def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
+    """Returns the whole config of a recipe, checked, with the overrides applied.
+
+    Args:
+        spec: A name of `recipes()`, or the path of a file with `get_config()`; what follows a colon is its argument.
+        overrides: Pairs of a field's path and the text of its value: ("optimizer.learning_rate", "0.05").
+
+    Raises:
+        ConfigError: There is no such recipe or field, a value has the wrong type or is not allowed, or the file is broken.
+
+    Example:
+        >>> load_recipe("digits_resnet20", [("seed", "1")]).seed
+        1
+    """
+    name, _, argument = spec.partition(":")
+    module = _import(_find(name))
+    try:
+        config = resolve(module.get_config(*([argument] if argument else [])))
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    except Exception as error:  # The recipe is the user's code and may raise anything.
+        raise ConfigError(f"{name}: get_config({argument!r}) raised {type(error).__name__}: {error}") from error
+    for path, text in overrides:
+        _override(config, path, text)
+    return resolve(config)
+
+
+def recipe_name(spec: str) -> str:
+    """Returns a name for the workdir of a recipe: `cifar10:resnet110` → `cifar10_resnet110`."""
+    name, _, argument = spec.partition(":")
+    return Path(name).stem + (f"_{argument}" if argument else "")
+
+
+def _find(name: str) -> Path:
+    known = recipes()
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.stem in known and str(path.parent) in (".", "configs"):
+        return known[path.stem]
+    raise ConfigError(f"there is no config {name!r}; {_suggest(path.stem, known)}, or give the path of a file")
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is not a Python file; a recipe is one with a function get_config()")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # As above.
+        raise ConfigError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not callable(getattr(module, "get_config", None)):
+        raise ConfigError(f"{path} has no function get_config(); see configs/{DEFAULT}.py for an example")
+    return module
+
+
+def _override(config: ConfigDict, path: str, text: str) -> None:
+    *parents, field = path.split(".")
+    section: Any = config
+    for name in [*parents, field]:
+        if not isinstance(section, ConfigDict) or name not in section:
+            known = list(section) if isinstance(section, ConfigDict) else []
+            raise ConfigError(f"config.{path} does not exist; {_suggest(name, known)}")
+        last, section = section, section[name]
+    last[field] = _parse(path, text, section)
+
+
+def _parse(path: str, text: str, old: Any) -> Any:
+    """Returns the value that the text stands for, of the type of the old one."""
+    if isinstance(old, ConfigDict):
+        raise ConfigError(f"config.{path} is a section; set one of its fields: {', '.join(old)}")
+    if isinstance(old, str):
+        return text
+    if isinstance(old, bool):
+        kinds: tuple[type, ...] = (bool,)
+        text = {"true": "True", "false": "False"}.get(text.lower(), text)
+    else:
+        kinds = (int, float) if isinstance(old, float) else (list, tuple) if isinstance(old, tuple) else (type(old),)
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a list such as (100,200)"}
+        raise ConfigError(f"config.{path} is {text!r}; it must be {wanted[type(old)]}")
+    return type(old)(value)
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1)
+    return (f"did you mean {close[0]}? " if close else "") + f"allowed are {', '.join(known) or 'none'}"

@@ -1,0 +1,248 @@
+"""Checkpoints: written by Orbax in the background, committed by one rename, checked file by file when they are read.
+
+A checkpoint `<workdir>/checkpoints/<step>/` holds the arrays of a state (`state/`), a description with the config and the name,
+shape and dtype of every array (`description/`), the metrics of the evaluation at that step, if there was one, and
+`checksums.json` with the SHA-256 of each of these files. It exists whole or not at all: everything is written under a temporary
+name, the checksums last, and then renamed. Orbax itself would restore a file with a flipped bit without a word.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import flax.serialization
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
+from orbax.checkpoint import checkpoint_managers
+
+from resnet_jax.training.config import FORMAT_VERSION
+
+CHECKSUMS = "checksums.json"
+COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
+STATE, DESCRIPTION = "state", "description"
+DIRECTORY = "checkpoints"
+
+Arrays = dict[str, np.ndarray]
+"""The arrays of a state by path, for example `params/stage1/block1/conv1/kernel`."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint that is not there, not whole, or of another net; the message says which and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        step: Updates made.
+        arrays: All arrays of the state, in host memory.
+        config: The config of the run, as JSON.
+        model: Arguments of create_model: `name`, `num_classes`, `dtype` and options.
+    """
+
+    step: int
+    arrays: Arrays
+    config: dict[str, Any]
+    model: dict[str, Any]
+
+
+class CheckpointWriter:
+    """Saves states of one run, and deletes all but the newest and the best.
+
+    Args:
+        workdir: Of the run.
+        keep: Newest checkpoints that are kept; the one with the highest `top1` is kept beside them.
+        config: Of the run, as JSON; stored with every checkpoint.
+        model: Arguments of create_model; stored with every checkpoint.
+    """
+
+    def __init__(self, workdir: epath.PathLike, *, keep: int, config: dict[str, Any], model: dict[str, Any]) -> None:
+        self._directory = epath.Path(workdir) / DIRECTORY
+        self._stored = {"format_version": FORMAT_VERSION, "config": config, "model": model}
+        self._saving: int | None = None
+        newest = checkpoint_managers.LatestN(keep)
+        best = checkpoint_managers.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, best]),
+            best_fn=_score,  # Only so that metrics are stored: what is kept is the policy's affair.
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None:
+        """Copies the state to host memory and returns; the rest is done in the background, after the save before it.
+
+        Raises:
+            CheckpointError: An earlier save failed, for example for want of space.
+        """
+        arrays = {name: np.asarray(array) for name, array in to_arrays(state).items()}
+        described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
+        self.wait()
+        self._saving = step
+        items = ocp.args.Composite(
+            **{
+                STATE: ocp.args.StandardSave(unflatten_dict(arrays, sep="/")),
+                DESCRIPTION: ocp.args.JsonSave({**self._stored, "step": step, "arrays": described}),
+            }
+        )
+        try:
+            self._manager.save(step, args=items, metrics=metrics, force=True)
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def wait(self) -> None:
+        """Returns when no save is under way.
+
+        Raises:
+            CheckpointError: The last save failed; what was saved before it is whole.
+        """
+        try:
+            self._manager.wait_until_finished()
+            self._write_checksums(committed=True)
+        except Exception as error:
+            raise self._failure(error) from error
+        self._saving = None
+
+    def close(self) -> None:
+        """Ends the background thread; call `wait` first to hear of failures."""
+        self._manager.close()
+
+    def _failure(self, error: Exception) -> CheckpointError:
+        whole = steps_in(self._directory.parent)
+        resumable = f"step {whole[-1]}" if whole else "the beginning"
+        return CheckpointError(
+            f"the checkpoint of step {self._saving} could not be written to {self._directory}: {_reason(error)}; make space there "
+            f"(or see to its permissions) and run the same command again: it goes on from {resumable}"
+        )
+
+    def _write_checksums(self, *, committed: bool = False) -> None:
+        """Is called just before a save is committed, under the temporary name, and once more after."""
+        if jax.process_index() != 0 or self._saving is None:
+            return
+        for path in self._directory.iterdir():
+            if path.name.split(".")[0] == str(self._saving):
+                sums = {name: digest for name, digest in _checksums(path).items() if committed or name not in COMMIT_FILES}
+                partial = path / f"{CHECKSUMS}.partial"
+                partial.write_text(json.dumps(sums, separators=(",", ":")))
+                partial.replace(path / CHECKSUMS)
+
+
+def steps_in(workdir: epath.PathLike) -> list[int]:
+    """Returns the steps of the committed checkpoints of a run, rising."""
+    directory = epath.Path(workdir) / DIRECTORY
+    if not directory.exists():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+
+
+def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpoint:
+    """Reads and verifies a checkpoint, the newest by default.
+
+    Raises:
+        CheckpointError: There is none, a file of it is missing or altered, or its format is newer than this version.
+    """
+    steps = steps_in(workdir)
+    if not steps:
+        raise CheckpointError(f"{workdir} holds no checkpoint; train into it with `python train.py --workdir={workdir}`")
+    if step is not None and step not in steps:
+        raise CheckpointError(f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
+    path = epath.Path(workdir) / DIRECTORY / str(steps[-1] if step is None else step)
+    _verify(path)
+    try:
+        description = json.loads((path / DESCRIPTION / "metadata").read_text())
+        if description["format_version"] > FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path} has format {description['format_version']}, and this version reads up to {FORMAT_VERSION}; "
+                "upgrade with `pip install -U resnet-jax`"
+            )
+        wanted = {
+            name: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.dtype(dtype))
+            for name, (dtype, _) in description["arrays"].items()
+        }
+        tree = unflatten_dict(wanted, sep="/")
+        with ocp.PyTreeCheckpointer() as reader:
+            restored = reader.restore(path / STATE, item=jax.tree.map(lambda _: 0, tree), restore_args=tree)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read: {_reason(error)}; {_way_out(path)}") from error
+    arrays = flatten_dict(restored, sep="/")
+    return Checkpoint(description["step"], arrays, description["config"], description["model"])
+
+
+def to_arrays(state: Any) -> dict[str, Any]:
+    """Returns the arrays of a state by path."""
+    return flatten_dict(flax.serialization.to_state_dict(state), sep="/")
+
+
+def from_arrays(template: Any, arrays: Arrays) -> Any:
+    """Returns a state like the template with the values of `arrays`.
+
+    Raises:
+        CheckpointError: Names, shapes or dtypes differ; they are listed.
+    """
+    wanted = to_arrays(template)
+    differences = [f"{name} is missing" for name in wanted if name not in arrays]
+    differences += [f"{name} is left over" for name in arrays if name not in wanted]
+    for name, array in arrays.items():
+        if name in wanted and (found := _describe(array)) != (expected := _describe(wanted[name])):
+            differences.append(f"{name} is {found}, expected {expected}")
+    if differences:
+        shown = "; ".join(differences[:6]) + (f"; and {len(differences) - 6} more" if len(differences) > 6 else "")
+        raise CheckpointError(f"the checkpoint is of another net: {shown}")
+    empty = flatten_dict(flax.serialization.to_state_dict(template), keep_empty_nodes=True, sep="/")
+    return flax.serialization.from_state_dict(template, unflatten_dict({**empty, **arrays}, sep="/"))
+
+
+def _score(metrics: dict[str, float]) -> float:
+    return metrics["top1"]
+
+
+def _describe(array: Any) -> str:
+    return f"{np.dtype(array.dtype).name}{list(array.shape)}"
+
+
+def _checksums(path: epath.Path) -> dict[str, str]:
+    files = {str(file.relative_to(path)): file for file in _files(path) if not file.name.startswith(CHECKSUMS)}
+    return {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in sorted(files)}
+
+
+def _files(path: epath.Path) -> Iterator[epath.Path]:
+    for entry in path.iterdir():
+        yield from _files(entry) if entry.is_dir() else [entry]
+
+
+def _verify(path: epath.Path) -> None:
+    try:
+        expected = json.loads((path / CHECKSUMS).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {CHECKSUMS} cannot be read; {_way_out(path)}") from error
+    found = _checksums(path)
+    # A process killed right after a commit has not recorded what the commit itself writes; nothing reads these files.
+    found = {name: digest for name, digest in found.items() if name in expected or name not in COMMIT_FILES}
+    wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
+    if wrong:
+        kind = "is missing" if wrong[0] not in found else "is not as it was written (its checksum differs)"
+        raise CheckpointError(f"{path} is damaged: {wrong[0]} {kind}; {_way_out(path)}")
+
+
+def _way_out(path: epath.Path) -> str:
+    others = [step for step in steps_in(path.parent.parent) if str(step) != path.name]
+    if not others:
+        return "restore it from a copy, or train anew in another workdir"
+    return f"delete {path} and run the same command again to go on from step {others[-1]}"
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the innermost cause in one line."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,0 +1,155 @@
+"""The fields of a config, their defaults and what they mean; which of them make the experiment and which only its running.
+
+Everything under `run` is *operation*: it may change when a run is resumed. Everything else is *recipe*: another value is
+another experiment, and a workdir keeps one.
+"""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from resnet_jax.data.sources import MEANS
+from resnet_jax.parallel import MAPPINGS
+from resnet_jax.training.optimizer import DECAYED
+
+FORMAT_VERSION = 1
+"""Of config.json and of checkpoints."""
+
+DTYPES = ("float32", "bfloat16", "float64")
+
+
+class ConfigError(ValueError):
+    """A field of a config, or two that contradict each other; the message names field, value and what is allowed."""
+
+
+def base_config() -> ConfigDict:
+    """Returns every field at its default, for a recipe to set those that it is about; other fields cannot be added."""
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "batch_size": 128,  # Global: the sum over all devices.
+            "model": {
+                "name": "cifar_resnet20",
+                "dtype": "float32",  # Of the computation: float32, bfloat16 or float64.
+                "shortcut": "",  # A, B or C (§3.3); empty is the family's: A for CIFAR, B for ImageNet.
+                "stride_on": "",  # Of bottlenecks: 1x1 or 3x3; empty is the paper's 1x1.
+                "group_size": 0,  # Images per group of batch normalisation; 0 is the whole global batch.
+                "variance": "biased",  # Of the running statistics: biased or unbiased.
+            },
+            "data": {
+                "source": "digits",  # digits, synthetic, or the name of a TFDS set.
+                "train_split": "train",
+                "test_split": "test",
+                "mean": "pixel",  # Subtracted from images: pixel (one mean per pixel) or channel.
+                "pad": 0,  # Pixels that a training image is moved by at most.
+                "mirror": False,  # Mirror half of the training images.
+                "synthetic_examples": 4096,  # Of the synthetic training split; the test split has an eighth.
+                "synthetic_image_size": 32,
+                "synthetic_classes": 10,
+            },
+            "optimizer": {
+                "learning_rate": 0.1,
+                "boundaries": (),  # Steps at which the rate is multiplied by the factor.
+                "factor": 0.1,
+                "warmup_steps": 0,  # First steps, at the warm-up rate.
+                "warmup_rate": 0.01,
+                "momentum": 0.9,
+                "weight_decay": 1e-4,
+                "decayed": "all",  # Parameters that decay: all, or kernels.
+            },
+            "run": {
+                "steps": 220,  # Updates in all; a finished run goes on when it is raised.
+                "mapping": "auto",  # auto, pmap or shard_map.
+                "devices": 0,  # 0 takes all, and on CPU one per core.
+                "log_every": 1,  # Steps from one record in metrics.jsonl to the next.
+                "evaluate_every": 50,  # Steps; the end is evaluated always.
+                "checkpoint_every": 50,  # Steps; the end is saved always.
+                "keep": 2,  # Newest checkpoints kept, beside the best.
+                "workers": 1,  # Threads that read batches.
+                "read_ahead": 4,  # Batches read ahead.
+                "data_dir": "",  # Where TFDS keeps its sets; empty is TFDS_DATA_DIR or ~/tensorflow_datasets.
+                "tensorboard": True,
+            },
+        },
+        type_safe=True,
+    )
+    return config.lock()
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """Returns the config with the fields that it leaves out at their defaults.
+
+    Raises:
+        ConfigError: It has a field that does not exist, one of the wrong type, or a value that is not allowed.
+    """
+    resolved = base_config()
+    try:
+        resolved.update(config)
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(" ".join(str(error).strip("'\"").split())) from error
+    validate(resolved)
+    return resolved
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every field by itself; what depends on data and devices is checked where these are known.
+
+    Raises:
+        ConfigError: Names the first field that does not hold.
+    """
+    positive = (
+        "batch_size run.steps run.log_every run.evaluate_every run.checkpoint_every run.keep run.workers run.read_ahead "
+        "data.synthetic_examples data.synthetic_image_size data.synthetic_classes"
+    )
+    not_negative = (
+        "seed run.devices model.group_size data.pad optimizer.learning_rate optimizer.momentum optimizer.weight_decay "
+        "optimizer.warmup_steps optimizer.warmup_rate optimizer.factor"
+    )
+    _check(config, positive.split(), lambda value: value > 0, "a number above 0")
+    _check(config, not_negative.split(), lambda value: value >= 0, "0 or more")
+    _check(config, ["optimizer.momentum"], lambda value: value < 1, "less than 1")
+    for path, allowed in {
+        "model.dtype": DTYPES,
+        "run.mapping": MAPPINGS,
+        "data.mean": MEANS,
+        "optimizer.decayed": DECAYED,
+    }.items():
+        _check(config, [path], allowed.__contains__, "one of " + ", ".join(allowed))
+    _check(config, ["optimizer.boundaries"], _rises, "rising steps above 0")
+
+
+def _rises(steps: tuple[int, ...]) -> bool:
+    return all(before < after for before, after in pairwise((0, *steps)))
+
+
+def _check(config: ConfigDict, paths: list[str], holds: Callable[[Any], bool], allowed: str) -> None:
+    for path in paths:
+        value = config
+        for part in path.split("."):
+            value = value[part]
+        if not holds(value):
+            raise ConfigError(f"config.{path} is {value!r}; it must be {allowed}")
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """Returns the config as JSON has it: tuples become lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def recipe_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Returns a line for each field of the recipe, given as JSON, that differs: `optimizer.learning_rate: 0.1 -> 0.2`."""
+    before, after = _flatten(old), _flatten(new)
+    names = sorted(name for name in before | after if not name.startswith("run."))
+    missing = "(absent)"
+    pairs = [(name, before.get(name, missing), after.get(name, missing)) for name in names]
+    return [f"{name}: {a} -> {b}" for name, a, b in pairs if a != b]
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat

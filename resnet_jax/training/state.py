@@ -1,0 +1,67 @@
+"""The state of a training run: with the step number in it, all that resuming needs."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """A pytree, the same on every device.
+
+    Attributes:
+        step: Updates made so far.
+        params: Parameters of the model.
+        batch_stats: Running statistics of batch normalisation.
+        opt_state: State of the optimiser, the momentum in it.
+        image_mean: float32[H, W, 3] or [3] in units of pixels, subtracted from every image. A constant of the run, kept with
+            the state so that a checkpoint is complete.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    image_mean: Float[Array, "..."]
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The collections that `model.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    image_shape: tuple[int, int, int],
+    image_mean: Float[np.ndarray, "..."],
+) -> TrainState:
+    """Returns the state before the first step: He initialisation from the seed, zero momentum.
+
+    Args:
+        model: A net without a mapped axis (`axis_name` None).
+        optimizer: Whose state is kept.
+        seed: Of the initial parameters.
+        image_shape: H, W, 3 of the images that the model will see.
+        image_mean: See TrainState.
+    """
+
+    @jax.jit
+    def initialise(key: jax.Array) -> TrainState:
+        variables = model.init(key, jnp.zeros((1, *image_shape)))
+        params = variables["params"]
+        stats = variables.get("batch_stats", {})
+        return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), jnp.asarray(image_mean))
+
+    return initialise(jax.random.fold_in(jax.random.key(seed), INIT_STREAM))
+
+
+INIT_STREAM, AUGMENTATION_STREAM, DROPOUT_STREAM = range(3)
+"""Folded into the run's seed, so that initialisation, augmentation and dropout draw independent numbers."""

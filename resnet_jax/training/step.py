@@ -1,0 +1,134 @@
+"""The training step and the evaluation step of one device, written against the mapped axis of the global batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from resnet_jax.data.batches import EvaluationBatches
+from resnet_jax.parallel import Mapping
+from resnet_jax.training.state import AUGMENTATION_STREAM, DROPOUT_STREAM, TrainState
+
+Batch = dict[str, Array]
+"""A device's part: image uint8[n, H, W, 3], label int32[n], index int32[n] in the global batch, mask bool[n]."""
+
+Augment = Callable[[jax.Array, Array, Array], Array]
+"""(keys [n], images uint8[n, H, W, 3], image_mean) → normalised images float32[n, h, w, 3]."""
+
+Sums = dict[str, Array]
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    augment: Augment,
+    *,
+    schedule: Callable[[Any], Any],
+    seed: int,
+    axis_name: str,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    """Returns `train_step(state, batch) -> (state, metrics)`, a pure function of one device's part of the batch.
+
+    The gradient is that of the mean cross-entropy over the global batch; weight decay is the optimiser's. Metrics are means
+    over the global batch before the update: `loss`, `top1` (a fraction), and the `learning_rate` of the update.
+
+    Args:
+        model: With `axis_name` set, so that groups of batch normalisation may span devices.
+        optimizer: Makes updates of gradients.
+        augment: Of images; its keys are folded from the seed, the step and the example's index in the global batch.
+        schedule: Only to report the rate.
+        seed: Of augmentation and dropout.
+        axis_name: The mapped axis.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        keys = _example_keys(seed, AUGMENTATION_STREAM, state.step, batch["index"])
+        images = augment(keys, batch["image"], state.image_mean)
+        dropout = jax.random.fold_in(_step_key(seed, DROPOUT_STREAM, state.step), lax.axis_index(axis_name))
+
+        def loss_function(params: Any) -> tuple[Array, tuple[Array, Any]]:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            logits, updated = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": dropout})
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+            return loss, (logits, updated.get("batch_stats", {}))
+
+        (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
+        gradients = lax.pmean(gradients, axis_name)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        top1 = jnp.mean(jnp.argmax(logits, -1) == batch["label"], dtype=logits.dtype)
+        metrics = lax.pmean({"loss": loss, "top1": top1}, axis_name)
+        metrics["learning_rate"] = jnp.asarray(schedule(state.step))
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        return state, metrics
+
+    return train_step
+
+
+def make_evaluation_step(
+    model: nn.Module, normalise: Callable[[Array, Array], Array], *, axis_name: str
+) -> Callable[[TrainState, Batch], Sums]:
+    """Returns `evaluation_step(state, batch) -> sums` over the global batch's unmasked examples.
+
+    `examples` counts them, `loss` sums their cross-entropies, `top1` and `top5` count those whose label is the likeliest, or
+    among the five likeliest; with fewer than six classes there is no `top5`. Add the sums of batches and divide once.
+    """
+
+    def evaluation_step(state: TrainState, batch: Batch) -> Sums:
+        images = normalise(batch["image"], state.image_mean)
+        logits: Array = model.apply(state.variables, images, train=False)  # type: ignore[assignment]
+        return lax.psum(masked_sums(logits, batch["label"], batch["mask"]), axis_name)
+
+    return evaluation_step
+
+
+def evaluate(
+    evaluation_step: Callable[[TrainState, Batch], Sums], state: TrainState, batches: EvaluationBatches, mapping: Mapping
+) -> dict[str, float]:
+    """Returns `loss`, `top1` and `top5` as means over every example of a split, and `examples`, their number.
+
+    Args:
+        evaluation_step: Mapped by `mapping`.
+        state: Placed by `mapping`.
+        batches: Of the split, this process's part.
+        mapping: Of the run.
+    """
+    totals: dict[str, float] = {}
+    for number in range(len(batches)):
+        # Adding up on the host waits for each batch: no two are under way, which the CPU's collectives need.
+        for name, value in evaluation_step(state, mapping.shard(batches[number])).items():
+            totals[name] = totals.get(name, 0.0) + float(value)
+    examples = totals.pop("examples")
+    return {name: value / examples for name, value in totals.items()} | {"examples": int(examples)}
+
+
+def masked_sums(logits: Float[Array, "n c"], labels: Int[Array, " n"], mask: Bool[Array, " n"]) -> Sums:
+    """Returns `examples`, `loss`, `top1` and, for more than five classes, `top5`, summed over the unmasked examples."""
+    label_logit = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    # Ties count against the model, and so does NaN: equal or undefined logits do not score.
+    rank = jnp.sum(~(logits < label_logit), axis=-1) - 1
+    values = {
+        "examples": jnp.ones_like(labels),
+        "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+        "top1": (rank < 1).astype(jnp.int32),
+    }
+    if logits.shape[-1] > 5:
+        values["top5"] = (rank < 5).astype(jnp.int32)
+    return {name: jnp.sum(jnp.where(mask, value, 0)) for name, value in values.items()}
+
+
+def _step_key(seed: int, stream: int, step: Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
+
+
+def _example_keys(seed: int, stream: int, step: Array, index: Array) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(_step_key(seed, stream, step), index)

@@ -1,0 +1,84 @@
+"""A workdir holds one run: config.json, metrics.jsonl, checkpoints/, TensorBoard events, curves.png. One process owns it."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import filelock
+from etils import epath
+
+from resnet_jax.training.config import FORMAT_VERSION, recipe_differences
+
+CONFIG, METRICS, CURVES, TENSORBOARD = "config.json", "metrics.jsonl", "curves.png", "tensorboard"
+LOCK = ".lock"
+
+
+class WorkdirError(Exception):
+    """A workdir that is not there, not a run's, of another recipe, or in use; the message says which and what to do."""
+
+
+@contextlib.contextmanager
+def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
+    """Makes the directory, keeps other runs out while the block runs, and yields its path.
+
+    The lock is the operating system's, so that it goes with the process however that ends. Object storage has none.
+
+    Raises:
+        WorkdirError: Another run is live on it, it holds something else, or it cannot be written.
+    """
+    path = epath.Path(workdir)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        entries = [entry.name for entry in path.iterdir() if entry.name != LOCK]
+        if entries and CONFIG not in entries:
+            raise WorkdirError(
+                f"{path} is not empty and holds no {CONFIG}, so it is not the workdir of a run (it has {entries[0]}); "
+                "choose another --workdir"
+            )
+        lock = contextlib.nullcontext() if "://" in str(path) else filelock.FileLock(path / LOCK, timeout=0)
+        with lock:
+            yield path
+    except filelock.Timeout:
+        raise WorkdirError(
+            f"a run is live on {path}; wait for it or stop it (Ctrl-C saves it), or choose another --workdir"
+        ) from None
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise WorkdirError(f"workdir {path} cannot be used: {error.strerror}; choose another --workdir") from error
+
+
+def store_config(workdir: epath.Path, config: dict[str, Any]) -> None:
+    """Writes the config of a new run, or that of a resumed one where only its operation differs.
+
+    Raises:
+        WorkdirError: The workdir is of another recipe; the fields that differ are listed.
+    """
+    if (workdir / CONFIG).exists():
+        differences = recipe_differences(read_config(workdir), config)
+        if differences:
+            raise WorkdirError(
+                f"{workdir} holds a run of another recipe: {'; '.join(differences)}; choose another --workdir, or give the old "
+                "values (fields under `run` may change)"
+            )
+    partial = workdir / f"{CONFIG}.partial"
+    partial.write_text(json.dumps({"format_version": FORMAT_VERSION, **config}, indent=2) + "\n")
+    partial.replace(workdir / CONFIG)
+
+
+def read_config(workdir: epath.PathLike) -> dict[str, Any]:
+    """Returns the config of a run, as JSON.
+
+    Raises:
+        WorkdirError: There is none, or it is not one.
+    """
+    path = epath.Path(workdir) / CONFIG
+    if not path.exists():
+        raise WorkdirError(f"{workdir} is not the workdir of a run: it holds no {CONFIG}; train one with `python train.py`")
+    try:
+        config = json.loads(path.read_text())
+        version = config.pop("format_version")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise WorkdirError(f"{path} is not the config of a run; choose another workdir") from error
+    if version > FORMAT_VERSION:
+        raise WorkdirError(f"{path} has format {version}; this version reads up to {FORMAT_VERSION}: upgrade resnet-jax")
+    return config
