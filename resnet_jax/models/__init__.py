@@ -1,5 +1,16 @@
 """What is computed: the nets, as pure functions of variables and images."""
 
-from resnet_jax.models.registry import ModelError, create_model, list_models
+from resnet_jax.models.registry import ModelError, create_model, default_image_size, list_models
+from resnet_jax.models.summary import Layer, Summary, format_table, summarize, to_json
 
-__all__ = ["ModelError", "create_model", "list_models"]
+__all__ = [
+    "Layer",
+    "ModelError",
+    "Summary",
+    "create_model",
+    "default_image_size",
+    "format_table",
+    "list_models",
+    "summarize",
+    "to_json",
+]

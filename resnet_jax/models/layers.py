@@ -137,8 +137,8 @@ class BatchNorm(nn.Module):
 
 def check_group_size(size: int, images: int, devices: int) -> None:
     """Raises ValueError unless `devices` devices of `images` images each can be cut into groups of `size` images."""
-    fits_device = images % size == 0
-    spans_devices = size % images == 0 and (images * devices) % size == 0
+    fits_device = size > 0 and images % size == 0
+    spans_devices = size > 0 and size % images == 0 and (images * devices) % size == 0
     if not (fits_device or spans_devices):
         raise ValueError(
             f"batch normalisation over groups of {size} images does not fit {devices} device(s) with {images} images each; "

@@ -1,6 +1,7 @@
 """From a name to a net: `create_model("resnet50")`, `create_model("cifar_resnet110")`."""
 
 import re
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,8 @@ CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
 VGG_STAGES = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 STRIDE_ON = ("1x1", "3x3")
 VARIANCES = ("biased", "unbiased")
+DTYPES = ("float32", "bfloat16", "float64")
+NORM_OPTIONS = ("variance", "momentum", "epsilon")
 
 
 class ModelError(ValueError):
@@ -43,18 +46,23 @@ def list_models() -> list[str]:
     ]
 
 
+def default_image_size(name: str) -> int:
+    """Returns the height and width of the images that a net is meant for: 32 for the CIFAR family (§4.2), 224 for ImageNet."""
+    return 32 if _parse(name)[0].startswith("cifar") else 224
+
+
 def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jnp.float32, **overrides: Any) -> nn.Module:
     """Returns the net of that name, a Linen module whose `apply` gives logits [N, num_classes].
 
     Args:
         name: `resnet18 … resnet152`, `plain18`, `plain34`, `vgg16`, `vgg19`, `cifar_resnet20`, `cifar_plain20` and so on: the
-            CIFAR family has depths 6n + 2 (§4.2). Another depth of the ImageNet family needs `stage_depths`.
+            CIFAR family has depths 6n + 2 (§4.2). Any other depth needs `stage_depths` that add up to it.
         num_classes: 1,000 by default, 10 for the CIFAR family.
         dtype: Of the computation: float32, bfloat16 or float64.
-        **overrides: `shortcut` "A", "B", "C" or a function (default: B in the ImageNet family, A in the CIFAR family);
-            `stride_on` "1x1" (the paper) or "3x3" ("v1.5") for bottlenecks; `group_size`, images per group of batch
-            normalisation; `variance` "biased" or "unbiased", `momentum` and `epsilon` of batch normalisation; every other
-            attribute of ResNet or VGG by its name.
+        **overrides: `stage_depths`, blocks in each stage (convolutions, for VGG); `shortcut` "A", "B", "C" or a function
+            (default: B in the ImageNet family, A in the CIFAR family); `stride_on` "1x1" (the paper) or "3x3" ("v1.5") for
+            bottlenecks; `group_size`, images per group of batch normalisation; its `variance` "biased" or "unbiased", `momentum`
+            and `epsilon`; every other attribute of ResNet or VGG by its name.
 
     Raises:
         ModelError: The name, its depth or an override does not exist.
@@ -65,27 +73,28 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
         >>> logits = model.apply(variables, images)
     """
     family, depth = _parse(name)
-    defaults = {"num_classes": num_classes or (10 if family.startswith("cifar") else 1000), "dtype": jnp.dtype(dtype).type}
-    if family == "vgg":
-        stages = {"stage_depths": _look_up(name, depth, VGG_STAGES)}
-        return _construct(name, VGG, stages | defaults | overrides)
-    if family.startswith("cifar"):
-        residual = {"stem": CifarStem, "width": 16, **_cifar_stages(name, depth)}
-    else:
-        residual = {"stem": ImageNetStem, "width": 64, **_imagenet_stages(name, family, depth, overrides)}
-    default_shortcut = "none" if family.endswith("plain") else "A" if family.startswith("cifar") else "B"
+    cifar, plain = family.startswith("cifar"), family.endswith("plain")
     overrides = dict(overrides)
-    residual["shortcut"] = _shortcut(overrides.pop("shortcut", None) or default_shortcut)
-    if family.endswith("plain") and residual["shortcut"] is not SHORTCUTS["none"]:
+    attributes = _stages(name, family, depth, overrides.pop("stage_depths", None))
+    attributes["num_classes"] = (10 if cifar else 1000) if num_classes is None else num_classes
+    attributes["dtype"] = _dtype(dtype)
+    if attributes["num_classes"] < 1:
+        raise ModelError(f"num_classes must be at least 1, and is {num_classes}")
+    if family == "vgg":
+        return _construct(name, VGG, attributes | overrides)
+    attributes |= {"stem": CifarStem, "width": 16} if cifar else {"stem": ImageNetStem, "width": 64}
+    default_shortcut = "none" if plain else "A" if cifar else "B"
+    attributes["shortcut"] = _shortcut(overrides.pop("shortcut", None) or default_shortcut)
+    if plain and attributes["shortcut"] is not SHORTCUTS["none"]:
         raise ModelError(f"{name} is a plain net and has no shortcut; for shortcuts use {name.replace('plain', 'resnet')}")
     if "stride_on" in overrides:
-        residual["block"] = _with_stride_on(name, residual["block"], overrides.pop("stride_on"))
-    norm = {key: overrides.pop(key) for key in ("variance", "momentum", "epsilon") if key in overrides}
+        attributes["block"] = _with_stride_on(name, attributes["block"], overrides.pop("stride_on"))
+    norm = {key: overrides.pop(key) for key in NORM_OPTIONS if key in overrides}
     if norm.get("variance", "biased") not in VARIANCES:
         raise ModelError(f"unknown variance {norm['variance']!r}; allowed are {', '.join(VARIANCES)}")
     if norm:
-        residual["norm"] = partial(overrides.pop("norm", BatchNorm), **norm)
-    return _construct(name, ResNet, residual | defaults | overrides)
+        attributes["norm"] = partial(overrides.pop("norm", BatchNorm), **norm)
+    return _construct(name, ResNet, attributes | overrides)
 
 
 def _parse(name: str) -> tuple[str, int]:
@@ -104,28 +113,41 @@ def _look_up(name: str, depth: int, known: dict[int, Any]) -> Any:
     return known[depth]
 
 
-def _cifar_stages(name: str, depth: int) -> dict[str, Any]:
+def _stages(name: str, family: str, depth: int, given: Iterable[int] | None) -> dict[str, Any]:
+    """Returns the depths of the stages, and the block except for VGG: the paper's, or as given if they add up to the depth."""
+    if given is not None:
+        return _given_stages(name, family, depth, tuple(given))
+    if family == "vgg":
+        return {"stage_depths": _look_up(name, depth, VGG_STAGES)}
+    if not family.startswith("cifar"):
+        depths = PLAIN_DEPTHS if family == "plain" else IMAGENET_STAGES
+        block, stages = _look_up(name, depth, {known: IMAGENET_STAGES[known] for known in depths})
+        return {"block": block, "stage_depths": stages}
     if depth < 8 or (depth - 2) % 6:
         lower = max(8, depth - (depth - 2) % 6)
-        nearest = sorted({lower, lower + 6} if depth > 8 else {8, 14})
         raise ModelError(
-            f"unknown model {name!r}; depths of this family are 6n + 2 (§4.2), the nearest are {nearest[0]} and {nearest[1]}"
+            f"unknown model {name!r}; depths of this family are 6n + 2 (§4.2), the nearest are {lower} and {lower + 6}"
         )
     return {"block": BasicBlock, "stage_depths": ((depth - 2) // 6,) * 3}
 
 
-def _imagenet_stages(name: str, family: str, depth: int, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Returns block and stage depths: from Table 1, or for another depth from an override that adds up to it."""
-    known = {d: IMAGENET_STAGES[d] for d in (PLAIN_DEPTHS if family == "plain" else IMAGENET_STAGES)}
-    if "stage_depths" not in overrides:
-        block, stages = _look_up(name, depth, known)
-        return {"block": block, "stage_depths": stages}
-    stages = tuple(overrides["stage_depths"])
-    for block in (BasicBlock, BottleneckBlock):
-        if block.convolutions * sum(stages) + 2 == depth:
-            return {"block": block, "stage_depths": stages}
-    legal = " or ".join(str(block.convolutions * sum(stages) + 2) for block in (BasicBlock, BottleneckBlock))
-    raise ModelError(f"{name} does not have stage_depths {stages}, which give depth {legal} with basic or bottleneck blocks")
+def _given_stages(name: str, family: str, depth: int, stages: tuple[int, ...]) -> dict[str, Any]:
+    if not stages or min(stages) < 1:
+        raise ModelError(f"stage_depths must be at least 1 for every stage, and are {stages}")
+    if family == "vgg":
+        options: dict[int, dict[str, Any]] = {sum(stages) + 3: {}}
+    else:
+        options = {block.convolutions * sum(stages) + 2: {"block": block} for block in (BasicBlock, BottleneckBlock)}
+    if depth not in options:
+        raise ModelError(f"{name} does not have stage_depths {stages}, which add up to depth {' or '.join(map(str, options))}")
+    return {"stage_depths": stages, **options[depth]}
+
+
+def _dtype(dtype: Dtype) -> Dtype:
+    name = getattr(dtype, "__name__", None) or str(dtype)
+    if name not in DTYPES:
+        raise ModelError(f"unknown dtype {name!r}; allowed are {', '.join(DTYPES)}")
+    return jnp.dtype(name).type
 
 
 def _shortcut(shortcut: Any) -> Any:
@@ -147,6 +169,7 @@ def _with_stride_on(name: str, block: Any, stride_on: str) -> Any:
 def _construct(name: str, constructor: Any, attributes: dict[str, Any]) -> nn.Module:
     unknown = set(attributes) - set(constructor.__dataclass_fields__)
     if unknown:
-        allowed = sorted(set(constructor.__dataclass_fields__) - {"parent", "name"})
-        raise ModelError(f"{name} has no option {', '.join(sorted(unknown))}; options are {', '.join(allowed)}")
+        allowed = set(constructor.__dataclass_fields__) - {"parent", "name"}
+        allowed |= {"stride_on", *NORM_OPTIONS} if constructor is ResNet else set()
+        raise ModelError(f"{name} has no option {', '.join(sorted(unknown))}; options are {', '.join(sorted(allowed))}")
     return constructor(**attributes)

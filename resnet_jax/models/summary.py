@@ -1,0 +1,149 @@
+"""What a net is made of: output shape, parameters and multiply-adds of every layer, from shapes alone."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from rich.table import Table
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a net.
+
+    Attributes:
+        path: Names of the modules from the net to the layer, joined by "/": "stage1/block1/conv1".
+        kind: Class of the layer.
+        output_shape: Of one image, without the batch.
+        params: Number of trained parameters of the layer; running statistics are not trained.
+        macs: Multiply-adds of the layer for one image.
+    """
+
+    path: str
+    kind: str
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The layers of a net that have parameters or multiply-adds, in the order of computation, and the sums over them."""
+
+    rows: tuple[Layer, ...]
+    params: int
+    macs: int
+
+
+def summarize(model: nn.Module, image_size: int) -> Summary:
+    """Returns output shape, parameters and multiply-adds of a net by layer, for one square image.
+
+    Multiply-adds are those of convolutions and products of matrices, the "FLOPs" of the paper (Table 1). They are counted in the
+    traced program, whichever modules wrote it; no arithmetic is done.
+
+    Args:
+        model: Takes float32[1, image_size, image_size, 3].
+        image_size: Height and width in pixels.
+
+    Example:
+        >>> summarize(create_model("resnet50"), image_size=224).macs
+        3857973248
+    """
+    calls: list[Path] = []
+    layers: dict[Path, tuple[str, tuple[int, ...]]] = {}
+
+    def follow(call: Any, arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
+        calls.append(context.module.path)
+        with jax.named_scope(f"call#{len(calls) - 1}#"):
+            output = call(*arguments, **options)
+        if isinstance(output, jax.Array):
+            layers[context.module.path] = (type(context.module).__name__, output.shape[1:])
+        return output
+
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    with nn.intercept_methods(follow):
+        program, (_, variables) = jax.make_jaxpr(model.init_with_output, return_shape=True)(jax.random.key(0), image)
+    params: Counter[Path] = Counter()
+    for path, array in flatten_dict(variables["params"]).items():
+        params[path[:-1]] += math.prod(array.shape)
+    macs: Counter[Path] = Counter()
+    for call, count in _count(program.jaxpr, call=0).items():
+        macs[calls[call]] += count
+    rows = (Layer("/".join(path), *layers[path], params[path], macs[path]) for path in layers if params[path] or macs[path])
+    return Summary(tuple(rows), params.total(), macs.total())
+
+
+def format_table(summary: Summary) -> Table:
+    """Returns a table for people: a line for every layer, and the sums at its foot."""
+    table = Table(show_footer=True)
+    table.add_column("layer", footer="sum")
+    table.add_column("kind")
+    table.add_column("output")
+    table.add_column("parameters", footer=f"{summary.params:,}", justify="right")
+    table.add_column("multiply-adds", footer=f"{summary.macs:,}", justify="right")
+    for row in summary.rows:
+        output = " × ".join(map(str, row.output_shape))
+        table.add_row(row.path, row.kind, output, f"{row.params:,}", f"{row.macs:,}")
+    return table
+
+
+def to_json(name: str, summary: Summary) -> dict[str, Any]:
+    """Returns name, params, macs and layers, a list of the attributes of every layer, for `json.dumps`."""
+    layers = [asdict(row) | {"output_shape": list(row.output_shape)} for row in summary.rows]
+    return {"name": name, "params": summary.params, "macs": summary.macs, "layers": layers}
+
+
+def _count(program: Jaxpr, call: int) -> Counter[int]:
+    """Returns the multiply-adds of a program by the innermost call of a module that they are part of, `call` if there is none.
+
+    The scope of an equation names its calls; that of an inner program begins anew, and continues the equation's.
+    """
+    counts: Counter[int] = Counter()
+    for equation in program.eqns:
+        scopes = re.findall(r"call#(\d+)#", str(equation.source_info.name_stack))
+        inner = int(scopes[-1]) if scopes else call
+        counts[inner] += _of_equation(equation)
+        parts = [_count(part, inner) for part in _programs(equation)]
+        if equation.primitive.name == "cond":  # one branch runs, for example that of the platform
+            parts = [max(parts, key=Counter.total)]
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        for part in parts:
+            counts.update({key: times * count for key, count in part.items()})
+    return counts
+
+
+def _of_equation(equation: JaxprEqn) -> int:
+    """Returns the multiply-adds of a convolution or a product of matrices, 0 for anything else."""
+    if equation.primitive.name == "conv_general_dilated":
+        kernel, filters = _shape(equation.invars[1]), equation.params["dimension_numbers"].rhs_spec[0]
+        terms = math.prod(kernel) // kernel[filters]
+    elif equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        terms = math.prod(_shape(equation.invars[0])[axis] for axis in contracted)
+    else:
+        return 0
+    return terms * math.prod(_shape(equation.outvars[0]))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return value.aval.shape
+
+
+def _programs(equation: JaxprEqn) -> Iterator[Jaxpr]:
+    """Yields the programs inside an equation: of a jit, a scan, a custom derivative, the branches of a condition."""
+    for value in equation.params.values():
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, ClosedJaxpr):
+                yield part.jaxpr
+            elif isinstance(part, Jaxpr):
+                yield part
