@@ -27,5 +27,5 @@ def get_config() -> ConfigDict:
     config.optimizer.boundaries = (110, 165)
     config.run.steps = 220
     config.run.checkpoint_every = 50
-    config.run.evaluate_every = 50
+    config.run.evaluate_every = 10
     return config

@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+import absl.logging
+
 from resnet_jax.data import DataError
 from resnet_jax.models import ModelError
 from resnet_jax.parallel import DeviceError
@@ -39,6 +41,7 @@ Ctrl-C and SIGTERM save and stop; the same command goes on from there. Exit code
 
 def guard(command: Callable[[], None]) -> int:
     """Runs a command and returns the exit code; where it fails, prints the reason in one line on stderr."""
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax's and TFDS's warnings are to their callers, not to the user.
     try:
         command()
     except Interrupted as stop:

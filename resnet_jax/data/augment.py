@@ -28,7 +28,7 @@ def pad_crop_mirror(
         if pad:
             offset = jax.random.randint(offset_key, (2,), 0, 2 * pad + 1, jnp.int32)
             padded = jnp.pad(image, [(pad, pad), (pad, pad), (0, 0)])
-            image = lax.dynamic_slice(padded, (offset[0], offset[1], 0), image.shape)
+            image = lax.dynamic_slice(padded, (offset[0], offset[1], jnp.int32(0)), image.shape)
         if mirror:
             image = jnp.where(jax.random.bernoulli(mirror_key, jnp.float32(0.5)), image[:, ::-1], image)
         return image

@@ -6,6 +6,7 @@ shape and dtype of every array (`description/`), the metrics of the evaluation a
 name, the checksums last, and then renamed. Orbax itself would restore a file with a flipped bit without a word.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -112,7 +113,8 @@ class CheckpointWriter:
 
     def close(self) -> None:
         """Ends the background thread; call `wait` first to hear of failures."""
-        self._manager.close()
+        with contextlib.suppress(Exception):
+            self._manager.close()
 
     def _failure(self, error: Exception) -> CheckpointError:
         whole = steps_in(self._directory.parent)

@@ -27,7 +27,7 @@ class Reporter(Protocol):
 
 def create_reporter(console: Console, *, start: int, steps: int) -> Reporter:
     """Returns a progress line where the console is a terminal, plain lines where it is a file or a pipe."""
-    return TerminalReporter(console, start, steps) if console.is_terminal else LineReporter(console, start, steps)
+    return TerminalReporter(console, start, steps) if console.is_terminal else LineReporter(console, steps)
 
 
 class TerminalReporter:
@@ -64,10 +64,10 @@ class TerminalReporter:
 class LineReporter:
     """A line every few seconds, and one for every evaluation."""
 
-    def __init__(self, console: Console, start: int, steps: int) -> None:
-        self._console = console
-        self._start, self._steps = start, steps
-        self._began = self._shown = time.monotonic()
+    def __init__(self, console: Console, steps: int) -> None:
+        self._console, self._steps = console, steps
+        self._shown = time.monotonic()
+        self._first: tuple[float, float] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -79,12 +79,13 @@ class LineReporter:
 
     def step(self, record: Record) -> None:
         now = time.monotonic()
+        began, first = self._first = self._first or (now, record["step"])
         if "test_top1" not in record and now - self._shown < SECONDS_BETWEEN_LINES:
             return
         self._shown = now
-        done = record["step"] - self._start
-        remaining = (now - self._began) / done * (self._steps - record["step"])
-        self.say(f"{_line(record, self._steps)}, {remaining:.0f} s left")
+        steps = record["step"] - first  # Since the first, which was compiled.
+        remaining = f", {(now - began) / steps * (self._steps - record['step']):.0f} s left" if steps else ""
+        self.say(_line(record, self._steps) + remaining)
 
 
 def _line(record: Record, steps: int) -> str:

@@ -35,7 +35,7 @@ from resnet_jax.training.workdir import CURVES, METRICS, occupy, store_config
 
 
 class DivergedError(Exception):
-    """The loss is not a finite number; the message names the step and the last good checkpoint."""
+    """The loss or the gradient is not a finite number; the message names the step and the last good checkpoint."""
 
 
 class Interrupted(Exception):  # noqa: N818 (it is not an error)
@@ -71,7 +71,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, console: Console | None = N
 
     Raises:
         ConfigError, DeviceError, ModelError, DataError, WorkdirError, CheckpointError: What was asked for cannot be done.
-        DivergedError: The loss is not finite.
+        DivergedError: The loss or the gradient is not finite.
         Interrupted: SIGTERM or Ctrl-C came, and the state is saved.
     """
     console = console or Console()
@@ -227,14 +227,15 @@ def _report(
     """Waits for a step and writes it down.
 
     Raises:
-        DivergedError: Its loss is not finite.
+        DivergedError: Its loss or its gradient is not finite; what it made of the state is not saved.
     """
     values = {name: float(value) for name, value in metrics.items()}
-    if not np.isfinite(values["loss"]):
-        raise DivergedError(
-            f"the loss is {values['loss']} at step {step}; nothing was saved since the last checkpoint, which is good. Try a "
-            "lower --config.optimizer.learning_rate, or a warm-up (--config.optimizer.warmup_steps), in another --workdir"
-        )
+    for name in ("loss", "gradient_norm"):
+        if not np.isfinite(values[name]):
+            raise DivergedError(
+                f"{name} is {values[name]} at step {step}; the last checkpoint is from before it. Try a lower "
+                "--config.optimizer.learning_rate, or a warm-up (--config.optimizer.warmup_steps), in another --workdir"
+            )
     record: Record = {"step": step, **values, **{f"test_{name}": value for name, value in (tested or {}).items()}}
     record |= clock.tick(step)
     reporter.step(record)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import unflatten_dict
 from jaxtyping import Array, Float, Int
 
 
@@ -61,6 +62,13 @@ def create_state(
         return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), jnp.asarray(image_mean))
 
     return initialise(jax.random.fold_in(jax.random.key(seed), INIT_STREAM))
+
+
+def split_variables(arrays: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Returns the collections that `model.apply` takes, and the image mean, from the arrays of a checkpoint."""
+    tree = unflatten_dict(arrays, sep="/")
+    variables = {name: tree[name] for name in ("params", "batch_stats") if name in tree}
+    return variables, tree["image_mean"]
 
 
 INIT_STREAM, AUGMENTATION_STREAM, DROPOUT_STREAM = range(3)

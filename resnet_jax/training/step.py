@@ -35,7 +35,8 @@ def make_train_step(
     """Returns `train_step(state, batch) -> (state, metrics)`, a pure function of one device's part of the batch.
 
     The gradient is that of the mean cross-entropy over the global batch; weight decay is the optimiser's. Metrics are means
-    over the global batch before the update: `loss`, `top1` (a fraction), and the `learning_rate` of the update.
+    over the global batch before the update: `loss`, `top1` (a fraction), the `gradient_norm` without decay, and the `learning_rate` of
+    the update.
 
     Args:
         model: With `axis_name` set, so that groups of batch normalisation may span devices.
@@ -62,6 +63,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         top1 = jnp.mean(jnp.argmax(logits, -1) == batch["label"], dtype=logits.dtype)
         metrics = lax.pmean({"loss": loss, "top1": top1}, axis_name)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
         metrics["learning_rate"] = jnp.asarray(schedule(state.step))
         state = state.replace(
             step=state.step + 1,

@@ -1,0 +1,87 @@
+"""`resnet-jax COMMAND`: everything but training. Text for people, one JSON object with `--json`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rich
+
+from resnet_jax.entry import guard
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code; see `resnet_jax.entry` for its values."""
+    arguments = _parser().parse_args(argv)
+    return guard(lambda: arguments.command(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="resnet-jax",
+        description="Residual nets on JAX: what there is to do with them beside training, which is `python train.py`.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    listing = _add(commands, "list", _list, "the nets and the recipes, by name", "resnet-jax list\nresnet-jax list --json")
+    del listing
+
+    evaluating = _add(
+        commands,
+        "evaluate",
+        _evaluate,
+        "loss and accuracy of a run's checkpoint on a whole split",
+        "resnet-jax evaluate --workdir runs/digits_resnet20\nresnet-jax evaluate --workdir runs/digits_resnet20 --step 150 --json",
+    )
+    evaluating.add_argument("--workdir", required=True, help="of the run")
+    evaluating.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
+    evaluating.add_argument("--split", help="of the run's data set, for example train (default: its test split)")
+    evaluating.add_argument("--data-dir", help="where the data set is (default: where the run found it)")
+    return parser
+
+
+def _add(commands: Any, name: str, command: Command, text: str, examples: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=f"Prints {text}.",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from resnet_jax.models import list_models
+    from resnet_jax.recipes import recipes
+
+    if arguments.json:
+        print(json.dumps({"models": list_models(), "recipes": list(recipes())}))
+        return
+    print("nets (the CIFAR family takes every depth 6n + 2):")
+    print("\n".join(f"  {name}" for name in list_models()))
+    print("recipes (for python train.py --config=NAME):")
+    print("\n".join(f"  {name}" for name in recipes()))
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from resnet_jax.evaluation.evaluate import evaluate_checkpoint
+
+    results = evaluate_checkpoint(
+        arguments.workdir, step=arguments.step, split=arguments.split, data_dir=arguments.data_dir
+    )
+    if arguments.json:
+        print(json.dumps(results))
+        return
+    text = f"step {results['step']}, {results['examples']} images of {results['split']}: top-1 {results['top1']:.2%}"
+    text += f", top-5 {results['top5']:.2%}" if "top5" in results else ""
+    rich.print(f"{text}, loss {results['loss']:.4f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

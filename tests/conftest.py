@@ -1,0 +1,25 @@
+"""Eight virtual CPU devices for all tests, and float64 for those that ask."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+# Before JAX is imported, and inherited by the processes that tests start: what one has compiled, the next need not.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="resnet_jax_compiled_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Enables float64 for one test."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)

@@ -1,0 +1,66 @@
+"""Runs in processes of their own, to be killed; and the comparison of what two runs leave."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_jax.training.checkpoints import read_checkpoint
+from resnet_jax.training.logging import read_metrics
+
+TINY = Path(__file__).with_name("tiny.py")
+WALL_CLOCK = {"time", "images_per_second", "input_share"}
+
+
+def start(workdir: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Starts train.py's entry on the tiny recipe."""
+    command = [sys.executable, "-c", "import sys; from resnet_jax.entry import train; sys.exit(train(sys.argv[1:]))"]
+    command += [f"--config={TINY}", f"--workdir={workdir}", *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TINY.parents[2]), os.environ.get("PYTHONPATH", "")])}
+    environment.pop("XLA_FLAGS", None)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Returns the exit code, stdout and stderr of a process that ends by itself."""
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Returns at the moment that the condition holds."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def logged_step(workdir: Path) -> int:
+    """Returns the last step in metrics.jsonl, 0 where there is none."""
+    records = read_metrics(workdir)
+    return int(records[-1]["step"]) if records else 0
+
+
+def assert_same_outcome(one: Path, other: Path) -> None:
+    """Checks that two runs end with bit-identical states and with the same records but for wall-clock fields."""
+    first, second = read_checkpoint(one), read_checkpoint(other)
+    assert first.step == second.step
+    assert first.arrays.keys() == second.arrays.keys()
+    for name, array in first.arrays.items():
+        np.testing.assert_array_equal(array, second.arrays[name], err_msg=name)
+    assert timeless(one) == timeless(other)
+
+
+def timeless(workdir: Path) -> list[str]:
+    """Returns the records of a run without the fields that tell of time."""
+    records = read_metrics(workdir)
+    return [json.dumps({name: value for name, value in record.items() if name not in WALL_CLOCK}) for record in records]

@@ -1,0 +1,114 @@
+"""A run that is killed and started again ends as the undisturbed one, bit for bit."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from resnet_jax.training import run as run_module
+from resnet_jax.training.checkpoints import steps_in
+from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.run import run
+from tests.training import runs, tiny
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    code, out, err = runs.finish(runs.start(workdir))
+    assert code == 0, err
+    assert "done: test accuracy" in out
+    return workdir
+
+
+def test_every_step_stands_once(undisturbed: Path) -> None:
+    assert [record["step"] for record in read_metrics(undisturbed)] == list(range(1, 61))
+
+
+def test_sigkill_at_random_moments_and_during_a_save_changes_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    dice = random.Random(20151210)
+    stops = sorted(dice.sample(range(5, 55), 2))
+    for stop in stops:
+        process = runs.start(workdir)
+        runs.wait_until(lambda stop=stop: runs.logged_step(workdir) >= stop, process)
+        process.kill()
+        process.communicate()
+    process = runs.start(workdir)
+    runs.wait_until(lambda: any("tmp" in path.name for path in (workdir / "checkpoints").glob("*")), process)
+    process.kill()
+    process.communicate()
+
+    restored, began = steps_in(workdir)[-1], time.time()
+    code, out, err = runs.finish(runs.start(workdir))
+    assert code == 0, err
+    assert f"goes on from step {restored} of 60" in out
+    executed = [record["step"] for record in read_metrics(workdir) if record["time"] > began]
+    assert executed == list(range(restored + 1, 61))
+    runs.assert_same_outcome(undisturbed, workdir)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_and_loses_none(undisturbed: Path, tmp_path: Path, number: int) -> None:
+    workdir = tmp_path / "run"
+    process = runs.start(workdir)
+    runs.wait_until(lambda: runs.logged_step(workdir) >= 10, process)
+    process.send_signal(number)
+    code, _, err = runs.finish(process)
+    assert code == 75, err
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+    assert steps_in(workdir)[-1] == runs.logged_step(workdir)
+    assert runs.finish(runs.start(workdir))[0] == 0
+    runs.assert_same_outcome(undisturbed, workdir)
+
+
+def test_a_longer_run_goes_on_where_the_shorter_ended(undisturbed: Path, tmp_path: Path) -> None:
+    run(tiny.get_config(**{"run.steps": 20}), tmp_path / "run")
+    run(tiny.get_config(), tmp_path / "run")
+    runs.assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+def test_the_comparison_notices_data_that_is_replayed(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny.get_config(**{"run.steps": 20}), tmp_path / "run")
+    read_ahead = run_module.read_ahead
+    monkeypatch.setattr(run_module, "read_ahead", lambda batches, start, stop, **options: read_ahead(batches, 0, stop - start, **options))
+    run(tiny.get_config(), tmp_path / "run")
+    with pytest.raises(AssertionError):
+        runs.assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+def test_the_comparison_notices_a_lost_momentum(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny.get_config(**{"run.steps": 20}), tmp_path / "run")
+    restore = run_module.from_arrays
+    monkeypatch.setattr(run_module, "from_arrays", lambda state, arrays: restore(state, arrays).replace(opt_state=state.opt_state))
+    run(tiny.get_config(), tmp_path / "run")
+    with pytest.raises(AssertionError):
+        runs.assert_same_outcome(undisturbed, tmp_path / "run")
+
+
+def test_a_finished_run_says_so_and_changes_nothing(undisturbed: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("checkpoints/*/**/*")}
+    code, out, _ = runs.finish(runs.start(undisturbed))
+    assert code == 0
+    assert "complete at step 60 already; to train longer raise --config.run.steps" in out
+    assert before == {path: path.stat().st_mtime_ns for path in undisturbed.glob("checkpoints/*/**/*")}
+
+
+def test_a_second_run_on_a_live_workdir_is_refused(tmp_path: Path) -> None:
+    first = runs.start(tmp_path / "run", "--config.run.steps=100000")
+    runs.wait_until(lambda: runs.logged_step(tmp_path / "run") >= 1, first)
+    code, _, err = runs.finish(runs.start(tmp_path / "run"))
+    first.kill()
+    first.communicate()
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "a run is live on" in err
+    assert os.path.exists(tmp_path / "run" / "metrics.jsonl")
