@@ -64,7 +64,7 @@ class CheckpointWriter:
     """
 
     def __init__(self, workdir: epath.PathLike, *, keep: int, config: dict[str, Any], model: dict[str, Any]) -> None:
-        self._directory = epath.Path(workdir) / DIRECTORY
+        self._directory = epath.Path(workdir).resolve() / DIRECTORY  # Orbax wants it absolute.
         self._stored = {"format_version": FORMAT_VERSION, "config": config, "model": model}
         self._saving: int | None = None
         newest = checkpoint_managers.LatestN(keep)
@@ -120,8 +120,8 @@ class CheckpointWriter:
         whole = steps_in(self._directory.parent)
         resumable = f"step {whole[-1]}" if whole else "the beginning"
         return CheckpointError(
-            f"the checkpoint of step {self._saving} could not be written to {self._directory}: {_reason(error)}; make space there "
-            f"(or see to its permissions) and run the same command again: it goes on from {resumable}"
+            f"the checkpoint of step {self._saving} could not be written to {self._directory}: {_reason(error)}; mend that "
+            f"(space, permissions) and run the same command again: it goes on from {resumable}"
         )
 
     def _write_checksums(self, *, committed: bool = False) -> None:
@@ -155,7 +155,7 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
         raise CheckpointError(f"{workdir} holds no checkpoint; train into it with `python train.py --workdir={workdir}`")
     if step is not None and step not in steps:
         raise CheckpointError(f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
-    path = epath.Path(workdir) / DIRECTORY / str(steps[-1] if step is None else step)
+    path = epath.Path(workdir).resolve() / DIRECTORY / str(steps[-1] if step is None else step)
     _verify(path)
     try:
         description = json.loads((path / DESCRIPTION / "metadata").read_text())
