@@ -13,7 +13,10 @@ atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_e
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
+settings.register_profile("without deadline", deadline=None, max_examples=30)
+settings.load_profile("without deadline")
 jax.config.update("jax_num_cpu_devices", 8)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import grain
 import numpy as np
-from grain.experimental import index_shuffle
 
 from resnet_jax.data.sources import Source
 
@@ -34,21 +33,20 @@ class TrainBatches:
 
     def __getitem__(self, step: int) -> HostBatch:
         positions = np.arange(self.batch_size)[self.share]
-        examples = [self.example_at(step * self.batch_size + int(position)) for position in positions]
-        images, labels = self.source.read(examples)
+        images, labels = self.source.read(self.examples_at(step * self.batch_size + positions))
         mask = np.ones(len(positions), bool)
         return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
 
-    def example_at(self, position: int) -> int:
-        """Returns the number of the example at a position of the endless sequence of examples."""
-        epoch, offset = divmod(position, len(self.source))
-        # Seeds of neighbouring runs and epochs must not meet: (seed 0, epoch 1) is not (seed 1, epoch 0).
-        return index_shuffle(offset, max_index=len(self.source) - 1, seed=_epoch_seed(self.seed, epoch), rounds=4)
+    def examples_at(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the numbers of the examples at positions of the endless sequence of examples."""
+        epochs, offsets = np.divmod(positions, len(self.source))
+        return np.array([_order(self.seed, int(e), len(self.source))[o] for e, o in zip(epochs, offsets, strict=True)])
 
 
-@functools.lru_cache(maxsize=16)
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Returns the order of an epoch. RandomState's stream is frozen by NumPy: a run resumed after an upgrade finds its order."""
+    return np.random.RandomState([seed, epoch]).permutation(count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +72,7 @@ class EvaluationBatches:
         positions = np.arange(self.batch_size)[self.share]
         examples = number * self.batch_size + positions
         mask = examples < len(self.source)
-        images, labels = self.source.read(np.where(mask, examples, 0).tolist())
+        images, labels = self.source.read(np.where(mask, examples, 0))
         return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
 
 

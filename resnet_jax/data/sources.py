@@ -12,10 +12,13 @@ from typing import Any, Protocol
 
 import filelock
 import numpy as np
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Int, Int32, UInt8
 
 DIGITS, SYNTHETIC = "digits", "synthetic"
 MEANS = ("pixel", "channel")
+
+
+Indices = Sequence[int] | Int[np.ndarray, " n"]
 
 
 class DataError(Exception):
@@ -35,7 +38,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: Sequence[int]) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
+    def read(self, indices: Indices) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
         """Returns the images and labels of the examples with these numbers, in this order."""
 
 
@@ -54,7 +57,7 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, indices: Sequence[int]) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
+    def read(self, indices: Indices) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
         chosen = np.asarray(indices)
         return self.images[chosen], self.labels[chosen]
 
@@ -86,7 +89,7 @@ class SyntheticSource:
     def __len__(self) -> int:
         return self.examples
 
-    def read(self, indices: Sequence[int]) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
+    def read(self, indices: Indices) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
         labels = np.asarray(indices) % self.classes
         colours = np.random.RandomState(0).randint(64, 192, (self.classes, 3))
         images = np.empty((len(labels), *self.image_shape), np.uint8)
@@ -152,7 +155,7 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
     if name != DIGITS and importlib.util.find_spec("tensorflow") is None:
         raise DataError(
             f"{name} is not prepared in {builder.data_dir}, and preparing it needs TensorFlow; run "
-            "`pip install 'resnet-jax[tfds-prepare]'` and the same command again, or set --config.data.data_dir to where it is"
+            "`pip install 'resnet-jax[tfds-prepare]'` and the same command again, or set --config.run.data_dir to where it is"
         )
     try:
         with _lock(builder.data_dir), _silence() if name == DIGITS else contextlib.nullcontext():
@@ -162,7 +165,7 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
     except Exception as error:  # TFDS, the network and the disk raise what they like, and all of it ends here.
         raise DataError(
             f"{name} could not be prepared in {builder.data_dir}: {_first_line(error)}; check the network and the disk, or prepare "
-            "it on another machine and set --config.data.data_dir to a copy"
+            "it on another machine and set --config.run.data_dir to a copy"
         ) from error
     return builder
 
