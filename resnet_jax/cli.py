@@ -72,9 +72,7 @@ def _list(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from resnet_jax.evaluation.evaluate import evaluate_checkpoint
 
-    results = evaluate_checkpoint(
-        arguments.workdir, step=arguments.step, split=arguments.split, data_dir=arguments.data_dir
-    )
+    results = evaluate_checkpoint(arguments.workdir, step=arguments.step, split=arguments.split, data_dir=arguments.data_dir)
     if arguments.json:
         print(json.dumps(results))
         return

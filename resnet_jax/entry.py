@@ -4,10 +4,12 @@ Exit codes: 0 done; 1 the run failed (its loss diverged, the disk is full); 2 a 
 saved, run the same command again to go on.
 """
 
+import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import absl.logging
 
@@ -15,7 +17,7 @@ from resnet_jax.data import DataError
 from resnet_jax.models import ModelError
 from resnet_jax.parallel import DeviceError
 from resnet_jax.recipes import DEFAULT, load_recipe, recipe_name, recipes
-from resnet_jax.training.checkpoints import CheckpointError
+from resnet_jax.training.checkpoints import CheckpointError, SaveError
 from resnet_jax.training.config import ConfigError
 from resnet_jax.training.run import DivergedError, Interrupted, run
 from resnet_jax.training.workdir import WorkdirError
@@ -41,14 +43,14 @@ Ctrl-C and SIGTERM save and stop; the same command goes on from there. Exit code
 
 def guard(command: Callable[[], None]) -> int:
     """Runs a command and returns the exit code; where it fails, prints the reason in one line on stderr."""
-    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax's and TFDS's warnings are to their callers, not to the user.
     try:
-        command()
+        with _quiet_libraries():
+            command()
     except Interrupted as stop:
         return _end(RESUMABLE, stop)
     except MISTAKES as error:
         return _end(MISTAKE, error)
-    except DivergedError as error:
+    except (DivergedError, SaveError) as error:
         return _end(FAILED, error)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
@@ -64,6 +66,20 @@ def guard(command: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return DONE
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keeps from the user what Orbax logs in its threads: its warnings are to callers, and its errors are raised as well."""
+    before = absl.logging.get_verbosity(), threading.excepthook, sys.unraisablehook
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    threading.excepthook = lambda _: None
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    finally:
+        absl.logging.set_verbosity(before[0])
+        threading.excepthook, sys.unraisablehook = before[1:]
 
 
 def train(argv: Sequence[str]) -> int:

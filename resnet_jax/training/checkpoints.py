@@ -10,6 +10,8 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +36,10 @@ Arrays = dict[str, np.ndarray]
 
 class CheckpointError(Exception):
     """A checkpoint that is not there, not whole, or of another net; the message says which and what to do."""
+
+
+class SaveError(Exception):
+    """A checkpoint that could not be written; the message says why, and where the run can go on from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +87,13 @@ class CheckpointWriter:
         """Copies the state to host memory and returns; the rest is done in the background, after the save before it.
 
         Raises:
-            CheckpointError: An earlier save failed, for example for want of space.
+            SaveError: This save cannot begin, or an earlier one failed, for example for want of space.
         """
         arrays = {name: np.asarray(array) for name, array in to_arrays(state).items()}
         described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         self.wait()
         self._saving = step
+        self._check_space(sum(array.nbytes for array in arrays.values()))
         items = ocp.args.Composite(
             **{
                 STATE: ocp.args.StandardSave(unflatten_dict(arrays, sep="/")),
@@ -102,7 +109,7 @@ class CheckpointWriter:
         """Returns when no save is under way.
 
         Raises:
-            CheckpointError: The last save failed; what was saved before it is whole.
+            SaveError: The last save failed; what was saved before it is whole.
         """
         try:
             self._manager.wait_until_finished()
@@ -116,10 +123,18 @@ class CheckpointWriter:
         with contextlib.suppress(Exception):
             self._manager.close()
 
-    def _failure(self, error: Exception) -> CheckpointError:
+    def _check_space(self, needed: int) -> None:
+        """Refuses a save that would fill the disk, before it leaves half of itself behind."""
+        if "://" in str(self._directory):
+            return
+        free = shutil.disk_usage(self._directory).free
+        if free < needed:
+            raise self._failure(OSError(f"No space left on device: it takes {needed:,} bytes, and {free:,} are free"))
+
+    def _failure(self, error: Exception) -> SaveError:
         whole = steps_in(self._directory.parent)
         resumable = f"step {whole[-1]}" if whole else "the beginning"
-        return CheckpointError(
+        return SaveError(
             f"the checkpoint of step {self._saving} could not be written to {self._directory}: {_reason(error)}; mend that "
             f"(space, permissions) and run the same command again: it goes on from {resumable}"
         )
@@ -246,5 +261,7 @@ def _reason(error: BaseException) -> str:
     """Returns the innermost cause in one line."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    # TensorStore wraps what the operating system said: '…: No space left on device [os_error_code='28']'.
+    wrapped = re.search(r"([^:]+) \[os_error_code", text)
+    return wrapped[1].strip() if wrapped else text[:300]

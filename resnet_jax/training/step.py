@@ -34,9 +34,9 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
     """Returns `train_step(state, batch) -> (state, metrics)`, a pure function of one device's part of the batch.
 
-    The gradient is that of the mean cross-entropy over the global batch; weight decay is the optimiser's. Metrics are means
-    over the global batch before the update: `loss`, `top1` (a fraction), the `gradient_norm` without decay, and the `learning_rate` of
-    the update.
+    The gradient is that of the mean cross-entropy over the global batch; weight decay is the optimiser's. Metrics are of the
+    global batch before the update: `loss` and `top1` (a fraction), means; the `gradient_norm` without decay; and the
+    `learning_rate` of the update.
 
     Args:
         model: With `axis_name` set, so that groups of batch normalisation may span devices.

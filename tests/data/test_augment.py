@@ -36,7 +36,8 @@ def test_an_example_does_not_depend_on_its_neighbours() -> None:
     np.testing.assert_array_equal(augment(KEYS[8:12], IMAGES[8:12], MEAN), whole[8:12])
 
 
-def test_the_choice_is_the_same_in_float64(x64: None) -> None:
+@pytest.mark.usefixtures("x64")
+def test_the_choice_is_the_same_in_float64() -> None:
     augment = pad_crop_mirror(pad=2, mirror=True)
     with_x64 = augment(KEYS, IMAGES, MEAN)
     jax.config.update("jax_enable_x64", False)

@@ -86,7 +86,7 @@ def test_a_set_that_needs_tensorflow_says_which_command_mends_it(data_dir: str, 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="digits could not be prepared in .*file.*config.run.data_dir"):
+    with pytest.raises(DataError, match=r"digits could not be prepared in .*file.*config.run.data_dir"):
         open_source("digits", "train", data_dir=str(tmp_path / "file"))
 
 

@@ -14,9 +14,7 @@ def test_a_batch_fits_where_groups_do_not_straddle_devices(groups: int, group_si
     batch_size = groups * group_size
     owners = [[position * devices // batch_size for position in range(g * group_size, (g + 1) * group_size)] for g in range(groups)]
     images = batch_size // devices
-    whole = all(len(set(owner)) == 1 for owner in owners) or all(
-        len(owner) == len(set(owner)) * images for owner in owners
-    )
+    whole = all(len(set(owner)) == 1 for owner in owners) or all(len(owner) == len(set(owner)) * images for owner in owners)
     assert fits(batch_size, group_size, devices) == (batch_size % devices == 0 and whole)
 
 

@@ -54,10 +54,9 @@ COMBINATIONS = [
 ]
 
 
+@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("mapping", "devices", "group_size"), COMBINATIONS)
-def test_thirty_steps_agree_on_any_number_of_devices(
-    alone: dict[int, Any], x64: None, mapping: str, devices: int, group_size: int
-) -> None:
+def test_thirty_steps_agree_on_any_number_of_devices(alone: dict[int, Any], mapping: str, devices: int, group_size: int) -> None:
     spread = experiment(**{"run.devices": devices, "run.mapping": mapping, "model.group_size": group_size})
     losses, arrays = train(spread, 30)
     expected_losses, expected = alone[group_size]
@@ -82,7 +81,7 @@ def test_one_step_in_float32_agrees(mapping: str) -> None:
 def test_the_step_compiles_once_and_takes_the_buffers_of_the_state(mapping: str) -> None:
     compiled: list[str] = []
 
-    def count(event: str, duration: float, **details: Any) -> None:
+    def count(event: str, *_: float, **__: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 

@@ -24,9 +24,7 @@ def start(workdir: Path, *arguments: str, **options: Any) -> subprocess.Popen[st
     command += [f"--config={TINY}", f"--workdir={workdir}", *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TINY.parents[2]), os.environ.get("PYTHONPATH", "")])}
     environment.pop("XLA_FLAGS", None)
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:

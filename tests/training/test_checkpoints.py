@@ -17,6 +17,7 @@ from resnet_jax import create_model
 from resnet_jax.training.checkpoints import (
     CheckpointError,
     CheckpointWriter,
+    SaveError,
     from_arrays,
     read_checkpoint,
     steps_in,
@@ -104,7 +105,7 @@ def test_no_flipped_bit_is_restored(saved: Path, tmp_path: Path) -> None:
         bit = dice.randrange(8 * len(content))
         content[bit // 8] ^= 1 << bit % 8
         victim.write_bytes(content)
-        with pytest.raises(CheckpointError, match="is damaged.*go on from step 4"):
+        with pytest.raises(CheckpointError, match=r"is damaged.*go on from step 4"):
             read_checkpoint(workdir)
         shutil.rmtree(workdir)
 
@@ -175,7 +176,7 @@ def test_a_failed_save_says_what_to_do(tmp_path: Path, state: TrainState, monkey
 
     monkeypatch.setattr(writer, "_write_checksums", fail)
     writer._saving = 2
-    with pytest.raises(CheckpointError, match=r"step 2 could not be written.*No space left on device.*goes on from step 1"):
+    with pytest.raises(SaveError, match=r"step 2 could not be written.*No space left on device.*goes on from step 1"):
         writer.wait()
     writer.close()
 

@@ -1,0 +1,69 @@
+"""Counts are masked and exact; augmentation keys come from (seed, step, index)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnet_jax.data.augment import normalise
+from resnet_jax.data.batches import EvaluationBatches
+from resnet_jax.data.sources import ArraySource
+from resnet_jax.parallel import AXIS_NAME, create_mapping
+from resnet_jax.training.run import build_experiment
+from resnet_jax.training.step import evaluate, make_evaluation_step, masked_sums
+from tests.training.tiny import get_config
+
+
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(2, 9))
+def test_masked_sums_count_what_numpy_counts(seed: int, count: int, classes: int) -> None:
+    rng = np.random.RandomState(seed)
+    logits = rng.randn(count, classes).astype(np.float32)
+    labels, mask = rng.randint(0, classes, count), rng.rand(count) < 0.7
+    sums = masked_sums(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(mask))
+    order = np.argsort(-logits, axis=-1)
+    assert int(sums["examples"]) == mask.sum()
+    assert int(sums["top1"]) == (order[mask, 0] == labels[mask]).sum()
+    assert ("top5" in sums) == (classes > 5)
+    if classes > 5:
+        assert int(sums["top5"]) == (order[mask, :5] == labels[mask, None]).sum()
+    log_sum = np.log(np.exp(logits.astype(np.float64)).sum(-1))
+    expected = (log_sum - logits[np.arange(count), labels])[mask].sum()
+    np.testing.assert_allclose(sums["loss"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_equal_and_undefined_logits_do_not_score(value: float) -> None:
+    sums = masked_sums(jnp.full((4, 10), value), jnp.zeros(4, int), jnp.ones(4, bool))
+    assert int(sums["top1"]) == int(sums["top5"]) == 0
+
+
+@pytest.mark.parametrize("mapping", ["pmap", "shard_map"])
+def test_evaluation_of_a_ragged_split_equals_all_at_once(mapping: str) -> None:
+    ours = build_experiment(get_config(**{"run.devices": 4, "run.mapping": mapping}))
+    rng = np.random.RandomState(0)
+    source = ArraySource(rng.randint(0, 256, (37, 8, 8, 3), np.uint8), rng.randint(0, 7, 37).astype(np.int32), list("abcdefg"))
+    state = ours.initial_state()
+    laid = create_mapping(mapping, jax.devices()[:4])
+    step = laid.map(make_evaluation_step(ours.model, normalise, axis_name=AXIS_NAME), donate=False)
+    results = evaluate(step, laid.replicate(state), EvaluationBatches(source, 16, slice(0, 16)), laid)
+
+    logits = ours.model.apply(state.variables, normalise(source.images, state.image_mean))
+    expected = masked_sums(logits, source.labels, np.ones(37, bool))
+    assert results["examples"] == 37
+    assert results["top1"] == pytest.approx(float(expected["top1"]) / 37)
+    assert results["top5"] == pytest.approx(float(expected["top5"]) / 37)
+    assert results["loss"] == pytest.approx(float(expected["loss"]) / 37, rel=1e-5)
+
+
+def test_the_loss_falls_when_a_batch_is_repeated() -> None:
+    ours = build_experiment(get_config(**{"run.devices": 2}))
+    state = ours.mapping.replicate(ours.initial_state())
+    batch = ours.mapping.shard(ours.train_batches[0])
+    losses = []
+    for _ in range(20):
+        state, metrics = ours.train_step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert int(state.step) == 20
