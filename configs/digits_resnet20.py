@@ -24,8 +24,8 @@ def get_config() -> ConfigDict:
     config.data.source = "digits"
     config.data.pad = 1
     config.optimizer.learning_rate = 0.1
-    config.optimizer.boundaries = (110, 165)
-    config.run.steps = 220
+    config.optimizer.boundaries = (150, 225)
+    config.run.steps = 300
     config.run.checkpoint_every = 50
     config.run.evaluate_every = 10
     return config

@@ -26,29 +26,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    listing = _add(commands, "list", _list, "the nets and the recipes, by name", "resnet-jax list\nresnet-jax list --json")
-    del listing
+    _add(commands, "list", _list, "the nets and the recipes, by name", "resnet-jax list", "resnet-jax list --json")
 
-    evaluating = _add(
+    summary = _add(
+        commands,
+        "summary",
+        _summary,
+        "output shape, parameters and multiply-adds of a net, by layer",
+        "resnet-jax summary resnet50",
+        "resnet-jax summary resnet34 --shortcut C",
+        "resnet-jax summary resnet50 --stride-on 3x3 --image-size 288 --json",
+    )
+    summary.add_argument("name", metavar="NAME", help="of the net; `resnet-jax list` prints them")
+    summary.add_argument("--shortcut", help="A, B or C (default: A in the CIFAR family, B in the ImageNet family)")
+    summary.add_argument("--stride-on", help="of bottlenecks: 1x1 (the paper, default) or 3x3 (v1.5)")
+    summary.add_argument("--image-size", type=int, metavar="N", help="pixels of a side (default: 32 for CIFAR, 224 for ImageNet)")
+
+    evaluation = _add(
         commands,
         "evaluate",
         _evaluate,
         "loss and accuracy of a run's checkpoint on a whole split",
-        "resnet-jax evaluate --workdir runs/digits_resnet20\nresnet-jax evaluate --workdir runs/digits_resnet20 --step 150 --json",
+        "resnet-jax evaluate --workdir runs/digits_resnet20",
+        "resnet-jax evaluate --workdir runs/digits_resnet20 --step 150 --json",
     )
-    evaluating.add_argument("--workdir", required=True, help="of the run")
-    evaluating.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
-    evaluating.add_argument("--split", help="of the run's data set, for example train (default: its test split)")
-    evaluating.add_argument("--data-dir", help="where the data set is (default: where the run found it)")
+    evaluation.add_argument("--workdir", required=True, help="of the run")
+    evaluation.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
+    evaluation.add_argument("--split", help="of the run's data set, for example train (default: its test split)")
+    evaluation.add_argument("--data-dir", help="where the data set is (default: where the run found it)")
     return parser
 
 
-def _add(commands: Any, name: str, command: Command, text: str, examples: str) -> argparse.ArgumentParser:
+def _add(commands: Any, name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=text,
         description=f"Prints {text}.",
-        epilog=f"examples:\n{examples}",
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -67,6 +81,21 @@ def _list(arguments: argparse.Namespace) -> None:
     print("\n".join(f"  {name}" for name in list_models()))
     print("recipes (for python train.py --config=NAME):")
     print("\n".join(f"  {name}" for name in recipes()))
+
+
+def _summary(arguments: argparse.Namespace) -> None:
+    from resnet_jax.models import ModelError, create_model, default_image_size, format_table, summarize, to_json
+
+    options = {"shortcut": arguments.shortcut, "stride_on": arguments.stride_on}
+    model = create_model(arguments.name, **{name: value for name, value in options.items() if value})
+    size = arguments.image_size if arguments.image_size is not None else default_image_size(arguments.name)
+    if size < 1:
+        raise ModelError(f"--image-size is {size}; it must be a number of pixels above 0")
+    summary = summarize(model, size)
+    if arguments.json:
+        print(json.dumps(to_json(arguments.name, summary)))
+        return
+    rich.print(format_table(summary))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,20 @@ from hypothesis import settings  # noqa: E402
 settings.register_profile("without deadline", deadline=None, max_examples=30)
 settings.load_profile("without deadline")
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", type=int, default=0, help="run only so many of the chosen tests, drawn by --seed")
+    parser.addoption("--seed", default="", help="of --part: any text")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    part = config.getoption("--part")
+    if part and part < len(items):
+        drawn = set(random.Random(config.getoption("--seed")).sample(range(len(items)), part))
+        config.hook.pytest_deselected(items=[item for number, item in enumerate(items) if number not in drawn])
+        items[:] = [item for number, item in enumerate(items) if number in drawn]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from resnet_jax.models import create_model
 from resnet_jax.parallel import AXIS_NAME, choose_devices, create_mapping, process_share
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.config import resolve
-from resnet_jax.training.run import open_split, prepare_jax
+from resnet_jax.training.experiment import open_split, prepare_jax
 from resnet_jax.training.state import TrainState, split_variables
 from resnet_jax.training.step import evaluate, make_evaluation_step
 

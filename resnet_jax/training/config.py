@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.sources import MEANS
 from resnet_jax.parallel import MAPPINGS
-from resnet_jax.training.optimizer import DECAYED
+from resnet_jax.training.optimizer import DECAYED, MOMENTUM_FORMS
 
 FORMAT_VERSION = 1
 """Of config.json and of checkpoints."""
@@ -59,9 +59,16 @@ def base_config() -> ConfigDict:
                 "momentum": 0.9,
                 "weight_decay": 1e-4,
                 "decayed": "all",  # Parameters that decay: all, or kernels.
+                "momentum_form": "caffe",  # caffe (the rate inside the momentum, the paper) or pytorch (outside).
+                "warmup_until_error": 0.0,  # Keep the warm-up rate until the training error is below this; 0 is off.
+                "plateau_patience": 0,  # Decay after so many windows without progress, instead of at boundaries; 0 is off.
+                "plateau_window": 1000,  # Steps that the training error is averaged over.
+                "plateau_threshold": 0.01,  # Relative fall of the error that is progress.
+                "gradient_clip": 0.0,  # Largest norm of the gradient; 0 is off.
+                "label_smoothing": 0.0,
             },
             "run": {
-                "steps": 220,  # Updates in all; a finished run goes on when it is raised.
+                "steps": 300,  # Updates in all; a finished run goes on when it is raised.
                 "mapping": "auto",  # auto, pmap or shard_map.
                 "devices": 0,  # 0 takes all, and on CPU one per core.
                 "log_every": 1,  # Steps from one record in metrics.jsonl to the next.
@@ -102,23 +109,32 @@ def validate(config: ConfigDict) -> None:
     """
     positive = (
         "batch_size run.steps run.log_every run.evaluate_every run.checkpoint_every run.keep run.workers run.read_ahead "
-        "data.synthetic_examples data.synthetic_image_size data.synthetic_classes"
+        "data.synthetic_examples data.synthetic_image_size data.synthetic_classes optimizer.plateau_window "
+        "optimizer.factor optimizer.learning_rate"
     )
     not_negative = (
-        "seed run.devices model.group_size data.pad optimizer.learning_rate optimizer.momentum optimizer.weight_decay "
-        "optimizer.warmup_steps optimizer.warmup_rate optimizer.factor"
+        "seed run.devices model.group_size data.pad optimizer.momentum optimizer.weight_decay "
+        "optimizer.warmup_steps optimizer.warmup_rate optimizer.plateau_patience optimizer.gradient_clip"
     )
     _check(config, positive.split(), lambda value: value > 0, "a number above 0")
     _check(config, not_negative.split(), lambda value: value >= 0, "0 or more")
-    _check(config, ["optimizer.momentum"], lambda value: value < 1, "less than 1")
+    below_one = "optimizer.momentum optimizer.factor optimizer.label_smoothing optimizer.warmup_until_error"
+    _check(config, below_one.split(), lambda value: 0 <= value < 1, "0 or more and less than 1")
+    _check(config, ["optimizer.plateau_threshold"], lambda value: 0 < value < 1, "between 0 and 1")
     for path, allowed in {
         "model.dtype": DTYPES,
         "run.mapping": MAPPINGS,
         "data.mean": MEANS,
         "optimizer.decayed": DECAYED,
+        "optimizer.momentum_form": MOMENTUM_FORMS,
     }.items():
         _check(config, [path], allowed.__contains__, "one of " + ", ".join(allowed))
     _check(config, ["optimizer.boundaries"], _rises, "rising steps above 0")
+    optimizer = config.optimizer
+    if optimizer.boundaries and optimizer.plateau_patience:
+        raise ConfigError("config.optimizer has boundaries and a plateau_patience: the rate decays at the one or on the other")
+    if optimizer.warmup_until_error and optimizer.warmup_steps:
+        raise ConfigError("config.optimizer has warmup_steps and warmup_until_error: the warm-up ends by the one or the other")
 
 
 def _rises(steps: tuple[int, ...]) -> bool:

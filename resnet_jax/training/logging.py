@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
@@ -64,3 +66,33 @@ def read_metrics(workdir: epath.PathLike) -> list[Record]:
         except ValueError:
             break
     return records
+
+
+class Clock:
+    """Measures images per second and the share of time that the loop waits for input, from one report to the next."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._waited = 0.0
+        self._then = time.perf_counter()
+        self._step: int | None = None
+
+    def time_waiting(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yields the batches and adds up how long each took to come."""
+        while True:
+            began = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - began
+            yield batch
+
+    def tick(self, step: int) -> dict[str, float]:
+        """Returns the fields of a record that tell of time."""
+        now = time.perf_counter()
+        elapsed = max(now - self._then, 1e-9)
+        steps = step - self._step if self._step is not None else 1
+        rate, share = steps * self._batch_size / elapsed, min(1.0, self._waited / elapsed)
+        self._then, self._waited, self._step = now, 0.0, step
+        return {"images_per_second": round(rate, 1), "input_share": round(share, 4), "time": round(time.time(), 3)}

@@ -1,36 +1,27 @@
-"""A run from its config to its end: resume, train, evaluate, save. Values go down from here; the config stays here."""
+"""A run from its beginning to its end: resume, train, evaluate, save."""
 
-import dataclasses
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
-import optax
 from etils import epath
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from resnet_jax.data.augment import normalise, pad_crop_mirror
-from resnet_jax.data.batches import EvaluationBatches, TrainBatches, read_ahead
-from resnet_jax.data.sources import Source, SyntheticSource, image_mean, open_source
-from resnet_jax.models import create_model
-from resnet_jax.parallel import AXIS_NAME, Mapping, choose_devices, create_mapping, prepare_backend, process_share
+from resnet_jax.data.batches import read_ahead
 from resnet_jax.training.checkpoints import CheckpointWriter, from_arrays, read_checkpoint, steps_in
 from resnet_jax.training.config import resolve, to_json
-from resnet_jax.training.logging import MetricsLog, Record, read_metrics
-from resnet_jax.training.optimizer import sgd
+from resnet_jax.training.experiment import Experiment, build_experiment, prepare_jax
+from resnet_jax.training.logging import Clock, MetricsLog, Record, read_metrics
 from resnet_jax.training.plots import draw_curves
 from resnet_jax.training.progress import Reporter, create_reporter
-from resnet_jax.training.schedules import step_decay
-from resnet_jax.training.state import TrainState, create_state
-from resnet_jax.training.step import evaluate, make_evaluation_step, make_train_step
+from resnet_jax.training.state import TrainState
+from resnet_jax.training.step import evaluate
 from resnet_jax.training.workdir import CURVES, METRICS, occupy, store_config
 
 
@@ -40,30 +31,6 @@ class DivergedError(Exception):
 
 class Interrupted(Exception):  # noqa: N818 (it is not an error)
     """The run was asked to stop, and is saved."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """A recipe made concrete: the functions, data and devices of a run."""
-
-    model: nn.Module
-    model_arguments: dict[str, Any]
-    optimizer: optax.GradientTransformation
-    mapping: Mapping
-    train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
-    evaluation_step: Callable[[TrainState, Any], dict[str, jax.Array]]
-    train: Source
-    train_batches: TrainBatches
-    test_batches: EvaluationBatches
-    mean: str
-    seed: int
-
-    def initial_state(self) -> TrainState:
-        """Returns the state before the first step, in host memory."""
-        mean = image_mean(self.train, self.mean)
-        shape = self.train.image_shape
-        state = create_state(self.model, self.optimizer, seed=self.seed, image_shape=shape, image_mean=mean)
-        return jax.device_get(state)
 
 
 def run(config: ConfigDict, workdir: epath.PathLike, console: Console | None = None) -> dict[str, float]:
@@ -86,73 +53,6 @@ def run(config: ConfigDict, workdir: epath.PathLike, console: Console | None = N
         else:
             _train(config, experiment, path, console)
         return read_metrics(path)[-1]
-
-
-def prepare_jax(config: ConfigDict) -> None:
-    """Sets the options of JAX that a config asks for; before JAX is used for the first time."""
-    if config.model.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
-    prepare_backend(config.batch_size, config.model.group_size or None, config.run.devices)
-
-
-def build_experiment(config: ConfigDict) -> Experiment:
-    """Returns the functions, data and devices that a config describes."""
-    group_size = config.model.group_size or None
-    devices = choose_devices(config.batch_size, group_size, config.run.devices)
-    mapping = create_mapping(config.run.mapping, devices)
-    train, test = open_split(config, config.data.train_split), open_split(config, config.data.test_split, test=True)
-    arguments = {
-        "name": config.model.name,
-        "num_classes": len(train.class_names),
-        "dtype": config.model.dtype,
-        "group_size": group_size,
-        "variance": config.model.variance,
-    }
-    arguments |= {name: config.model[name] for name in ("shortcut", "stride_on") if config.model[name]}
-    model = create_model(**arguments)
-    schedule = step_decay(
-        config.optimizer.learning_rate,
-        boundaries=config.optimizer.boundaries,
-        factor=config.optimizer.factor,
-        warmup_steps=config.optimizer.warmup_steps,
-        warmup_rate=config.optimizer.warmup_rate,
-    )
-    optimizer = sgd(
-        schedule,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
-        decayed=config.optimizer.decayed,
-    )
-    augment = pad_crop_mirror(pad=config.data.pad, mirror=config.data.mirror)
-    spread = model.clone(axis_name=AXIS_NAME)
-    train_step = make_train_step(spread, optimizer, augment, schedule=schedule, seed=config.seed, axis_name=AXIS_NAME)
-    evaluation_step = make_evaluation_step(spread, normalise, axis_name=AXIS_NAME)
-    share = process_share(config.batch_size)
-    return Experiment(
-        model=model,
-        model_arguments=arguments,
-        optimizer=optimizer,
-        mapping=mapping,
-        train_step=mapping.map(train_step, donate=True),
-        evaluation_step=mapping.map(evaluation_step, donate=False),
-        train=train,
-        train_batches=TrainBatches(train, config.batch_size, config.seed, share),
-        test_batches=EvaluationBatches(test, config.batch_size, share),
-        mean=config.data.mean,
-        seed=config.seed,
-    )
-
-
-def open_split(config: ConfigDict, split: str, *, test: bool = False) -> Source:
-    """Opens a split of the config's data."""
-    examples = config.data.synthetic_examples
-    synthetic = SyntheticSource(
-        examples=max(1, examples // 8) if test else examples,
-        image_size=config.data.synthetic_image_size,
-        classes=config.data.synthetic_classes,
-        seed=int(test),
-    )
-    return open_source(config.data.source, split, data_dir=config.run.data_dir or None, synthetic=synthetic)
 
 
 def _train(config: ConfigDict, experiment: Experiment, workdir: epath.Path, console: Console) -> None:
@@ -221,7 +121,7 @@ def _report(
     reporter: Reporter,
     log_every: int,
     last: int,
-    clock: "Clock",
+    clock: Clock,
     tested: dict[str, float] | None = None,
 ) -> None:
     """Waits for a step and writes it down.
@@ -241,36 +141,6 @@ def _report(
     reporter.step(record)
     if tested or step % log_every == 0 or step == last:
         log.write(record)
-
-
-class Clock:
-    """Measures images per second and the share of time that the loop waits for input, from one report to the next."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._waited = 0.0
-        self._then = time.perf_counter()
-        self._step: int | None = None
-
-    def time_waiting(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Yields the batches and adds up how long each took to come."""
-        while True:
-            began = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            self._waited += time.perf_counter() - began
-            yield batch
-
-    def tick(self, step: int) -> dict[str, float]:
-        """Returns the fields of a record that tell of time."""
-        now = time.perf_counter()
-        elapsed = max(now - self._then, 1e-9)
-        steps = step - self._step if self._step is not None else 1
-        rate, share = steps * self._batch_size / elapsed, min(1.0, self._waited / elapsed)
-        self._then, self._waited, self._step = now, 0.0, step
-        return {"images_per_second": round(rate, 1), "input_share": round(share, 4), "time": round(time.time(), 3)}
 
 
 def _restore(experiment: Experiment, workdir: epath.Path) -> tuple[TrainState, int]:

@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from resnet_jax.data.batches import EvaluationBatches
 from resnet_jax.parallel import Mapping
+from resnet_jax.training.optimizer import rate_factor
+from resnet_jax.training.schedules import Schedule
 from resnet_jax.training.state import AUGMENTATION_STREAM, DROPOUT_STREAM, TrainState
 
 Batch = dict[str, Array]
@@ -25,12 +27,13 @@ Sums = dict[str, Array]
 
 def make_train_step(
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     augment: Augment,
     *,
-    schedule: Callable[[Any], Any],
+    schedule: Schedule,
     seed: int,
     axis_name: str,
+    label_smoothing: float = 0.0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
     """Returns `train_step(state, batch) -> (state, metrics)`, a pure function of one device's part of the batch.
 
@@ -40,9 +43,10 @@ def make_train_step(
 
     Args:
         model: With `axis_name` set, so that groups of batch normalisation may span devices.
-        optimizer: Makes updates of gradients.
+        optimizer: Makes updates of gradients; is given the step's training error as `value`.
         augment: Of images; its keys are folded from the seed, the step and the example's index in the global batch.
         schedule: Only to report the rate.
+        label_smoothing: Share of a label that is spread over all classes (arXiv 1512.00567, §7); 0 in the paper.
         seed: Of augmentation and dropout.
         axis_name: The mapped axis.
     """
@@ -55,16 +59,16 @@ def make_train_step(
         def loss_function(params: Any) -> tuple[Array, tuple[Array, Any]]:
             variables = {"params": params, "batch_stats": state.batch_stats}
             logits, updated = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": dropout})
-            loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+            loss = _cross_entropy(logits, batch["label"], label_smoothing).mean()
             return loss, (logits, updated.get("batch_stats", {}))
 
         (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
         gradients = lax.pmean(gradients, axis_name)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         top1 = jnp.mean(jnp.argmax(logits, -1) == batch["label"], dtype=logits.dtype)
         metrics = lax.pmean({"loss": loss, "top1": top1}, axis_name)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=1 - metrics["top1"])
         metrics["gradient_norm"] = optax.tree.norm(gradients)
-        metrics["learning_rate"] = jnp.asarray(schedule(state.step))
+        metrics["learning_rate"] = schedule(state.step) * rate_factor(opt_state)
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -126,6 +130,13 @@ def masked_sums(logits: Float[Array, "n c"], labels: Int[Array, " n"], mask: Boo
     if logits.shape[-1] > 5:
         values["top5"] = (rank < 5).astype(jnp.int32)
     return {name: jnp.sum(jnp.where(mask, value, 0)) for name, value in values.items()}
+
+
+def _cross_entropy(logits: Float[Array, "n c"], labels: Int[Array, " n"], smoothing: float) -> Float[Array, " n"]:
+    if not smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
 
 
 def _step_key(seed: int, stream: int, step: Array) -> jax.Array:

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from resnet_jax.training.optimizer import is_kernel, sgd
+from resnet_jax.training.checkpoints import from_arrays, to_arrays
+from resnet_jax.training.optimizer import decay_on_plateau, is_kernel, rate_factor, sgd, warm_up_until
 from resnet_jax.training.schedules import step_decay
 
 STEPS, DROP = 20, 12
@@ -74,3 +75,70 @@ def test_the_rate_falls_at_the_boundaries_after_the_warm_up() -> None:
 def test_boundaries_that_do_not_rise_are_refused() -> None:
     with pytest.raises(ValueError, match=r"boundaries \(5, 3\) must rise"):
         step_decay(0.1, boundaries=(5, 3))
+
+
+def scripted(factors: tuple[optax.GradientTransformationExtraArgs, ...], errors: list[float], interrupt: int = -1) -> list[float]:
+    """Returns the rates that a sequence of training errors gives, as the step reports them; starting over from a stored state."""
+    optimizer = sgd(step_decay(0.1, boundaries=()), momentum=0.0, weight_decay=0.0, rate_factors=factors)
+    params = {"kernel": jnp.ones(1), "scale": jnp.full(1, 7.0)}
+    state, rates = optimizer.init(params), []
+    for step, error in enumerate(errors):
+        if step == interrupt:
+            state = from_arrays(optimizer.init(params), {name: np.asarray(value) for name, value in to_arrays(state).items()})
+        updates, state = optimizer.update({"kernel": jnp.ones(1), "scale": jnp.ones(1)}, state, params, value=jnp.float32(error))
+        rates.append(float(-updates["kernel"][0]))
+        assert rates[-1] == pytest.approx(0.1 * float(rate_factor(state)))
+    return rates
+
+
+def test_the_warm_up_ends_when_the_smoothed_error_is_below_and_for_good() -> None:
+    errors = [0.9] * 10 + [0.7] * 10 + [0.95] * 10
+    smoothed, expected, warming = 1.0, [], True
+    for error in errors:
+        smoothed = 0.9 * smoothed + 0.1 * error
+        warming = warming and smoothed >= 0.8
+        expected.append(0.01 if warming else 0.1)
+    rates = scripted((warm_up_until(0.8, factor=0.1),), errors)
+    assert expected[:10] == [0.01] * 10
+    assert expected[-10:] == [0.1] * 10
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_one_lucky_batch_does_not_end_the_warm_up() -> None:
+    assert scripted((warm_up_until(0.8, factor=0.1),), [0.9, 0.9, 0.5, 0.9])[-1] == pytest.approx(0.01)
+
+
+def test_the_rate_falls_when_the_error_has_not_fallen_for_so_many_windows() -> None:
+    def windows(*errors: float) -> list[float]:
+        return [error + wobble for error in errors for wobble in (-0.01, 0.0, 0.01)]
+
+    plateau = decay_on_plateau(factor=0.1, patience=2, window=3, threshold=0.01)
+    rates = scripted((plateau,), windows(0.9, 0.8, 0.7, 0.7, 0.699, 0.5, 0.5, 0.6, 0.4))
+    by_window = [round(rate, 9) for rate in rates[2::3]]
+    # The best is 0.7; 0.7 and 0.699 are not 1 % better, so the rate falls; 0.5 is; 0.5 and 0.6 are not, so it falls again.
+    np.testing.assert_allclose(by_window, [0.1] * 4 + [0.01] * 3 + [0.001] * 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("interrupt", [1, 7, 13, 20])
+def test_both_resume_in_the_middle(interrupt: int) -> None:
+    factors = (warm_up_until(0.8, factor=0.1), decay_on_plateau(factor=0.5, patience=2, window=3, threshold=0.01))
+    errors = [0.4, 0.5, 0.45, 0.4] * 6
+    rates = scripted(factors, errors)
+    assert len(set(rates)) >= 3
+    assert scripted(factors, errors, interrupt) == rates
+
+
+def test_the_gradient_is_clipped_by_its_whole_norm_before_decay() -> None:
+    optimizer = sgd(step_decay(1.0, boundaries=()), momentum=0.0, weight_decay=0.5, gradient_clip=1.0)
+    params = {"a": jnp.ones(1), "b": jnp.ones(1)}
+    updates, _ = optimizer.update({"a": jnp.full(1, 3.0), "b": jnp.full(1, 4.0)}, optimizer.init(params), params)
+    assert -float(updates["a"][0]) == pytest.approx(0.6 + 0.5)
+    assert -float(updates["b"][0]) == pytest.approx(0.8 + 0.5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_pytorch_form_is_trace_then_scale() -> None:
+    schedule = step_decay(0.1, boundaries=(DROP,))
+    named = sgd(schedule, momentum=0.9, weight_decay=0.05, momentum_form="pytorch")
+    other = optax.chain(optax.add_decayed_weights(0.05), optax.sgd(schedule, momentum=0.9))
+    np.testing.assert_allclose(apply(named), apply(other), rtol=1e-12)

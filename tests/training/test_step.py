@@ -11,7 +11,7 @@ from resnet_jax.data.augment import normalise
 from resnet_jax.data.batches import EvaluationBatches
 from resnet_jax.data.sources import ArraySource
 from resnet_jax.parallel import AXIS_NAME, create_mapping
-from resnet_jax.training.run import build_experiment
+from resnet_jax.training.experiment import build_experiment
 from resnet_jax.training.step import evaluate, make_evaluation_step, masked_sums
 from tests.training.tiny import get_config
 

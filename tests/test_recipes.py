@@ -1,0 +1,115 @@
+"""Golden files of every recipe: the whole of its fields, and of every parameter whether it decays and how it begins.
+
+A change of a recipe is a change of these files. `python -m tests.test_recipes` writes them anew.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict
+
+from resnet_jax import create_model
+from resnet_jax.models import default_image_size
+from resnet_jax.recipes import load_recipe, recipe_name, recipes
+from resnet_jax.training.config import ConfigError, to_json
+from resnet_jax.training.experiment import build_optimizer
+
+GOLDEN = Path(__file__).parent / "golden" / "recipes"
+SPECS = [
+    "digits_resnet20",
+    "cifar10",
+    "cifar10:resnet110",
+    "cifar10:plain20,cifar100,validation",
+    "imagenet:resnet50",
+    "imagenet:plain18",
+]
+
+
+def describe(spec: str) -> dict[str, Any]:
+    """Returns the fields of a recipe, and for each of its parameters the decay and the initial distribution."""
+    config = load_recipe(spec)
+    model = create_model(config.model.name, group_size=config.model.group_size)
+    size = 16 if config.data.source == "digits" else default_image_size(config.model.name)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
+    _, optimizer = build_optimizer(config.optimizer)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    ones = jax.tree.map(jnp.ones_like, params)
+    updates, _ = optimizer.update(nothing, optimizer.init(ones), ones, value=jnp.float32(1))
+    moved = flatten_dict(updates, sep="/")
+    return {
+        "config": to_json(config),
+        "params": {
+            name: f"{'decayed' if float(jnp.abs(moved[name]).max()) > 0 else 'not decayed'}, {distribution(np.asarray(value))}"
+            for name, value in flatten_dict(params, sep="/").items()
+        },
+    }
+
+
+def distribution(values: np.ndarray) -> str:
+    """Names how initial values are distributed, judged by the values."""
+    for number, name in ((0, "zeros"), (1, "ones")):
+        if (values == number).all():
+            return name
+    fan_in = math.prod(values.shape[:-1])
+    ratio = values.var() * fan_in / 2
+    assert abs(values.mean()) < 6 * values.std() / math.sqrt(values.size)
+    # The variance of n normal values is right to sqrt(2 / n).
+    within = abs(ratio - 1) < 6 * math.sqrt(2 / values.size)
+    return f"normal of variance 2/{fan_in}" if within else f"variance {values.var():.3g} at fan {fan_in}"
+
+
+def path(spec: str) -> Path:
+    return GOLDEN / f"{recipe_name(spec).replace(',', '_')}.json"
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_recipe_is_what_it_was(spec: str) -> None:
+    assert describe(spec) == json.loads(path(spec).read_text()), "if this is meant: python -m tests.test_recipes"
+
+
+def test_every_recipe_has_a_golden_file() -> None:
+    assert {spec.partition(":")[0] for spec in SPECS} == set(recipes())
+
+
+def test_the_cifar_recipe_is_the_papers() -> None:
+    config = load_recipe("cifar10:resnet110")
+    assert (config.batch_size, config.model.group_size, config.run.steps) == (128, 64, 64_000)
+    assert config.optimizer.boundaries == (32_000, 48_000)
+    assert (config.optimizer.warmup_until_error, config.optimizer.warmup_rate) == (0.8, 0.01)
+    assert load_recipe("cifar10:resnet1202").optimizer.warmup_until_error == 0
+    validation = load_recipe("cifar10:validation")
+    assert (validation.data.train_split, validation.data.test_split) == ("train[:45000]", "train[45000:]")
+
+
+@pytest.mark.parametrize(("spec", "message"), [("cifar10:resnext20", "unknown 'resnext20'"), ("cifar10:mnist", "unknown 'mnist'")])
+def test_an_argument_that_means_nothing_is_named(spec: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(spec)
+
+
+def test_decay_at_boundaries_and_on_a_plateau_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="boundaries and a plateau_patience"):
+        load_recipe("cifar10", [("optimizer.plateau_patience", "3")])
+    with pytest.raises(ConfigError, match="warmup_steps and warmup_until_error"):
+        load_recipe("cifar10:resnet110", [("optimizer.warmup_steps", "3")])
+
+
+def test_the_optimiser_of_a_recipe_is_that_of_its_fields() -> None:
+    schedule, optimizer = build_optimizer(load_recipe("cifar10").optimizer)
+    assert [float(schedule(jnp.asarray(step))) for step in (0, 32_000, 48_000)] == pytest.approx([0.1, 0.01, 0.001])
+    params = {"kernel": jnp.ones(1)}
+    updates, _ = optimizer.update({"kernel": jnp.ones(1)}, optimizer.init(params), params, value=jnp.float32(1))
+    assert float(optax.apply_updates(params, updates)["kernel"][0]) == pytest.approx(1 - 0.1 * (1 + 1e-4))
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for each in SPECS:
+        path(each).write_text(json.dumps(describe(each), indent=1, sort_keys=True) + "\n")
