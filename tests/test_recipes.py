@@ -37,7 +37,7 @@ def describe(spec: str) -> dict[str, Any]:
     config = load_recipe(spec)
     model = create_model(config.model.name, group_size=config.model.group_size)
     size = 16 if config.data.source == "digits" else default_image_size(config.model.name)
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
+    params = model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))["params"]
     _, optimizer = build_optimizer(config.optimizer)
     nothing = jax.tree.map(jnp.zeros_like, params)
     ones = jax.tree.map(jnp.ones_like, params)

@@ -54,14 +54,11 @@ def create_state(
         image_mean: See TrainState.
     """
 
-    @jax.jit
-    def initialise(key: jax.Array) -> TrainState:
-        variables = model.init(key, jnp.zeros((1, *image_shape)))
-        params = variables["params"]
-        stats = variables.get("batch_stats", {})
-        return TrainState(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params), jnp.asarray(image_mean))
-
-    return initialise(jax.random.fold_in(jax.random.key(seed), INIT_STREAM))
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    # Lazily, array by array: a program of the whole net takes the longer to compile the deeper it is.
+    variables = model.lazy_init(jax.random.fold_in(jax.random.key(seed), INIT_STREAM), images)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), jnp.asarray(image_mean))
 
 
 def split_variables(arrays: dict[str, Any]) -> tuple[dict[str, Any], Any]:
