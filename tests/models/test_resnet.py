@@ -96,20 +96,23 @@ def test_training_updates_statistics_and_evaluation_does_not():
     jax.tree.map(np.testing.assert_array_equal, evaluated["batch_stats"], jax.tree.map(np.float32, variables["batch_stats"]))
 
 
-def test_the_group_size_reaches_every_normalisation():
-    model = create_model("cifar_resnet8", group_size=3, axis_name=None)
-    groups = []
+def test_group_size_and_mapped_axis_reach_every_normalisation():
+    model = create_model("cifar_resnet8", group_size=3, axis_name="devices")
+    seen = []
 
     def note(call, arguments, options, context):
         if context.method_name == "_group_statistics":
-            groups.append(context.module.group_size)
+            seen.append((context.module.group_size, context.module.axis_name))
         return call(*arguments, **options)
 
+    def train(variables, images):
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])
+
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    images = jax.ShapeDtypeStruct((6, 8, 8, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, 6, 8, 8, 3), jnp.float32)
     with nn.intercept_methods(note):
-        jax.eval_shape(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]), variables, images)
-    assert groups == [3] * 7
+        jax.eval_shape(jax.vmap(train, in_axes=(None, 0), axis_name="devices"), variables, images)
+    assert seen == [(3, "devices")] * 7
 
 
 def test_vgg_is_a_chain_of_layers():
