@@ -1,6 +1,7 @@
 """What is computed: the nets, as pure functions of variables and images."""
 
-from resnet_jax.models.registry import ModelError, create_model, default_image_size, list_models
+from resnet_jax.models.layers import ModelError
+from resnet_jax.models.registry import create_model, default_image_size, list_models
 from resnet_jax.models.summary import Layer, Summary, format_table, summarize, to_json
 
 __all__ = [

@@ -16,6 +16,10 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """He initialisation (arXiv 1502.01852, eq. 10): zero-mean normal, variance 2 / fan_in, the gain of a ReLU."""
 
 
+class ModelError(ValueError):
+    """A name or an option of a model that does not exist, or images that it cannot take."""
+
+
 def parameter_dtype(dtype: Dtype) -> Dtype:
     """Returns the dtype of parameters, statistics and logits: float64 where `dtype` is float64, else float32."""
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32

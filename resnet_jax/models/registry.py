@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Dtype
+from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Dtype, ModelError
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
 from resnet_jax.models.vgg import VGG
 
@@ -29,10 +29,6 @@ STRIDE_ON = ("1x1", "3x3")
 VARIANCES = ("biased", "unbiased")
 DTYPES = ("float32", "bfloat16", "float64")
 NORM_OPTIONS = ("variance", "momentum", "epsilon")
-
-
-class ModelError(ValueError):
-    """A name or an option of a model that does not exist."""
 
 
 def list_models() -> list[str]:

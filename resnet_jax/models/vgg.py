@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from resnet_jax.models.layers import Dtype, he_normal, max_pool, parameter_dtype
+from resnet_jax.models.layers import Dtype, ModelError, he_normal, max_pool, parameter_dtype
 
 
 class VGG(nn.Module):
@@ -31,6 +31,10 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"], train: bool = False) -> Float[Array, "n classes"]:
+        if min(images.shape[1:3]) < 2 ** len(self.stage_depths):
+            raise ModelError(
+                f"images of {images.shape[1:3]} pixels are halved away; VGG needs at least {2 ** len(self.stage_depths)}"
+            )
         stored = parameter_dtype(self.dtype)
         options = {"kernel_init": he_normal, "param_dtype": stored}
         x = images.astype(self.dtype)

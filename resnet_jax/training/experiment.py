@@ -61,14 +61,14 @@ def build_experiment(config: ConfigDict) -> Experiment:
         "name": config.model.name,
         "num_classes": len(train.class_names),
         "dtype": config.model.dtype,
-        "group_size": group_size,
-        "variance": config.model.variance,
     }
+    if not config.model.name.startswith("vgg"):  # These have no batch normalisation.
+        arguments |= {"group_size": group_size, "variance": config.model.variance}
     arguments |= {name: config.model[name] for name in ("shortcut", "stride_on") if config.model[name]}
     model = create_model(**arguments)
     schedule, optimizer = build_optimizer(config.optimizer)
     augment = pad_crop_mirror(pad=config.data.pad, mirror=config.data.mirror)
-    spread = model.clone(axis_name=AXIS_NAME)
+    spread = model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
     train_step = make_train_step(
         spread,
         optimizer,
