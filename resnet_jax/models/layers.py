@@ -1,6 +1,7 @@
 """The parts that blocks are composed from: convolution, batch normalisation, pooling, shortcuts A, B and C."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -75,6 +76,8 @@ class BatchNorm(nn.Module):
             always normalised with the biased one.
         dtype: Of the output; statistics, scale and bias are kept in `parameter_dtype(dtype)`.
         scale_init: Initialiser of the scale [C].
+        frozen: Patterns of paths, see `path_matches`; a layer that one of them means normalises with its running statistics in
+            training too, and leaves them alone.
     """
 
     use_running_average: bool
@@ -85,6 +88,7 @@ class BatchNorm(nn.Module):
     variance: str = "biased"
     dtype: Dtype = jnp.float32
     scale_init: nn.initializers.Initializer = nn.initializers.ones
+    frozen: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
@@ -95,7 +99,8 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", self.scale_init, (channels,), stored)
         bias = self.param("bias", nn.initializers.zeros, (channels,), stored)
 
-        if self.use_running_average or self.is_initializing():
+        frozen = path_matches("/".join(self.path), self.frozen)
+        if self.use_running_average or frozen or self.is_initializing():
             groups = x[None]
             mean, variance = running_mean.value[None], running_variance.value[None]
         else:
@@ -139,6 +144,13 @@ class BatchNorm(nn.Module):
         return batch_mean, batch_variance
 
 
+def path_matches(path: str, patterns: Iterable[str]) -> bool:
+    """Returns whether a pattern means the path or a module around it: `stage1` and `stage*/block1` mean `stage1/block1/norm1`."""
+    parts = path.split("/")
+    ancestors = ["/".join(parts[: count + 1]) for count in range(len(parts))]
+    return any(fnmatchcase(ancestor, pattern) for pattern in patterns for ancestor in ancestors)
+
+
 def check_group_size(size: int, images: int, devices: int) -> None:
     """Raises ValueError unless `devices` devices of `images` images each can be cut into groups of `size` images."""
     fits_device = size > 0 and images % size == 0
@@ -150,9 +162,22 @@ def check_group_size(size: int, images: int, devices: int) -> None:
         )
 
 
-def max_pool(x: Float[Array, "n h w c"], size: int, stride: int, padding: int) -> Float[Array, "n h2 w2 c"]:
-    """Returns the maximum over windows of size × size pixels, with `padding` pixels of minus infinity on every side."""
-    return nn.max_pool(x, (size, size), (stride, stride), [(padding, padding)] * 2)
+def max_pool(x: Float[Array, "n h w c"], size: int, stride: int, padding: int | tuple[int, int]) -> Float[Array, "n h2 w2 c"]:
+    """Returns the maximum over windows of size × size pixels, with `padding` pixels of minus infinity around.
+
+    Args:
+        x: Images or activations.
+        size: Height and width of a window.
+        stride: From one window to the next.
+        padding: On every side; or a pair, before (top, left) and after (bottom, right).
+    """
+    before, after = (padding, padding) if isinstance(padding, int) else padding
+    return nn.max_pool(x, (size, size), (stride, stride), [(before, after)] * 2)
+
+
+def scale_input(images: Float[Array, "n h w 3"], scale: tuple[float, ...] | None) -> Float[Array, "n h w 3"]:
+    """Returns the images with every channel times its factor; as they are for None, the paper's."""
+    return images if scale is None else images * jnp.asarray(scale, images.dtype)
 
 
 class Shortcut(Protocol):

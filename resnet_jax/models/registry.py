@@ -29,6 +29,8 @@ STRIDE_ON = ("1x1", "3x3")
 VARIANCES = ("biased", "unbiased")
 DTYPES = ("float32", "bfloat16", "float64")
 NORM_OPTIONS = ("variance", "momentum", "epsilon")
+POOLS = {"centred": (1, 1), "caffe": (0, 1)}
+"""Padding of the stem's maximum, before and after."""
 
 
 def list_models() -> list[str]:
@@ -58,7 +60,8 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
         **overrides: `stage_depths`, blocks in each stage (convolutions, for VGG); `shortcut` "A", "B", "C" or a function
             (default: B in the ImageNet family, A in the CIFAR family); `stride_on` "1x1" (the paper) or "3x3" ("v1.5") for
             bottlenecks; `group_size`, images per group of batch normalisation; its `variance` "biased" or "unbiased", `momentum`
-            and `epsilon`; every other attribute of ResNet or VGG by its name.
+            and `epsilon`; `pool` "centred" or "caffe", how the windows of the ImageNet stem's maximum lie; every other attribute of
+            ResNet or VGG by its name.
 
     Raises:
         ModelError: The name, its depth or an override does not exist.
@@ -74,6 +77,8 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
     attributes = _stages(name, family, depth, overrides.pop("stage_depths", None))
     attributes["num_classes"] = (10 if cifar else 1000) if num_classes is None else num_classes
     attributes["dtype"] = _dtype(dtype)
+    if overrides.get("input_scale") is not None:
+        overrides["input_scale"] = tuple(overrides["input_scale"])
     if attributes["num_classes"] < 1:
         raise ModelError(f"num_classes must be at least 1, and is {num_classes}")
     if family == "vgg":
@@ -85,6 +90,8 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
         raise ModelError(f"{name} is a plain net and has no shortcut; for shortcuts use {name.replace('plain', 'resnet')}")
     if "stride_on" in overrides:
         attributes["block"] = _with_stride_on(name, attributes["block"], overrides.pop("stride_on"))
+    if "pool" in overrides:
+        attributes["stem"] = _with_pool(name, attributes["stem"], overrides.pop("pool"))
     norm = {key: overrides.pop(key) for key in NORM_OPTIONS if key in overrides}
     if norm.get("variance", "biased") not in VARIANCES:
         raise ModelError(f"unknown variance {norm['variance']!r}; allowed are {', '.join(VARIANCES)}")
@@ -162,10 +169,18 @@ def _with_stride_on(name: str, block: Any, stride_on: str) -> Any:
     return partial(block, stride_on=stride_on)
 
 
+def _with_pool(name: str, stem: Any, pool: str) -> Any:
+    if pool not in POOLS:
+        raise ModelError(f"unknown pool {pool!r}; allowed are {', '.join(POOLS)}")
+    if stem is not ImageNetStem:
+        raise ModelError(f"pool is an option of the ImageNet family's stem, and {name} has none; leave it out")
+    return partial(stem, pool_padding=POOLS[pool])
+
+
 def _construct(name: str, constructor: Any, attributes: dict[str, Any]) -> nn.Module:
     unknown = set(attributes) - set(constructor.__dataclass_fields__)
     if unknown:
         allowed = set(constructor.__dataclass_fields__) - {"parent", "name"}
-        allowed |= {"stride_on", *NORM_OPTIONS} if constructor is ResNet else set()
+        allowed |= {"stride_on", "pool", *NORM_OPTIONS} if constructor is ResNet else set()
         raise ModelError(f"{name} has no option {', '.join(sorted(unknown))}; options are {', '.join(sorted(allowed))}")
     return constructor(**attributes)

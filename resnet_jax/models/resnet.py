@@ -17,22 +17,30 @@ from resnet_jax.models.layers import (
     he_normal,
     max_pool,
     parameter_dtype,
+    scale_input,
 )
 
 
 class ImageNetStem(nn.Module):
-    """conv1 and the pool before conv2_x (Table 1): 7×7 with stride 2, then a 3×3 maximum with stride 2; a quarter of the side."""
+    """conv1 and the pool before conv2_x (Table 1): 7×7 with stride 2, then a 3×3 maximum with stride 2; a quarter of the side.
+
+    Attributes:
+        channels, conv, norm, activation: As in ResNet; `channels` are the filters.
+        pool_padding: Of the maximum, before and after: (1, 1), or (0, 1) where windows start at the first pixel and the last
+            one may hang over, which is what Caffe computes without padding.
+    """
 
     channels: int
     conv: LayerFactory
     norm: LayerFactory
     activation: Callable[[Array], Array]
+    pool_padding: tuple[int, int] = (1, 1)
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 c"]:
         x = self.conv(self.channels, (7, 7), 2, name="conv")(images)
         x = self.activation(self.norm(name="norm")(x))
-        return max_pool(x, size=3, stride=2, padding=1)
+        return max_pool(x, size=3, stride=2, padding=self.pool_padding)
 
 
 class CifarStem(nn.Module):
@@ -88,6 +96,7 @@ class ResNet(nn.Module):
         conv: Makes a convolution; see Conv.
         activation: The non-linearity.
         group_size, axis_name: Of batch normalisation: images per group of statistics, and the mapped axis of the global batch.
+        input_scale: Factors of the channels of the images, for nets that were trained on images divided by a deviation.
     """
 
     stage_depths: tuple[int, ...]
@@ -102,6 +111,7 @@ class ResNet(nn.Module):
     activation: Callable[[Array], Array] = nn.relu
     group_size: int | None = None
     axis_name: str | None = None
+    input_scale: tuple[float, ...] | None = None
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"], train: bool = False) -> Float[Array, "n classes"]:
@@ -116,7 +126,7 @@ class ResNet(nn.Module):
             ),
             "activation": self.activation,
         }
-        x = self.stem(self.width, **layers, name="stem")(images.astype(self.dtype))
+        x = self.stem(self.width, **layers, name="stem")(scale_input(images.astype(self.dtype), self.input_scale))
         for index, depth in enumerate(self.stage_depths):
             block = partial(self.block, filters=self.width * 2**index, shortcut=self.shortcut, **layers)
             x = Stage(depth, stride=1 if index == 0 else 2, block=block, name=f"stage{index + 1}")(x)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from resnet_jax.models.layers import Dtype, ModelError, he_normal, max_pool, parameter_dtype
+from resnet_jax.models.layers import Dtype, ModelError, he_normal, max_pool, parameter_dtype, scale_input
 
 
 class VGG(nn.Module):
@@ -20,6 +20,7 @@ class VGG(nn.Module):
         width: Filters of the first stage, doubled up to eight times as many.
         hidden: Units of the first two fully connected layers.
         dropout: Share of their outputs that is dropped in training.
+        input_scale: Factors of the channels of the images, for nets that were trained on images divided by a deviation.
     """
 
     stage_depths: tuple[int, ...]
@@ -28,6 +29,7 @@ class VGG(nn.Module):
     width: int = 64
     hidden: int = 4096
     dropout: float = 0.5
+    input_scale: tuple[float, ...] | None = None
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"], train: bool = False) -> Float[Array, "n classes"]:
@@ -37,7 +39,7 @@ class VGG(nn.Module):
             )
         stored = parameter_dtype(self.dtype)
         options = {"kernel_init": he_normal, "param_dtype": stored}
-        x = images.astype(self.dtype)
+        x = scale_input(images.astype(self.dtype), self.input_scale)
         for stage, depth in enumerate(self.stage_depths):
             filters = self.width * min(2**stage, 8)
             for index in range(depth):
