@@ -56,7 +56,11 @@ def run(config: ConfigDict, workdir: epath.PathLike, console: Console | None = N
 
 
 def _train(config: ConfigDict, experiment: Experiment, workdir: epath.Path, console: Console) -> None:
-    state, start = _restore(experiment, workdir)
+    start = (steps_in(workdir) or [0])[-1]
+    console.print(_opening(config, experiment, workdir, start), highlight=False, markup=False, soft_wrap=True)
+    state = experiment.initial_state()
+    if start:
+        state = from_arrays(state, read_checkpoint(workdir, start).arrays)
     with ExitStack() as stack:
         log = MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard)
         stack.callback(log.close)
@@ -64,7 +68,6 @@ def _train(config: ConfigDict, experiment: Experiment, workdir: epath.Path, cons
         stack.callback(writer.close)
         stop = stack.enter_context(_stop_signals())
         reporter = stack.enter_context(create_reporter(console, start=start, steps=config.run.steps))
-        reporter.say(_opening(config, experiment, workdir, start))
         state = experiment.mapping.replicate(state)
         _loop(config, experiment, state, start=start, log=log, writer=writer, reporter=reporter, stop=stop)
         writer.wait()
@@ -141,15 +144,6 @@ def _report(
     reporter.step(record)
     if tested or step % log_every == 0 or step == last:
         log.write(record)
-
-
-def _restore(experiment: Experiment, workdir: epath.Path) -> tuple[TrainState, int]:
-    """Returns the newest checkpoint's state and step, or the initial ones."""
-    state = experiment.initial_state()
-    if not steps_in(workdir):
-        return state, 0
-    checkpoint = read_checkpoint(workdir)
-    return from_arrays(state, checkpoint.arrays), checkpoint.step
 
 
 @contextmanager
