@@ -19,6 +19,7 @@ from hypothesis import settings  # noqa: E402
 settings.register_profile("without deadline", deadline=None, max_examples=30)
 settings.load_profile("without deadline")
 jax.config.update("jax_num_cpu_devices", 8)
+assert len(jax.devices()) == 8  # From here on a run that a test makes cannot choose another number.
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

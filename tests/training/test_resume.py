@@ -24,6 +24,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
+@pytest.fixture(scope="module")
+def undisturbed_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run in this process, whose eight virtual devices share out the work of the cores in another way: other sums."""
+    run(tiny.get_config(), workdir := tmp_path_factory.mktemp("undisturbed") / "here")
+    return workdir
+
+
 def test_every_step_stands_once(undisturbed: Path) -> None:
     assert [record["step"] for record in read_metrics(undisturbed)] == list(range(1, 61))
 
@@ -66,13 +73,15 @@ def test_a_signal_saves_the_step_and_loses_none(undisturbed: Path, tmp_path: Pat
     runs.assert_same_outcome(undisturbed, workdir)
 
 
-def test_a_longer_run_goes_on_where_the_shorter_ended(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_longer_run_goes_on_where_the_shorter_ended(undisturbed_here: Path, tmp_path: Path) -> None:
     run(tiny.get_config(**{"run.steps": 20}), tmp_path / "run")
     run(tiny.get_config(), tmp_path / "run")
-    runs.assert_same_outcome(undisturbed, tmp_path / "run")
+    runs.assert_same_outcome(undisturbed_here, tmp_path / "run")
 
 
-def test_the_comparison_notices_data_that_is_replayed(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comparison_notices_data_that_is_replayed(
+    undisturbed_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(tiny.get_config(**{"run.steps": 20}), tmp_path / "run")
     read_ahead = run_module.read_ahead
     monkeypatch.setattr(
@@ -80,16 +89,16 @@ def test_the_comparison_notices_data_that_is_replayed(undisturbed: Path, tmp_pat
     )
     run(tiny.get_config(), tmp_path / "run")
     with pytest.raises(AssertionError):
-        runs.assert_same_outcome(undisturbed, tmp_path / "run")
+        runs.assert_same_outcome(undisturbed_here, tmp_path / "run")
 
 
-def test_the_comparison_notices_a_lost_momentum(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comparison_notices_a_lost_momentum(undisturbed_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tiny.get_config(**{"run.steps": 20}), tmp_path / "run")
     restore = run_module.from_arrays
     monkeypatch.setattr(run_module, "from_arrays", lambda state, arrays: restore(state, arrays).replace(opt_state=state.opt_state))
     run(tiny.get_config(), tmp_path / "run")
     with pytest.raises(AssertionError):
-        runs.assert_same_outcome(undisturbed, tmp_path / "run")
+        runs.assert_same_outcome(undisturbed_here, tmp_path / "run")
 
 
 def test_a_finished_run_says_so_and_changes_nothing(undisturbed: Path) -> None:
