@@ -132,7 +132,7 @@ def read_manifest(root: str) -> dict[str, Any]:
 
 def shards_of(manifest: dict[str, Any], split: str) -> list[Shard]:
     """Returns the shards of a split, in order."""
-    return [Shard(**shard) for shard in manifest["splits"][split]]
+    return [Shard(**shard) for shard in manifest["splits"][split]["shards"]]
 
 
 def verify(root: str, manifest: dict[str, Any]) -> int:
