@@ -4,17 +4,15 @@ Exit codes: 0 done; 1 the run failed (its loss diverged, the disk is full); 2 a 
 saved, run the same command again to go on.
 """
 
-import contextlib
 import errno
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import absl.logging
 
 from resnet_jax.data import DataError
-from resnet_jax.interop.foreign import InteropError
 from resnet_jax.models import ModelError
 from resnet_jax.parallel import DeviceError
 from resnet_jax.recipes import DEFAULT, load_recipe, recipe_name, recipes
@@ -24,7 +22,7 @@ from resnet_jax.training.run import DivergedError, Interrupted, run
 from resnet_jax.training.workdir import WorkdirError
 
 DONE, FAILED, MISTAKE, RESUMABLE = 0, 1, 2, 75
-MISTAKES = (ConfigError, ModelError, DeviceError, DataError, WorkdirError, CheckpointError, InteropError)
+MISTAKES = (ConfigError, ModelError, DeviceError, DataError, WorkdirError, CheckpointError)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -44,9 +42,9 @@ Ctrl-C and SIGTERM save and stop; the same command goes on from there. Exit code
 
 def guard(command: Callable[[], None]) -> int:
     """Runs a command and returns the exit code; where it fails, prints the reason in one line on stderr."""
+    _quieten_libraries()
     try:
-        with _quiet_libraries():
-            command()
+        command()
     except Interrupted as stop:
         return _end(RESUMABLE, stop)
     except MISTAKES as error:
@@ -69,18 +67,11 @@ def guard(command: Callable[[], None]) -> int:
     return DONE
 
 
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keeps from the user what Orbax logs in its threads: its warnings are to callers, and its errors are raised as well."""
-    before = absl.logging.get_verbosity(), threading.excepthook, sys.unraisablehook
+def _quieten_libraries() -> None:
+    """Keeps from the user what Orbax logs in its threads, until the process ends: its errors are raised as well."""
     absl.logging.set_verbosity(absl.logging.FATAL)
     threading.excepthook = lambda _: None
     sys.unraisablehook = lambda _: None
-    try:
-        yield
-    finally:
-        absl.logging.set_verbosity(before[0])
-        threading.excepthook, sys.unraisablehook = before[1:]
 
 
 def train(argv: Sequence[str]) -> int:

@@ -29,7 +29,6 @@ SPECS = [
     "cifar10:plain20,cifar100,validation",
     "imagenet:resnet50",
     "imagenet:plain18",
-    "finetune",
 ]
 
 
