@@ -169,7 +169,7 @@ def limit_size_of_files() -> None:
 def test_a_disk_that_fills_during_a_save_ends_in_one_line_and_the_run_goes_on_later(tmp_path: Path) -> None:
     """Files that may not grow beyond 20 kB stand for the disk: the arrays of the first checkpoint do not fit."""
     workdir = tmp_path / "run"
-    code, _, error = runs.finish(runs.start(workdir, preexec_fn=limit_size_of_files))
+    code, _, error = runs.finish(runs.start(workdir, remember_compiled=False, preexec_fn=limit_size_of_files))
     assert code == 1
     assert "Traceback" not in error
     assert error.count("\n") == 1, error

@@ -18,12 +18,14 @@ TINY = Path(__file__).with_name("tiny.py")
 WALL_CLOCK = {"time", "images_per_second", "input_share"}
 
 
-def start(workdir: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+def start(workdir: Path, *arguments: str, remember_compiled: bool = True, **options: Any) -> subprocess.Popen[str]:
     """Starts train.py's entry on the tiny recipe."""
     command = [sys.executable, "-c", "import sys; from resnet_jax.entry import train; sys.exit(train(sys.argv[1:]))"]
     command += [f"--config={TINY}", f"--workdir={workdir}", *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TINY.parents[2]), os.environ.get("PYTHONPATH", "")])}
     environment.pop("XLA_FLAGS", None)
+    if not remember_compiled:
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options)
 
 
