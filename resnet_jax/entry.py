@@ -51,6 +51,9 @@ def guard(command: Callable[[], None]) -> int:
         return _end(MISTAKE, error)
     except (DivergedError, SaveError) as error:
         return _end(FAILED, error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
@@ -61,9 +64,6 @@ def guard(command: Callable[[], None]) -> int:
         )
     except KeyboardInterrupt:
         return _end(130, "stopped before anything was saved")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     return DONE
 
 
