@@ -5,6 +5,7 @@ saved, run the same command again to go on.
 """
 
 import errno
+import logging
 import os
 import sys
 import threading
@@ -68,8 +69,9 @@ def guard(command: Callable[[], None]) -> int:
 
 
 def _quieten_libraries() -> None:
-    """Keeps from the user what Orbax logs in its threads, until the process ends: its errors are raised as well."""
+    """Keeps from the user what Orbax logs in its threads and tasks, until the process ends: its errors are raised as well."""
     absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # "Task exception was never retrieved", when several arrays fail
     threading.excepthook = lambda _: None
     sys.unraisablehook = lambda _: None
 

@@ -1,8 +1,11 @@
 """Bad input ends in one clear line and a non-zero exit; nothing is lost."""
 
 import json
+import os
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -201,6 +204,15 @@ def test_list_names_nets_and_recipes(capsys: pytest.CaptureFixture[str]) -> None
     listed = json.loads(capsys.readouterr().out)
     assert {"resnet50", "cifar_resnet20", "plain34", "vgg16"} <= set(listed["models"])
     assert "digits_resnet20" in listed["recipes"]
+
+
+def test_a_reader_that_stops_reading_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", "import sys; from resnet_jax.cli import main; sys.exit(main(['list']))"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 @pytest.mark.parametrize("name", recipes())
