@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from resnet_jax.models import create_model, list_models
+from resnet_jax.models import create_model, list_models, stack_blocks, unstack_blocks
 
-__all__ = ["create_model", "list_models", "load_checkpoint"]
+__all__ = ["create_model", "list_models", "load_checkpoint", "stack_blocks", "unstack_blocks"]
 
 
 def load_checkpoint(workdir: str, step: int | None = None) -> tuple[Any, dict[str, Any]]:
     """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
+
+    The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and compiles faster.
 
     Args:
         workdir: A path, or an object-storage URL.

@@ -9,10 +9,11 @@ from ml_collections import ConfigDict
 from resnet_jax.data.augment import normalise
 from resnet_jax.data.batches import EvaluationBatches
 from resnet_jax.models import create_model
+from resnet_jax.models.stacking import stack_arrays
 from resnet_jax.parallel import AXIS_NAME, choose_devices, create_mapping, process_share
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.config import resolve
-from resnet_jax.training.experiment import open_split, prepare_jax
+from resnet_jax.training.experiment import looped, open_split, prepare_jax
 from resnet_jax.training.state import TrainState, split_variables
 from resnet_jax.training.step import evaluate, make_evaluation_step
 
@@ -37,13 +38,14 @@ def evaluate_checkpoint(
         config.run.data_dir = data_dir
     config.run.devices = 0  # Those of this machine, which need not be the run's.
     prepare_jax(config)
-    model = create_model(**checkpoint.model)
+    model = looped(create_model(**checkpoint.model), scan=config.run.scan, remat=0)
     mapping = create_mapping(config.run.mapping, choose_devices(config.batch_size, None))
     split = split or config.data.test_split
     batches = EvaluationBatches(
         open_split(config, split, test=split == config.data.test_split), config.batch_size, process_share(config.batch_size)
     )
-    variables, image_mean = split_variables(checkpoint.arrays)
+    scanned = getattr(model, "scan", False)
+    variables, image_mean = split_variables(stack_arrays(checkpoint.arrays) if scanned else checkpoint.arrays)
     state = TrainState(
         step=jnp.asarray(checkpoint.step),
         params=variables["params"],

@@ -2,16 +2,21 @@
 
 from resnet_jax.models.layers import ModelError
 from resnet_jax.models.registry import create_model, default_image_size, list_models
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.stacking import stack_blocks, unstack_blocks
 from resnet_jax.models.summary import Layer, Summary, format_table, summarize, to_json
 
 __all__ = [
     "Layer",
     "ModelError",
+    "ResNet",
     "Summary",
     "create_model",
     "default_image_size",
     "format_table",
     "list_models",
+    "stack_blocks",
     "summarize",
     "to_json",
+    "unstack_blocks",
 ]

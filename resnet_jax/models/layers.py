@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from resnet_jax.models.convolution import convolve
+
 Dtype = Any
 LayerFactory = Callable[..., Callable[[Array], Array]]
 """Makes a layer of the calling module: `conv(channels, (3, 3), stride, name="conv1")` or `norm(name="norm1")`."""
@@ -50,13 +52,7 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
         shape = (*self.size, x.shape[-1], self.channels)
         kernel = self.param("kernel", self.kernel_init, shape, parameter_dtype(self.dtype))
-        return lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=(self.stride, self.stride),
-            padding=[(side // 2, side // 2) for side in self.size],
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
 
 
 class BatchNorm(nn.Module):
@@ -160,19 +156,6 @@ def check_group_size(size: int, images: int, devices: int) -> None:
             f"batch normalisation over groups of {size} images does not fit {devices} device(s) with {images} images each; "
             f"the group must divide a device's images, or be a multiple of them that divides the global batch of {images * devices}"
         )
-
-
-def max_pool(x: Float[Array, "n h w c"], size: int, stride: int, padding: int | tuple[int, int]) -> Float[Array, "n h2 w2 c"]:
-    """Returns the maximum over windows of size × size pixels, with `padding` pixels of minus infinity around.
-
-    Args:
-        x: Images or activations.
-        size: Height and width of a window.
-        stride: From one window to the next.
-        padding: On every side; or a pair, before (top, left) and after (bottom, right).
-    """
-    before, after = (padding, padding) if isinstance(padding, int) else padding
-    return nn.max_pool(x, (size, size), (stride, stride), [(before, after)] * 2)
 
 
 def scale_input(images: Float[Array, "n h w 3"], scale: tuple[float, ...] | None) -> Float[Array, "n h w 3"]:

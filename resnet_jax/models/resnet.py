@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,10 +16,11 @@ from resnet_jax.models.layers import (
     Shortcut,
     global_average_pool,
     he_normal,
-    max_pool,
     parameter_dtype,
     scale_input,
 )
+from resnet_jax.models.pooling import max_pool
+from resnet_jax.models.stacking import STACKED, scan_blocks, stack_blocks
 
 
 class ImageNetStem(nn.Module):
@@ -64,16 +66,36 @@ class Stage(nn.Module):
         depth: Number of blocks.
         stride: Of the first block.
         block: Makes a block: `block(stride=…, name=…)`.
+        scan: The blocks after the first are one loop over stacked variables; see `resnet_jax.models.stacking`.
+        remat: Blocks of that loop that are recomputed together in the backward pass; 0 keeps all activations.
     """
 
     depth: int
     stride: int
-    block: Callable[..., Callable[[Array], Array]]
+    block: Callable[..., nn.Module]
+    scan: bool = False
+    remat: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
-        for index in range(self.depth):
-            x = self.block(stride=self.stride if index == 0 else 1, name=f"block{index + 1}")(x)
+        x = self.block(stride=self.stride, name="block1")(x)
+        if self.scan and self.depth > 2:
+            return self._scan(x)
+        for number in range(2, self.depth + 1):
+            x = self.block(stride=1, name=f"block{number}")(x)
+        return x
+
+    def _scan(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        block = self.block(stride=1, parent=None)
+        variables = {name: collection[STACKED] for name, collection in self.variables.items() if STACKED in collection}
+        mutable = [name for name in variables if name != "params" and self.is_mutable_collection(name)]
+
+        def one_block(x: Array, variables: dict[str, Any]) -> tuple[Array, Any]:
+            return block.apply(variables, x, mutable=mutable)
+
+        x, updated = scan_blocks(one_block, x, variables, remat=self.remat)
+        for name in mutable:
+            self.put_variable(name, STACKED, updated[name])
         return x
 
 
@@ -97,6 +119,9 @@ class ResNet(nn.Module):
         activation: The non-linearity.
         group_size, axis_name: Of batch normalisation: images per group of statistics, and the mapped axis of the global batch.
         input_scale: Factors of the channels of the images, for nets that were trained on images divided by a deviation.
+        scan: The identical blocks of a stage are one loop, so that the size of the program does not grow with depth; variables are
+            stacked (`resnet_jax.models.stacking`), and `init` gives those of the same net without it.
+        remat: With `scan`, blocks whose activations are computed again, together, in the backward pass; 0 keeps them.
     """
 
     stage_depths: tuple[int, ...]
@@ -112,6 +137,16 @@ class ResNet(nn.Module):
     group_size: int | None = None
     axis_name: str | None = None
     input_scale: tuple[float, ...] | None = None
+    scan: bool = False
+    remat: int = 0
+
+    @nn.nowrap
+    def init_with_output(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Returns logits and initial variables: with `scan` the stacked ones of the net without, so that a seed gives one net."""
+        if not self.scan:
+            return super().init_with_output(*args, **kwargs)
+        logits, variables = self.clone(scan=False, remat=0).init_with_output(*args, **kwargs)
+        return logits, stack_blocks(variables)
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"], train: bool = False) -> Float[Array, "n classes"]:
@@ -129,7 +164,8 @@ class ResNet(nn.Module):
         x = self.stem(self.width, **layers, name="stem")(scale_input(images.astype(self.dtype), self.input_scale))
         for index, depth in enumerate(self.stage_depths):
             block = partial(self.block, filters=self.width * 2**index, shortcut=self.shortcut, **layers)
-            x = Stage(depth, stride=1 if index == 0 else 2, block=block, name=f"stage{index + 1}")(x)
+            stride = 1 if index == 0 else 2
+            x = Stage(depth, stride, block, self.scan, self.remat, name=f"stage{index + 1}")(x)
         x = global_average_pool(x)
         dtype = parameter_dtype(self.dtype)
         head = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=dtype, param_dtype=dtype, name="head")

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from resnet_jax.models.layers import Dtype, ModelError, he_normal, max_pool, parameter_dtype, scale_input
+from resnet_jax.models.layers import Dtype, ModelError, he_normal, parameter_dtype, scale_input
+from resnet_jax.models.pooling import max_pool
 
 
 class VGG(nn.Module):

@@ -23,6 +23,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import checkpoint_managers
 
+from resnet_jax.models.stacking import is_stacked, stack_arrays, unstack_arrays
 from resnet_jax.training.config import FORMAT_VERSION
 
 CHECKSUMS = "checksums.json"
@@ -48,7 +49,7 @@ class Checkpoint:
 
     Attributes:
         step: Updates made.
-        arrays: All arrays of the state, in host memory.
+        arrays: All arrays of the state, in host memory; of every block by itself, whether or not the run had them stacked.
         config: The config of the run, as JSON.
         model: Arguments of create_model: `name`, `num_classes`, `dtype` and options.
     """
@@ -190,7 +191,7 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
         raise
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read: {_reason(error)}; {_way_out(path)}") from error
-    arrays = flatten_dict(restored, sep="/")
+    arrays = unstack_arrays(flatten_dict(restored, sep="/"))
     return Checkpoint(description["step"], arrays, description["config"], description["model"])
 
 
@@ -200,12 +201,13 @@ def to_arrays(state: Any) -> dict[str, Any]:
 
 
 def from_arrays(template: Any, arrays: Arrays) -> Any:
-    """Returns a state like the template with the values of `arrays`.
+    """Returns a state like the template with the values of `arrays`; blocks are stacked, or not, as the template has them.
 
     Raises:
         CheckpointError: Names, shapes or dtypes differ; they are listed.
     """
     wanted = to_arrays(template)
+    arrays = stack_arrays(arrays) if is_stacked(wanted) else unstack_arrays(arrays)
     differences = [f"{name} is missing" for name in wanted if name not in arrays]
     differences += [f"{name} is left over" for name in arrays if name not in wanted]
     for name, array in arrays.items():

@@ -19,6 +19,7 @@ FORMAT_VERSION = 1
 """Of config.json and of checkpoints."""
 
 DTYPES = ("float32", "bfloat16", "float64")
+SCANS = ("auto", "yes", "no")
 
 
 class ConfigError(ValueError):
@@ -71,6 +72,8 @@ def base_config() -> ConfigDict:
                 "steps": 300,  # Updates in all; a finished run goes on when it is raised.
                 "mapping": "auto",  # auto, pmap or shard_map.
                 "devices": 0,  # 0 takes all, and on CPU one per core.
+                "scan": "auto",  # The identical blocks of a stage as one loop: yes, no, or auto, which does so for deep nets.
+                "remat": 0,  # Blocks of that loop that are computed again together in the backward pass, to save memory; 0 is none.
                 "log_every": 1,  # Steps from one record in metrics.jsonl to the next.
                 "evaluate_every": 50,  # Steps; the end is evaluated always.
                 "checkpoint_every": 50,  # Steps; the end is saved always.
@@ -113,7 +116,7 @@ def validate(config: ConfigDict) -> None:
         "optimizer.factor optimizer.learning_rate"
     )
     not_negative = (
-        "seed run.devices model.group_size data.pad optimizer.momentum optimizer.weight_decay "
+        "seed run.devices run.remat model.group_size data.pad optimizer.momentum optimizer.weight_decay "
         "optimizer.warmup_steps optimizer.warmup_rate optimizer.plateau_patience optimizer.gradient_clip"
     )
     _check(config, positive.split(), lambda value: value > 0, "a number above 0")
@@ -124,12 +127,15 @@ def validate(config: ConfigDict) -> None:
     for path, allowed in {
         "model.dtype": DTYPES,
         "run.mapping": MAPPINGS,
+        "run.scan": SCANS,
         "data.mean": MEANS,
         "optimizer.decayed": DECAYED,
         "optimizer.momentum_form": MOMENTUM_FORMS,
     }.items():
         _check(config, [path], allowed.__contains__, "one of " + ", ".join(allowed))
     _check(config, ["optimizer.boundaries"], _rises, "rising steps above 0")
+    if config.run.remat and config.run.scan == "no":
+        raise ConfigError("config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave the one or the other")
     optimizer = config.optimizer
     if optimizer.boundaries and optimizer.plateau_patience:
         raise ConfigError("config.optimizer has boundaries and a plateau_patience: the rate decays at the one or on the other")

@@ -12,12 +12,16 @@ from ml_collections import ConfigDict
 from resnet_jax.data.augment import normalise, pad_crop_mirror
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches
 from resnet_jax.data.sources import Source, SyntheticSource, image_mean, open_source
-from resnet_jax.models import create_model
+from resnet_jax.models import ResNet, create_model
 from resnet_jax.parallel import AXIS_NAME, Mapping, choose_devices, create_mapping, prepare_backend, process_share
+from resnet_jax.training.config import ConfigError
 from resnet_jax.training.optimizer import decay_on_plateau, sgd, warm_up_until
 from resnet_jax.training.schedules import Schedule, step_decay
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import make_evaluation_step, make_train_step
+
+SCANNED_DEPTH = 9
+"""Blocks in a stage from which "auto" scans them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,7 @@ def build_experiment(config: ConfigDict) -> Experiment:
     if not config.model.name.startswith("vgg"):  # These have no batch normalisation.
         arguments |= {"group_size": group_size, "variance": config.model.variance}
     arguments |= {name: config.model[name] for name in ("shortcut", "stride_on") if config.model[name]}
-    model = create_model(**arguments)
+    model = looped(create_model(**arguments), scan=config.run.scan, remat=config.run.remat)
     schedule, optimizer = build_optimizer(config.optimizer)
     augment = pad_crop_mirror(pad=config.data.pad, mirror=config.data.mirror)
     spread = model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
@@ -93,6 +97,21 @@ def build_experiment(config: ConfigDict) -> Experiment:
         mean=config.data.mean,
         seed=config.seed,
     )
+
+
+def looped(model: nn.Module, *, scan: str, remat: int) -> nn.Module:
+    """Returns the model with its identical blocks as loops, if `scan` is "yes", or "auto" and it is deep enough or `remat` is set.
+
+    Raises:
+        ConfigError: The model has no blocks to loop over.
+    """
+    wanted = scan == "yes" or remat > 0
+    if not isinstance(model, ResNet):
+        if wanted:
+            raise ConfigError("config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0")
+        return model
+    deep = scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
+    return model.clone(scan=wanted or deep, remat=remat)
 
 
 def build_optimizer(options: ConfigDict) -> tuple[Schedule, optax.GradientTransformationExtraArgs]:

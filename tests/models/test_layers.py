@@ -10,7 +10,8 @@ import pytest
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Conv, check_group_size, global_average_pool, max_pool, parameter_dtype
+from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Conv, check_group_size, global_average_pool, parameter_dtype
+from resnet_jax.models.pooling import max_pool
 from tests.models.numpy_reference import convolution, maximum, normalisation, randomised
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -1,0 +1,135 @@
+"""Convolution with a gradient of its own on CPU, and the maximum over windows likewise.
+
+XLA compiles the gradient of a convolution for a CPU into another convolution whose dimensions are permuted: its threads get in each
+other's way, and inside a loop it is some forty times slower than outside. Here the gradient is written as convolutions in XLA's
+canonical order (NHWC, HWIO, NHWC) and as products of matrices. Which of them is used where is a rule of the shapes,
+`weight_gradient_form`, and what the rule rests on is printed by `benchmarks/weight_gradient.py`. The choice between this and XLA's
+own gradient is made when a program is lowered, so TPUs and GPUs get XLA's.
+
+Reverse mode, `jax.hessian`-vector products (forward over reverse), `vmap` and `scan` work; a plain `jax.jvp` is refused by JAX.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Size = tuple[int, int]
+WeightGradient = Callable[[Array, Array, Size, int], Array]
+"""(images, gradient of the output, size of the kernel, stride) → gradient of the kernel."""
+
+CANONICAL = ("NHWC", "HWIO", "NHWC")
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(x: Float[Array, "n h w c"], kernel: Float[Array, "a b c k"], stride: int) -> Float[Array, "n h2 w2 k"]:
+    """Returns the convolution of x with symmetric padding of half the kernel's odd size: [N, ⌈H / stride⌉, ⌈W / stride⌉, K]."""
+    return _convolve(x, kernel, stride)
+
+
+def _convolve(x: Array, kernel: Array, stride: int) -> Array:
+    padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
+    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=CANONICAL)
+
+
+def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel, stride), (x, kernel)  # Not `convolve`, which could not be differentiated forward once more.
+
+
+def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    return lax.platform_dependent(
+        *saved, gradient, cpu=partial(_cpu_gradients, stride=stride), default=partial(_xla_gradients, stride=stride)
+    )
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _xla_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int) -> tuple[Array, Array]:
+    return jax.vjp(partial(_convolve, stride=stride), x, kernel)[1](gradient)
+
+
+def _cpu_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int) -> tuple[Array, Array]:
+    size = kernel.shape[0], kernel.shape[1]
+    form = WEIGHT_GRADIENTS[weight_gradient_form(x.shape, kernel.shape, stride)]
+    # A branch is compiled by itself. Otherwise XLA fuses the transposition of x with all that x was computed from: normalisations and
+    # additions back to the beginning of the stage, once more for every block. The other branch is only taken where all is NaN.
+    weights = lax.cond(
+        kernel[0, 0, 0, 0] == kernel[0, 0, 0, 0],
+        lambda x, gradient: form(x, gradient, size, stride),
+        lambda x, gradient: jnp.full_like(kernel, jnp.nan),
+        x,
+        gradient,
+    )
+    return input_gradient(gradient, kernel, x.shape, stride), weights
+
+
+def input_gradient(
+    gradient: Float[Array, "n h2 w2 k"], kernel: Float[Array, "a b c k"], shape: tuple[int, ...], stride: int
+) -> Float[Array, "n h w c"]:
+    """Returns the gradient of the input, of that shape: the output's, convolved with the mirrored kernel."""
+    sides = list(zip(shape[1:3], gradient.shape[1:3], kernel.shape[:2], strict=True))
+    # What of the input lies beyond the last window has no gradient: `height - reach` rows.
+    after = [height - ((out - 1) * stride + 1) + side // 2 for height, out, side in sides]
+    padding = [(side // 2, below) for (_, _, side), below in zip(sides, after, strict=True)]
+    mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    return lax.conv_general_dilated(
+        gradient, mirrored, (1, 1), padding, lhs_dilation=(stride, stride), dimension_numbers=CANONICAL
+    )
+
+
+def weight_gradient_form(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> str:
+    """Returns which of WEIGHT_GRADIENTS a CPU takes: measured fastest, or as fast as the fastest, on a core.
+
+    Args:
+        shape: Of the images, [N, H, W, C].
+        kernel: Its shape, [height, width, C, K].
+        stride: Of the convolution.
+    """
+    pixels = -(-shape[1] // stride) * -(-shape[2] // stride)
+    if kernel[:2] == (1, 1):
+        return "product"
+    return "columns" if shape[3] >= 128 and pixels <= 14 * 14 else "convolution"
+
+
+def by_product(x: Array, gradient: Array, size: Size, stride: int) -> Array:
+    """Of a 1×1 kernel: one product of matrices."""
+    del size
+    return _product(x[:, ::stride, ::stride], gradient)[None, None]
+
+
+def by_columns(x: Array, gradient: Array, size: Size, stride: int) -> Array:
+    """One product, with all pixels of a window side by side as channels."""
+    padded = jnp.pad(x, [(0, 0), *((side // 2, side // 2) for side in size), (0, 0)])
+    height, width = ((out - 1) * stride + 1 for out in gradient.shape[1:3])
+    windows = [
+        padded[:, row : row + height : stride, column : column + width : stride]
+        for row in range(size[0])
+        for column in range(size[1])
+    ]
+    return _product(jnp.concatenate(windows, -1), gradient).reshape(*size, x.shape[-1], -1)
+
+
+def by_convolution(x: Array, gradient: Array, size: Size, stride: int) -> Array:
+    """A convolution over the channels as images and the images as channels, in canonical order."""
+    sides = zip(x.shape[1:3], gradient.shape[1:3], size, strict=True)
+    padding = [(side // 2, (out - 1) * stride + side - side // 2 - length) for length, out, side in sides]
+    weights = lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        gradient.transpose(1, 2, 0, 3),
+        (1, 1),
+        padding,
+        rhs_dilation=(stride, stride),
+        dimension_numbers=CANONICAL,
+    )
+    return weights.transpose(1, 2, 0, 3)
+
+
+def _product(x: Float[Array, "n h w c"], gradient: Float[Array, "n h w k"]) -> Float[Array, "c k"]:
+    return jnp.einsum("nhwc,nhwk->ck", x, gradient)
+
+
+WEIGHT_GRADIENTS: dict[str, WeightGradient] = {"product": by_product, "columns": by_columns, "convolution": by_convolution}

@@ -1,0 +1,90 @@
+"""Two layouts of a net's variables: every block by itself, and the identical blocks of a stage stacked, to be scanned.
+
+`stage1/block2/conv1/kernel`, `stage1/block3/conv1/kernel`, … are slices of `stage1/blocks/conv1/kernel`, whose first axis counts
+blocks from the second on. The first block of a stage may have another shape or stride and stays as it is, and so does a stage of
+two. Both directions only copy, and hold for whatever has the names of the variables in its own: gradients, momentum, checkpoints.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+STACKED = "blocks"
+_BLOCK = re.compile(r"((?:.*/)?stage\d+)/block(\d+)/(.*)")
+_STACK = re.compile(rf"((?:.*/)?stage\d+)/{STACKED}/(.*)")
+
+Arrays = Mapping[str, Any]
+
+
+def stack_blocks(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns variables of a net with `scan=False` (nested dictionaries) as those of the same net with `scan=True`."""
+    return unflatten_dict(stack_arrays(flatten_dict(variables, keep_empty_nodes=True, sep="/")), sep="/")
+
+
+def unstack_blocks(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns variables of a net with `scan=True` (nested dictionaries) as those of the same net with `scan=False`."""
+    return unflatten_dict(unstack_arrays(flatten_dict(variables, keep_empty_nodes=True, sep="/")), sep="/")
+
+
+def stack_arrays(arrays: Arrays) -> dict[str, Any]:
+    """Returns arrays by path with the blocks of every stage stacked, from the second on; what is stacked stays so."""
+    found: dict[str, dict[int, Any]] = defaultdict(dict)
+    stacked = {}
+    for path, array in arrays.items():
+        if (match := _BLOCK.fullmatch(path)) and int(match[2]) > 1:
+            found[f"{match[1]}/{STACKED}/{match[3]}"][int(match[2])] = array
+        else:
+            stacked[path] = array
+    for path, slices in found.items():
+        if len(slices) == 1:
+            stacked[path.replace(f"/{STACKED}/", "/block2/")] = slices[2]
+            continue
+        on_host = all(isinstance(array, np.ndarray) for array in slices.values())
+        stacked[path] = (np if on_host else jnp).stack([slices[number] for number in sorted(slices)])
+    return stacked
+
+
+def unstack_arrays(arrays: Arrays) -> dict[str, Any]:
+    """Returns arrays by path with every block by itself; on the host, views of those given."""
+    single: dict[str, Any] = {}
+    for path, array in arrays.items():
+        if match := _STACK.fullmatch(path):
+            single |= {f"{match[1]}/block{index + 2}/{match[2]}": array[index] for index in range(array.shape[0])}
+        else:
+            single[path] = array
+    return single
+
+
+def is_stacked(arrays: Arrays) -> bool:
+    """Tells whether arrays by path hold stacked blocks."""
+    return any(_STACK.fullmatch(path) for path in arrays)
+
+
+def scan_blocks(body: Any, carry: Any, stacked: Any, *, remat: int) -> tuple[Any, Any]:
+    """Returns what `jax.lax.scan(body, carry, stacked)` does; with `remat`, recomputing so many iterations together.
+
+    In the backward pass, activations are then kept between groups of `remat` iterations only, and those of one group at a time are
+    computed again: of N iterations, N / remat carries and what `remat` iterations hold (arXiv 1604.06174).
+    """
+
+    def run(carry: Any, xs: Any) -> tuple[Any, Any]:
+        return jax.lax.scan(body, carry, xs)
+
+    count = jax.tree.leaves(stacked)[0].shape[0]
+    if not remat:
+        return run(carry, stacked)
+    recomputed = jax.checkpoint(run, prevent_cse=False)
+    whole = count - count % remat
+    groups = jax.tree.map(lambda x: x[:whole].reshape(-1, remat, *x.shape[1:]), stacked)
+    carry, results = jax.lax.scan(recomputed, carry, groups)
+    results = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), results)
+    if whole == count:
+        return carry, results
+    carry, rest = jax.checkpoint(run)(carry, jax.tree.map(lambda x: x[whole:], stacked))
+    return carry, jax.tree.map(lambda *x: jnp.concatenate(x), results, rest)
