@@ -91,7 +91,9 @@ def main() -> None:
             row = {part: median(run[part] for run in runs) for part in runs[0]}
             table[f"{depth} {'scanned' if scan else 'unrolled'}"] = row
             if not arguments.json:
-                print(f"{depth} layers {'scanned ' if scan else 'unrolled'}", *(f"{k} {v:5.1f} s" for k, v in row.items()), flush=True)
+                print(
+                    f"{depth} layers {'scanned ' if scan else 'unrolled'}", *(f"{k} {v:5.1f} s" for k, v in row.items()), flush=True
+                )
     report: dict[str, Any] = {"seconds": table}
     first = table[f"{arguments.depths[0]} unrolled"]["all"]
     report |= {f"compile_ratio_{d}_to_{arguments.depths[0]}": table[f"{d} scanned"]["all"] / first for d in arguments.depths}

@@ -107,7 +107,9 @@ class PlainFlax(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         width = 16 if self.cifar else 64
-        x = nn.Conv(width, (3, 3) if self.cifar else (7, 7), 1 if self.cifar else 2, padding=1 if self.cifar else 3, use_bias=False)(x)
+        x = nn.Conv(
+            width, (3, 3) if self.cifar else (7, 7), 1 if self.cifar else 2, padding=1 if self.cifar else 3, use_bias=False
+        )(x)
         x = nn.relu(nn.BatchNorm(not train, momentum=0.9)(x))
         if not self.cifar:
             x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1)] * 2)
@@ -208,7 +210,11 @@ def measure(name: str, repetitions: int, *, compiled: bool) -> dict[str, Any]:
     for what, steps in zip(("train", "infer"), peers(name, compiled=compiled), strict=True):
         times = seconds(steps, repetitions)
         eager = min(times["pytorch contiguous"], times["pytorch channels-last"])
-        results[what] = {"seconds": times, "ratio_to_pytorch": times["ours"] / eager, "ratio_to_flax": times["ours"] / times["flax"]}
+        results[what] = {
+            "seconds": times,
+            "ratio_to_pytorch": times["ours"] / eager,
+            "ratio_to_flax": times["ours"] / times["flax"],
+        }
         if "pytorch compiled" in times:
             results[what]["ratio_to_pytorch_compiled"] = times["ours"] / times["pytorch compiled"]
     return results

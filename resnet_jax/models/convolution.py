@@ -76,9 +76,7 @@ def input_gradient(
     after = [height - ((out - 1) * stride + 1) + side // 2 for height, out, side in sides]
     padding = [(side // 2, below) for (_, _, side), below in zip(sides, after, strict=True)]
     mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return lax.conv_general_dilated(
-        gradient, mirrored, (1, 1), padding, lhs_dilation=(stride, stride), dimension_numbers=CANONICAL
-    )
+    return lax.conv_general_dilated(gradient, mirrored, (1, 1), padding, lhs_dilation=(stride, stride), dimension_numbers=CANONICAL)
 
 
 def weight_gradient_form(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> str:
