@@ -29,6 +29,7 @@ SPECS = [
     "cifar10:plain20,cifar100,validation",
     "imagenet:resnet50",
     "imagenet:plain18",
+    "finetune",
 ]
 
 

@@ -7,7 +7,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import normalise
-from resnet_jax.data.batches import EvaluationBatches
+from resnet_jax.data.batches import EvaluationBatches, reading_threads
+from resnet_jax.data.errors import DataError
 from resnet_jax.models import create_model
 from resnet_jax.parallel import AXIS_NAME, choose_devices, create_mapping, process_share
 from resnet_jax.training.checkpoints import read_checkpoint
@@ -40,9 +41,14 @@ def evaluate_checkpoint(
     model = create_model(**checkpoint.model)
     mapping = create_mapping(config.run.mapping, choose_devices(config.batch_size, None))
     split = split or config.data.test_split
-    batches = EvaluationBatches(
-        open_split(config, split, test=split == config.data.test_split), config.batch_size, process_share(config.batch_size)
-    )
+    source = open_split(config, split, test=split == config.data.test_split)
+    if len(source.class_names) != checkpoint.model["num_classes"]:
+        raise DataError(
+            f"split {split} of {config.data.source} has {len(source.class_names)} classes, and the net of {workdir} "
+            f"{checkpoint.model['num_classes']}; evaluate it on a set with the classes that it was trained on"
+        )
+    share, workers = process_share(config.batch_size), reading_threads(config.run.workers)
+    batches = EvaluationBatches(source, config.batch_size, share, workers, config.run.read_ahead)
     variables, image_mean = split_variables(checkpoint.arrays)
     state = TrainState(
         step=jnp.asarray(checkpoint.step),

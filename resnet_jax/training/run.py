@@ -92,7 +92,14 @@ def _loop(
     """
     options = config.run
     clock = Clock(config.batch_size)
-    batches = read_ahead(experiment.train_batches, start, options.steps, workers=options.workers, buffer=options.read_ahead)
+    batches = read_ahead(
+        experiment.train_batches,
+        start,
+        options.steps,
+        workers=experiment.workers,
+        buffer=options.read_ahead,
+        processes=options.worker_processes,
+    )
     report = partial(_report, log=log, reporter=reporter, log_every=options.log_every, last=options.steps, clock=clock)
     before: tuple[int, dict[str, jax.Array]] | None = None
     for step, batch in enumerate(clock.time_waiting(batches), start=start + 1):

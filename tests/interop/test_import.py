@@ -1,0 +1,102 @@
+"""Imported weights give the logits of the framework that they come from, and every array is used once or named."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from resnet_jax import load_checkpoint
+from resnet_jax.cli import main
+from resnet_jax.interop import InteropError, import_weights, load_pretrained
+from resnet_jax.training.checkpoints import read_checkpoint
+from resnet_jax.training.workdir import WorkdirError
+from tests.interop import nets
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "interop" / "logits.npz"
+QUICK = ("18", "50_1x1", "50_3x3")
+CASES = ["18", "34", *(f"{depth}_{stride}" for depth in (50, 101, 152) for stride in ("1x1", "3x3"))]
+PARAMETERS = [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
+
+
+def logits_of(model, variables, preprocessing, images: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
+    return np.asarray(jax.jit(model.apply)(variables, images.astype(np.float32) - preprocessing.image_mean))
+
+
+def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4) -> None:
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_torchvision_weights_give_the_logits_that_pytorch_computed(case: str, tmp_path: Path) -> None:
+    depth, _, stride_on = case.partition("_")
+    save_file(nets.weights(int(depth)), tmp_path / "net.safetensors")
+    loaded = load_pretrained(tmp_path / "net.safetensors", stride_on=stride_on or None)
+    expected = np.load(GOLDEN)[case]
+    assert np.abs(expected[0] - expected[1]).max() > 1e-2 * np.abs(expected).max()
+    assert_close(logits_of(*loaded, nets.pixels()), expected)
+
+
+def small(tmp_path: Path, change=lambda arrays: arrays) -> Path:  # type: ignore[no-untyped-def]
+    path = tmp_path / "net.safetensors"
+    save_file(change(nets.weights(18)), path)
+    return path
+
+
+def test_an_import_is_a_workdir_as_any_other(tmp_path: Path) -> None:
+    imported = import_weights(small(tmp_path), tmp_path / "run")
+    model, variables = load_checkpoint(str(tmp_path / "run"))
+    jax.tree.map(np.testing.assert_array_equal, variables, imported.variables)
+    images = nets.pixels().astype(np.float32)
+    np.testing.assert_array_equal(model.apply(variables, images), imported.model.apply(imported.variables, images))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "run"]
+    np.testing.assert_allclose(read_checkpoint(tmp_path / "run").arrays["image_mean"], 255 * nets.MEAN, rtol=1e-6)
+
+
+def test_another_number_of_classes_gives_a_fresh_head_and_says_so(tmp_path: Path) -> None:
+    imported = import_weights(small(tmp_path), tmp_path / "run", num_classes=3)
+    assert any("last layer is fresh: 3 classes instead of 10" in note for note in imported.notes)
+    assert load_checkpoint(str(tmp_path / "run"))[1]["params"]["head"]["kernel"].shape == (512, 3)
+
+
+def without(name: str):  # type: ignore[no-untyped-def]
+    return lambda arrays: {key: array for key, array in arrays.items() if key != name}
+
+
+WRONG = [
+    (without("layer3.1.conv2.weight"), "layer3.1.conv2.weight is missing"),
+    (lambda a: a | {"layer1.0.se.fc.weight": a["fc.weight"]}, "layer1.0.se.fc.weight is left over"),
+    (lambda a: a | {"bn1.bias": a["bn1.bias"][:-1]}, "bn1.bias is [63], expected [64]"),
+    (lambda a: a | {"bn1.bias": a["bn1.bias"] * np.nan}, "bn1.bias holds numbers that are not finite"),
+    (lambda a: a | {"bn1.bias": a["bn1.bias"].astype(np.int32)}, "bn1.bias holds int32"),
+    (lambda a: {k: v for k, v in a.items() if not k.startswith("layer4.1")}, "blocks per stage 2, 2, 2, 1"),
+    (lambda _: nets.weights(18, width=32), "bn1.running_mean is [32], expected [64]"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_what_does_not_fit_is_one_line_and_nothing_is_written(change, message, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    path = small(tmp_path, change)
+    assert main(["import", str(path), "--to", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+    assert [found.name for found in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_a_workdir_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(WorkdirError, match="not empty"):
+        import_weights(small(tmp_path), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["nothing.pth", "folder", "net.h5"])
+def test_what_is_no_source_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "net.h5").write_bytes(b"x")
+    with pytest.raises(InteropError, match=name):
+        load_pretrained(tmp_path / name)
