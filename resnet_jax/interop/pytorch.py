@@ -1,6 +1,7 @@
 """Nets of torchvision and timm from a file, and of Hugging Face and timm from a folder: which net, and what it expects."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -20,6 +21,12 @@ from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES
 COUNTER = "num_batches_tracked"
 FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
 TIMM = re.compile(r"(tv_)?resnet(18|34|50|101|152)")
+VARIANTS = {
+    "conv1.0.weight": "three convolutions in the stem (names that end in d, s or t)",
+    "layer2.0.downsample.2.weight": "an average pool before the projections (names that end in d)",
+    "layer1.0.se.fc1.weight": "squeeze and excitation (seresnet)",
+}
+"""Arrays that tell that a net is one of timm's variants, which is not built here."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -88,9 +95,11 @@ def _from_timm(file: Path, config: dict[str, Any], arrays: Arrays, ignored: tupl
     architecture = config["architecture"]
     if not TIMM.fullmatch(architecture):
         raise InteropError(f"{file.parent} holds timm's {architecture}, another net; allowed are resnet18, 34, 50, 101 and 152")
+    if (pool := config.get("global_pool", "avg")) != "avg":
+        raise InteropError(f"{file.parent}/config.json has global_pool {pool!r}, another net; it must be 'avg'")
     told = config.get("pretrained_cfg", config)
     crop = int(told.get("input_size", (3, 224, 224))[-1])
-    resize = round(crop / float(told.get("crop_pct", 0.875)))
+    resize = math.floor(crop / float(told.get("crop_pct", 0.875)))
     mean, std = told.get("mean", IMAGENET_MEAN), told.get("std", IMAGENET_STD)
     preprocessing = Preprocessing.from_fractions(mean, std, resize=resize, crop=crop)
     model = _residual(os.fspath(file), arrays, "3x3")
@@ -145,7 +154,7 @@ def _processor(path: Path) -> tuple[Preprocessing, tuple[str, ...]]:
     told = _json(path) if path.exists() else {}
     size = told.get("size", 224)
     side = int(size.get("shortest_edge") or size["height"]) if isinstance(size, dict) else int(size)
-    resize = round(side / float(told.get("crop_pct") or 224 / 256)) if side < 384 else side
+    resize = math.floor(side / float(told.get("crop_pct") or 224 / 256)) if side < 384 else side
     mean, std = told.get("image_mean", IMAGENET_MEAN), told.get("image_std", IMAGENET_STD)
     return Preprocessing.from_fractions(mean, std, resize=resize, crop=side), notes
 
@@ -162,6 +171,10 @@ def _foreign(path: Path, arrays: Arrays, name_of: Any, model: dict[str, Any], pr
 
 def _residual(where: str, arrays: Arrays, stride_on: str) -> dict[str, Any]:
     """Returns the arguments of the net whose blocks per stage the names count."""
+    if variant := next((what for name, what in VARIANTS.items() if name in arrays), None):
+        raise InteropError(
+            f"{where} is a net of timm's with {variant}, another net than the paper's; allowed are its resnet18, 34, 50, 101, 152"
+        )
     found = [re.match(r"layer(\d+)\.(\d+)\.", name) for name in arrays]
     blocks = {(int(match[1]), int(match[2])) for match in found if match}
     stages = tuple(sum(stage == number for number, _ in blocks) for stage in range(1, max((s for s, _ in blocks), default=0) + 1))

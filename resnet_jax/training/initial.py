@@ -54,6 +54,15 @@ class Initial:
             )
         return {**self.model, **wanted}
 
+    def describe(self, *, head: str, classes: int) -> str:
+        """Returns what a user should be told of the beginning of a run with so many classes."""
+        before = self.model["num_classes"]
+        if head == "kept":
+            last = f"the last layer is kept: the same {before} classes"
+        else:
+            last = f"the last layer is fresh: {classes} classes instead of {before}"
+        return f"begins with the weights of {self.workdir}; {last}"
+
     def begin(self, state: TrainState, *, head: str, image_shape: tuple[int, int, int]) -> TrainState:
         """Returns the state with these weights, and the mean that they were trained with; the optimiser's part stays.
 

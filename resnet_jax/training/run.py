@@ -58,6 +58,9 @@ def run(config: ConfigDict, workdir: epath.PathLike, console: Console | None = N
 def _train(config: ConfigDict, experiment: Experiment, workdir: epath.Path, console: Console) -> None:
     start = (steps_in(workdir) or [0])[-1]
     console.print(_opening(config, experiment, workdir, start), highlight=False, markup=False, soft_wrap=True)
+    if experiment.initial and not start:
+        begins = experiment.initial.describe(head=experiment.head, classes=experiment.model_arguments["num_classes"])
+        console.print(begins, highlight=False, markup=False, soft_wrap=True)
     state = experiment.initial_state()
     if start:
         state = from_arrays(state, read_checkpoint(workdir, start).arrays)

@@ -1,8 +1,13 @@
 """Weights of foreign nets from a stated seed, by the names that they have there; no other framework is needed for them."""
 
+import functools
+import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from tests.models.parity import draw
 
@@ -45,6 +50,7 @@ def shapes(kind: str, depths: Sequence[int], *, width: int = 64, classes: int = 
     return found
 
 
+@functools.lru_cache(maxsize=2)
 def weights(depth: int, **options: int) -> Arrays:
     """Returns a state dict of torchvision's for a depth of Table 1, with statistics far from their initial values.
 
@@ -59,3 +65,48 @@ def weights(depth: int, **options: int) -> Arrays:
 def pixels(side: int = 64, count: int = 2) -> np.ndarray:
     """Returns images as a decoder gives them, uint8 [count, side, side, 3]."""
     return np.random.default_rng(7).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def hugging_face(arrays: Arrays) -> Arrays:
+    """Returns a state dict of torchvision's under the names of transformers' ResNetForImageClassification."""
+    kinds = {"conv": "convolution", "bn": "normalization"}
+
+    def name_of(name: str) -> str:
+        if block := re.fullmatch(r"layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)\.(\w+)", name):
+            stage, number, kind, layer, leaf = block.groups()
+            at = f"resnet.encoder.stages.{int(stage) - 1}.layers.{number}"
+            if kind == "downsample.":
+                return f"{at}.shortcut.{('convolution', 'normalization')[int(layer)]}.{leaf}"
+            return f"{at}.layer.{int(layer) - 1}.{kinds[kind]}.{leaf}"
+        module, leaf = name.split(".")
+        return f"classifier.1.{leaf}" if module == "fc" else f"resnet.embedder.embedder.{kinds[module[:-1]]}.{leaf}"
+
+    return {name_of(name): array for name, array in arrays.items()}
+
+
+def write_hugging_face(folder: Path, case: str) -> Path:
+    """Writes a net as `save_pretrained` does, with the names of its classes and what its images are to be."""
+    depth, _, stride_on = case.partition("_")
+    kind, depths = STAGES[int(depth)]
+    arrays = weights(int(depth))
+    classes = len(arrays["fc.bias"])
+    config = {
+        "architectures": ["ResNetForImageClassification"],
+        "model_type": "resnet",
+        "layer_type": kind,
+        "depths": depths,
+        "embedding_size": 64,
+        "hidden_sizes": [64 * (4 if kind == "bottleneck" else 1) * 2**stage for stage in range(4)],
+        "hidden_act": "relu",
+        "num_channels": 3,
+        "downsample_in_first_stage": False,
+        "downsample_in_bottleneck": stride_on == "1x1",
+        "id2label": {str(label): f"thing {label}" for label in range(classes)},
+        "label2id": {f"thing {label}": label for label in range(classes)},
+    }
+    processor = {"image_mean": list(MEAN), "image_std": list(STD), "size": {"shortest_edge": 224}, "crop_pct": 0.875}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    save_file(hugging_face(arrays), folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

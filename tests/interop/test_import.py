@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from resnet_jax import load_checkpoint
@@ -13,15 +14,34 @@ from resnet_jax.interop import InteropError, import_weights, load_pretrained
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.workdir import WorkdirError
 from tests.interop import nets
+from tests.models.parity import digest
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "interop" / "logits.npz"
-QUICK = ("18", "50_1x1", "50_3x3")
+BLOCKS = ("50_1x1", "50_3x3")
 CASES = ["18", "34", *(f"{depth}_{stride}" for depth in (50, 101, 152) for stride in ("1x1", "3x3"))]
-PARAMETERS = [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
+
+
+def quick_for(*names: str) -> list:
+    """All cases, with all but those names marked slow."""
+    return [pytest.param(case, marks=() if case in names else pytest.mark.slow) for case in CASES]
 
 
 def logits_of(model, variables, preprocessing, images: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
     return np.asarray(jax.jit(model.apply)(variables, images.astype(np.float32) - preprocessing.image_mean))
+
+
+def activations_of(model, variables, preprocessing, images: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
+    """Returns what every block gives, [N, C, H, W], by its name in torchvision, and the logits under "logits"."""
+
+    def run(variables, images):  # type: ignore[no-untyped-def]
+        return model.apply(variables, images, capture_intermediates=lambda module, _: (module.name or "").startswith("block"))
+
+    logits, state = jax.jit(run)(variables, images.astype(np.float32) - preprocessing.image_mean)
+    found = {
+        f"layer{stage.removeprefix('stage')}.{int(block.removeprefix('block')) - 1}": np.asarray(out).transpose(0, 3, 1, 2)
+        for (stage, block, _), (out,) in flatten_dict(state["intermediates"]).items()
+    }
+    return found | {"logits": np.asarray(logits)}
 
 
 def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4) -> None:
@@ -29,14 +49,27 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float = 1e
     assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("case", PARAMETERS)
+@pytest.mark.parametrize("case", quick_for("18", "50_1x1", "50_3x3"))
 def test_torchvision_weights_give_the_logits_that_pytorch_computed(case: str, tmp_path: Path) -> None:
     depth, _, stride_on = case.partition("_")
     save_file(nets.weights(int(depth)), tmp_path / "net.safetensors")
     loaded = load_pretrained(tmp_path / "net.safetensors", stride_on=stride_on or None)
-    expected = np.load(GOLDEN)[case]
-    assert np.abs(expected[0] - expected[1]).max() > 1e-2 * np.abs(expected).max()
-    assert_close(logits_of(*loaded, nets.pixels()), expected)
+    golden = np.load(GOLDEN)
+    assert np.abs(golden[case][0] - golden[case][1]).max() > 1e-2 * np.abs(golden[case]).max()
+    activations = activations_of(*loaded, nets.pixels())
+    assert_close(activations.pop("logits"), golden[case])
+    if case in BLOCKS:
+        names, rows = digest(activations)
+        assert len(names) == 16
+        expected = golden[f"blocks_{case}"]
+        assert (np.abs(rows - expected).max(1) <= 1e-4 * expected[:, 0]).all()
+
+
+@pytest.mark.parametrize("case", quick_for("18", "50_1x1"))
+def test_hugging_face_weights_give_the_logits_that_transformers_computed(case: str, tmp_path: Path) -> None:
+    model, variables, preprocessing = load_pretrained(nets.write_hugging_face(tmp_path / "net", case))
+    assert (preprocessing.resize, preprocessing.crop) == (256, 224)
+    assert_close(logits_of(model, variables, preprocessing, nets.pixels()), np.load(GOLDEN)[f"hugging_face_{case}"])
 
 
 def small(tmp_path: Path, change=lambda arrays: arrays) -> Path:  # type: ignore[no-untyped-def]
