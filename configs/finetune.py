@@ -25,11 +25,10 @@ def get_config(workdir: str = "") -> ConfigDict:
     config.data.pad = 1
     if workdir:
         before = read_config(workdir)
-        for section in ("model", "data", "images"):
+        for section in ("model", "data"):
             for name, value in before[section].items():
                 config[section][name] = tuple(value) if isinstance(value, list) else value
         config.batch_size = before["batch_size"]
-        config.images.class_names = ()
     config.optimizer.learning_rate = 0.01
     config.optimizer.boundaries = (200,)
     config.run.steps = 300

@@ -36,6 +36,8 @@ def evaluate_checkpoint(
     config = resolve(ConfigDict(checkpoint.config))
     if data_dir is not None:
         config.run.data_dir = data_dir
+    if not config.data.source:
+        raise DataError(f"the data of this net is not known: {workdir} is an import; it can be fine-tuned and used, not evaluated")
     config.run.devices = 0  # Those of this machine, which need not be the run's.
     prepare_jax(config)
     model = create_model(**checkpoint.model)

@@ -50,12 +50,16 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
     head = foreign.arrays.get(foreign.name_of((*HEAD, "bias")))
     classes = int(head.shape[0]) if head is not None and head.ndim == 1 else 1000
     arguments = {**fields, "num_classes": classes, "dtype": "float32"}
+    depths, held = fields.get("stage_depths") or (), len(foreign.arrays)
+    if sum(depths) > held:  # Before so many are built.
+        raise InteropError(f"{foreign.where} holds {held} arrays, too few for {depths} blocks per stage")
     try:
         model = create_model(**arguments)
         shapes = array_shapes(model, foreign.preprocessing.crop)
     except (ModelError, TypeError, ValueError) as error:
         raise InteropError(f"{foreign.where} describes a net that cannot be built: {str(error).splitlines()[0]}") from error
-    arrays = {path: np.asarray(array) for path, array in _match(foreign, shapes, arguments["name"]).items()}
+    with np.errstate(over="ignore", invalid="ignore"):  # What is not finite is listed.
+        arrays = _match(foreign, shapes, arguments["name"])
     notes = [*foreign.notes, f"{len(arrays)} arrays of {foreign.where} used, each once"]
     if foreign.ignored:
         notes.append(f"{len(foreign.ignored)} counters of batches left out (num_batches_tracked)")

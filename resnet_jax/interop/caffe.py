@@ -6,6 +6,7 @@ padding, and its last window hangs over. Some convolutions have a bias (conv1 of
 as a mean that is less by it.
 """
 
+import math
 import os
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet_jax.interop import protobuf
-from resnet_jax.interop.foreign import Foreign, InteropError, NameOf
+from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError, NameOf
 from resnet_jax.interop.foreign import Path as OurPath
 from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
@@ -39,14 +40,18 @@ def from_file(path: Path, *, mean: str | None) -> Foreign:
         InteropError: It is not whole, or not a residual net after the authors' names, or the mean is not there.
     """
     layers = _layers(path)
-    arrays = _folded(os.fspath(path), layers)
-    name, name_of = _net(os.fspath(path), arrays)
+    try:
+        with np.errstate(all="ignore"):  # What is not finite is listed when the net is assembled.
+            arrays = _folded(os.fspath(path), layers)
+        name, name_of = _net(os.fspath(path), arrays)
+        arrays["conv1.kernel"] = np.ascontiguousarray(arrays["conv1.kernel"][:, ::-1])  # BGR to RGB.
+    except (ValueError, IndexError) as error:
+        raise InteropError(f"{path} has arrays of other dimensions than the authors' nets ({error}); fetch it again") from error
     image_mean = _mean(path, mean)
-    arrays["conv1.kernel"] = np.ascontiguousarray(arrays["conv1.kernel"][:, ::-1])  # BGR to RGB.
     model = {"name": name, "stride_on": "1x1", "pool": "caffe", "epsilon": 1e-5}
     notes = ("images: RGB here, the order of conv1's inputs and of the mean was turned around; pool1 as Caffe's, without padding",)
     return Foreign(
-        os.fspath(path), arrays, name_of, model, Preprocessing(image_mean, None, RESIZE, CROP), notes=notes, source="imagenet2012"
+        os.fspath(path), arrays, name_of, model, Preprocessing(image_mean, None, RESIZE, CROP), notes=notes, source=IMAGENET
     )
 
 
@@ -66,7 +71,7 @@ def read_blob(message: protobuf.Value) -> np.ndarray:
         shape = tuple(int(found.get(number, [1])[0]) for number in LEGACY_SHAPE)
     field, dtype = (DOUBLE_DATA, "<f8") if DOUBLE_DATA in found else (DATA, "<f4")
     numbers = np.frombuffer(b"".join(bytes(value) for value in found.get(field, []) if not isinstance(value, int)), dtype)
-    if any(side > numbers.size for side in shape) or numbers.size != np.prod(shape, dtype=np.int64):
+    if numbers.size != math.prod(shape):
         raise protobuf.WireError(f"a blob of shape {list(shape)} holds {numbers.size:,} numbers")
     return numbers.reshape(shape).astype(np.float32)
 
@@ -167,16 +172,16 @@ def _mean(path: Path, mean: str | None) -> np.ndarray:
                 "--mean FILE.binaryproto or three numbers in pixels, red, green and blue: --mean 123.7,116.3,103.5"
             )
         mean = os.fspath(beside[0])
-    numbers = re.fullmatch(r"([\d.]+),([\d.]+),([\d.]+)", mean)
+    numbers = re.fullmatch(",".join([r"(\d+(?:\.\d*)?)"] * 3), mean)
     if numbers:
         return np.asarray([float(number) for number in numbers.groups()], np.float32)
     try:
         blob = read_blob(memoryview(Path(mean).read_bytes()))
+        image = blob.reshape(blob.shape[-3:])[::-1].transpose(1, 2, 0)
     except (OSError, ValueError) as error:
         raise InteropError(f"--mean {mean} is neither a whole .binaryproto file nor three numbers ({error})") from error
-    image = blob.reshape(blob.shape[-3:])[::-1].transpose(1, 2, 0)
-    if image.shape[2] != 3:
-        raise InteropError(f"--mean {mean} has {image.shape[2]} channels; it must have 3")
+    if image.shape[2] != 3 or not np.isfinite(image).all():
+        raise InteropError(f"--mean {mean} has {image.shape[2]} channels; it must have 3, of finite numbers")
     if image.shape[:2] != (CROP, CROP):
         return np.ascontiguousarray(image.mean((0, 1), dtype=np.float64).astype(np.float32))
     return np.ascontiguousarray(image)

@@ -13,12 +13,24 @@ from resnet_jax.interop.preprocessing import Preprocessing
 Path = tuple[str, ...]
 """Of an array of ours: ("params", "stage2", "block1", "conv1", "kernel")."""
 
+IMAGENET = "imagenet2012"
+"""ImageNet's set in TFDS."""
+
+LONGEST = 1000
+"""Characters of a message."""
+
 NameOf = Callable[[Path], str]
 """The name that an array of ours has elsewhere."""
 
 
 class InteropError(Exception):
-    """Weights that cannot be read, are of another net, or cannot be written; the message says which file and what to do."""
+    """Weights that cannot be read, are of another net, or cannot be written; the message says which file and what to do.
+
+    It quotes names from files that nobody vouches for, and so is cut to one printable line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(character if character.isprintable() else "?" for character in message[:LONGEST]))
 
 
 @dataclasses.dataclass(frozen=True)

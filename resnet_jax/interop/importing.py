@@ -13,16 +13,18 @@ import jax.numpy as jnp
 from etils import epath
 from ml_collections import ConfigDict
 
+from resnet_jax.data.sources import DIGITS, SYNTHETIC
 from resnet_jax.interop import caffe, pytorch
 from resnet_jax.interop.assemble import Imported, assemble
 from resnet_jax.interop.described import FORMAT, from_record, record_path
-from resnet_jax.interop.foreign import Foreign, InteropError
+from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
 from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.training.checkpoints import CheckpointWriter
 from resnet_jax.training.config import base_config, to_json
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.workdir import WorkdirError, store_config
 
+IMAGENET_CLASSES = 1000
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".caffemodel")
 
 
@@ -123,19 +125,24 @@ def import_weights(
 
 
 def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) -> ConfigDict:
-    """Returns the config of a run of this net: what evaluation, fine-tuning and prediction need of it."""
+    """Returns the config of a run of this net: what evaluation, fine-tuning and prediction need of it.
+
+    Its source is empty where the data is not known: of ImageNet are nets with ImageNet's number of classes alone.
+    """
     config, arguments = base_config(), imported.model_arguments
     for field in ("name", "shortcut", "stride_on", "variance"):
         if arguments.get(field):
             config.model[field] = arguments[field]
-    config.images.resize, config.images.crop = foreign.preprocessing.resize, foreign.preprocessing.crop
     config.images.class_names = class_names
-    config.data.source = foreign.source or config.data.source
-    config.data.mean = "pixel" if foreign.preprocessing.image_mean.ndim > 1 else "channel"
-    if config.data.source == "imagenet2012":
-        config.data.test_split = "validation"
-        if "image_size" in config.data:
-            config.data.image_size, config.data.test_scale = foreign.preprocessing.crop, foreign.preprocessing.resize
+    preprocessing, data = foreign.preprocessing, config.data
+    data.source = foreign.source if foreign.source != IMAGENET or arguments["num_classes"] == IMAGENET_CLASSES else ""
+    data.mean = "pixel" if preprocessing.image_mean.ndim > 1 else "channel"
+    if data.source == IMAGENET:
+        data.test_split = "validation"
+    if data.source in (DIGITS, SYNTHETIC):  # Of one size, which the data itself has.
+        config.images.resize, config.images.crop = preprocessing.resize, preprocessing.crop
+    else:
+        data.image_size, data.test_scale = preprocessing.crop, preprocessing.resize
     return config
 
 
@@ -167,6 +174,6 @@ def _record(path: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InteropError(f"{path}, beside the weights, cannot be read as JSON; mend or remove it") from error
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None

@@ -10,6 +10,9 @@ from jaxtyping import Float
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the channels red, green and blue, as fractions of the largest value: what torchvision and those after it use."""
 
+LARGEST = 4096
+"""Pixels of a side."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
@@ -32,7 +35,16 @@ class Preprocessing:
 
     @classmethod
     def from_fractions(cls, mean: Sequence[float], std: Sequence[float], *, resize: int, crop: int) -> "Preprocessing":
-        """Returns that of a net which takes (pixels / 255 - mean) / std."""
+        """Returns that of a net which takes (pixels / 255 - mean) / std.
+
+        Raises:
+            ValueError: They are not three numbers each, or the sizes are none of a picture.
+        """
+        sound = len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0
+        if not sound:
+            raise ValueError(f"mean {mean} and deviation {std}; they must be three numbers each, the second above 0")
+        if not 0 < crop <= resize <= LARGEST:
+            raise ValueError(f"a crop of {crop} pixels from a shorter side of {resize}; they must be at most {LARGEST} and rise")
         scale = tuple(1 / (255 * value) for value in std)
         return cls(np.asarray([255 * value for value in mean], np.float32), scale, resize, crop)
 
@@ -56,7 +68,7 @@ class Preprocessing:
         """
         mean = np.asarray(record["mean"], np.float32)
         crop, resize = int(record["centre_crop"]), int(record["resize_shorter_side"])
-        if mean.shape not in ((3,), (crop, crop, 3)) or not 0 < crop <= resize <= 4096:
+        if mean.shape not in ((3,), (crop, crop, 3)) or not 0 < crop <= resize <= LARGEST:
             raise ValueError(f"mean of shape {list(mean.shape)}, crop {crop} of {resize}")
         scale = record["scale"]
         return cls(mean, None if scale is None else tuple(float(value) for value in scale), resize, crop)

@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 
 from resnet_jax.interop import names
-from resnet_jax.interop.foreign import Foreign, InteropError
+from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
 from resnet_jax.interop.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnet_jax.interop.torch_files import read_state_dict
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
@@ -84,7 +84,9 @@ def from_folder(folder: Path) -> Foreign:
         if config.get("model_type") == "resnet":
             return _from_transformers(file, config, arrays, ignored)
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise InteropError(f"{folder}/config.json is not as its library writes it: {type(error).__name__} {error}") from error
+        raise InteropError(
+            f"config.json or preprocessor_config.json of {folder} is not as its library writes it: {type(error).__name__} {error}"
+        ) from error
     raise InteropError(
         f"{folder}/config.json is of model_type {config.get('model_type')!r}; allowed are resnet (ResNetForImageClassification) "
         "and the folders of timm"
@@ -163,10 +165,7 @@ def _foreign(path: Path, arrays: Arrays, name_of: Any, model: dict[str, Any], pr
     model = {**model, "input_scale": preprocessing.input_scale}
     if not model["name"].startswith("vgg"):
         model |= {"epsilon": 1e-5, "variance": "unbiased"}
-    classes = len(more.get("class_names", ()))
-    return Foreign(
-        os.fspath(path), arrays, name_of, model, preprocessing, source="imagenet2012" if classes in (0, 1000) else "", **more
-    )
+    return Foreign(os.fspath(path), arrays, name_of, model, preprocessing, source=IMAGENET, **more)
 
 
 def _residual(where: str, arrays: Arrays, stride_on: str) -> dict[str, Any]:
@@ -210,7 +209,7 @@ def _split(arrays: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InteropError(f"{path} cannot be read as JSON; a folder of weights needs it") from error
     if not isinstance(found, dict):
         raise InteropError(f"{path} is not a JSON object; a folder of weights needs it")

@@ -41,7 +41,7 @@ def base_config() -> ConfigDict:
                 "variance": "biased",  # Of the running statistics: biased or unbiased.
             },
             "data": {
-                "source": "digits",  # digits, synthetic, an image folder or prepared set (path or URL), or the name of a TFDS set.
+                "source": "digits",  # digits, synthetic, an image folder or prepared set (path or URL), or a TFDS set.
                 "train_split": "train",
                 "test_split": "test",
                 "mean": "pixel",  # Subtracted: pixel or channel (computed), imagenet (published), or a file of statistics.
@@ -64,9 +64,9 @@ def base_config() -> ConfigDict:
                 "workdir": "",  # Of the run or import whose weights the net begins with; empty is random ones.
                 "head": "fresh",  # The last layer: fresh, or kept where the classes are the same.
             },
-            "images": {  # What `resnet-jax predict` and the programs that are exported make of a picture.
-                "resize": 0,  # Shorter side in pixels; 0 follows from the crop.
-                "crop": 0,  # Side of the centre crop in pixels; 0 follows from the net.
+            "images": {  # What prediction and exported programs make of a picture, where it is not what evaluation makes of it.
+                "resize": 0,  # Shorter side in pixels; 0 is data.test_scale.
+                "crop": 0,  # Side of the centre crop in pixels; 0 is data.image_size, or the one size that the data has.
                 "class_names": (),  # By label; empty are those of the data.
             },
             "optimizer": {

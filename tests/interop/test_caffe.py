@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_jax import load_checkpoint
+from resnet_jax import load_checkpoint, load_pretrained
 from resnet_jax.cli import main
-from resnet_jax.interop import load_pretrained
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.workdir import read_config
 from tests.interop import caffe_reference, nets
@@ -73,7 +72,7 @@ def test_the_mean_image_beside_the_file_is_taken_red_first(model_file: Path, tmp
     np.testing.assert_array_equal(read_checkpoint(tmp_path / "run").arrays["image_mean"], mean[::-1].transpose(1, 2, 0))
     config = read_config(tmp_path / "run")
     assert (config["data"]["source"], config["data"]["mean"], config["model"]["stride_on"]) == ("imagenet2012", "pixel", "1x1")
-    assert (config["images"]["resize"], config["images"]["crop"]) == (256, 224)
+    assert (config["data"]["test_scale"], config["data"]["image_size"]) == (256, 224)
 
 
 def test_a_mean_that_is_not_there_is_asked_for(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

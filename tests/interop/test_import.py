@@ -1,5 +1,7 @@
 """Imported weights give the logits of the framework that they come from, and every array is used once or named."""
 
+import json
+import re
 from pathlib import Path
 
 import jax
@@ -8,11 +10,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from resnet_jax import load_checkpoint
+from resnet_jax import load_checkpoint, load_pretrained
 from resnet_jax.cli import main
-from resnet_jax.interop import InteropError, import_weights, load_pretrained
+from resnet_jax.interop import InteropError, import_weights
 from resnet_jax.training.checkpoints import read_checkpoint
-from resnet_jax.training.workdir import WorkdirError
+from resnet_jax.training.workdir import WorkdirError, read_config
 from tests.interop import nets
 from tests.models.parity import digest
 
@@ -88,9 +90,9 @@ def test_an_import_is_a_workdir_as_any_other(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_checkpoint(tmp_path / "run").arrays["image_mean"], 255 * nets.MEAN, rtol=1e-6)
 
 
-def test_another_number_of_classes_gives_a_fresh_head_and_says_so(tmp_path: Path) -> None:
-    imported = import_weights(small(tmp_path), tmp_path / "run", num_classes=3)
-    assert any("last layer is fresh: 3 classes instead of 10" in note for note in imported.notes)
+def test_another_number_of_classes_gives_a_fresh_head_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", str(small(tmp_path)), "--to", str(tmp_path / "run"), "--classes", "3"]) == 0
+    assert "the last layer is fresh: 3 classes instead of 10; fine-tune before it is used" in capsys.readouterr().out
     assert load_checkpoint(str(tmp_path / "run"))[1]["params"]["head"]["kernel"].shape == (512, 3)
 
 
@@ -133,3 +135,65 @@ def test_what_is_no_source_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "net.h5").write_bytes(b"x")
     with pytest.raises(InteropError, match=name):
         load_pretrained(tmp_path / name)
+
+
+def test_the_data_of_a_net_with_other_classes_than_imagenets_is_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_weights(nets.write_hugging_face(tmp_path / "net", "18"), tmp_path / "run")
+    config = read_config(tmp_path / "run")
+    assert (config["data"]["source"], config["data"]["image_size"], config["data"]["test_scale"]) == ("", 224, 256)
+    assert config["images"]["class_names"] == [f"thing {label}" for label in range(10)]
+    assert main(["evaluate", "--workdir", str(tmp_path / "run")]) == 2
+    assert "the data of this net is not known" in capsys.readouterr().err
+    import_weights(small(tmp_path), tmp_path / "whole", num_classes=1000)
+    assert read_config(tmp_path / "whole")["data"]["source"] == "imagenet2012"
+
+
+TIMM = {"architecture": "resnet18", "num_classes": 10, "global_pool": "avg"}
+
+
+def timm_folder(folder: Path, **changes: object) -> Path:
+    folder.mkdir()
+    picture = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5], "input_size": [3, 224, 224], "crop_pct": 0.95}
+    (folder / "config.json").write_text(json.dumps(TIMM | {"pretrained_cfg": picture} | changes))
+    save_file(nets.weights(18), folder / "model.safetensors")
+    return folder
+
+
+def test_folders_of_timm_are_the_same_net_and_say_what_images_are_to_be(tmp_path: Path) -> None:
+    _, variables, preprocessing = load_pretrained(timm_folder(tmp_path / "net"))
+    save_file(nets.weights(18), tmp_path / "net.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, variables, load_pretrained(tmp_path / "net.safetensors")[1])
+    assert (preprocessing.resize, preprocessing.crop) == (235, 224)  # timm's floor of 224 / 0.95.
+    np.testing.assert_allclose(preprocessing.image_mean, [127.5] * 3)
+    np.testing.assert_allclose(preprocessing.input_scale, [1 / 127.5, 1 / 63.75, 1 / 127.5])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "resnet50d"}, "timm's resnet50d, another net; allowed are resnet18, 34, 50, 101 and 152"),
+        ({"architecture": "resnext50_32x4d"}, "timm's resnext50_32x4d, another net"),
+        ({"global_pool": "catavgmax"}, "has global_pool 'catavgmax', another net; it must be 'avg'"),
+        ({"pretrained_cfg": {"mean": [0.5]}}, "they must be three numbers each"),
+        ({"pretrained_cfg": {"crop_pct": 0}}, "is not as its library writes it: ZeroDivisionError"),
+        ({"pretrained_cfg": {"input_size": [3, 10**9, 10**9]}}, "they must be at most 4096 and rise"),
+    ],
+)
+def test_other_nets_of_timm_are_refused(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InteropError, match=re.escape(message)):
+        load_pretrained(timm_folder(tmp_path / "net", **changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("conv1.0.weight", "three convolutions in the stem (names that end in d, s or t)"),
+        ("layer2.0.downsample.2.weight", "an average pool before the projections (names that end in d)"),
+        ("layer1.0.se.fc1.weight", "squeeze and excitation (seresnet)"),
+    ],
+)
+def test_files_of_timms_variants_are_refused_by_what_they_are(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InteropError, match=re.escape(f"is a net of timm's with {message}, another net than the paper's")):
+        load_pretrained(small(tmp_path, lambda arrays: arrays | {name: arrays["bn1.bias"]}))
