@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from etils import epath
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -63,8 +64,13 @@ def prepare_jax(config: ConfigDict) -> None:
     prepare_backend(config.batch_size, config.model.group_size or None, config.run.devices)
 
 
-def build_experiment(config: ConfigDict) -> Experiment:
-    """Returns the functions, data and devices that a config describes."""
+def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None) -> Experiment:
+    """Returns the functions, data and devices that a config describes.
+
+    Args:
+        config: Resolved.
+        begun: The workdir of a run that goes on; its own weights stand for those that it began with, which may be gone.
+    """
     group_size = config.model.group_size or None
     devices = choose_devices(config.batch_size, group_size, config.run.devices)
     mapping = create_mapping(config.run.mapping, devices)
@@ -78,9 +84,10 @@ def build_experiment(config: ConfigDict) -> Experiment:
     if not config.model.name.startswith("vgg"):  # These have no batch normalisation.
         arguments |= {"group_size": group_size, "variance": config.model.variance}
     arguments |= {name: config.model[name] for name in ("shortcut", "stride_on") if config.model[name]}
-    initial = read_initial(config.initial.workdir) if config.initial.workdir else None
+    origin, head = (begun, "kept") if begun else (config.initial.workdir, config.initial.head)
+    initial = read_initial(origin) if config.initial.workdir else None
     if initial:
-        arguments = initial.model_arguments(arguments, head=config.initial.head)
+        arguments = initial.model_arguments(arguments, head=head)
     model = create_model(**arguments)
     schedule, optimizer = build_optimizer(config.optimizer)
     spread = model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
@@ -109,7 +116,7 @@ def build_experiment(config: ConfigDict) -> Experiment:
         seed=config.seed,
         workers=workers,
         initial=initial,
-        head=config.initial.head,
+        head=head,
     )
 
 

@@ -45,9 +45,9 @@ def run(config: ConfigDict, workdir: epath.PathLike, console: Console | None = N
     config = resolve(config)
     prepare_jax(config)
     with occupy(workdir) as path:
-        experiment = build_experiment(config)
-        store_config(path, to_json(config))
         saved = steps_in(path)
+        experiment = build_experiment(config, begun=path if saved else None)
+        store_config(path, to_json(config))
         if saved and saved[-1] >= config.run.steps:
             _say_complete(console, config, path, saved[-1])
         else:

@@ -1,6 +1,7 @@
 """Fine-tuning: a run that begins with the weights of another, and what may move in it."""
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,18 @@ def test_a_kept_head_begins_as_it_was(first: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_meant_is_named(first: Path, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         finetune(first, tmp_path / "run", **changes)
+
+
+def test_a_run_goes_on_without_the_weights_that_it_began_with(first: Path, tmp_path: Path) -> None:
+    shutil.copytree(first, tmp_path / "source")
+    config = digits(SECOND[:3], steps=2, **{"initial.workdir": str(tmp_path / "source")})
+    run(config, tmp_path / "run")
+    shutil.rmtree(tmp_path / "source")
+    config.run.steps = 4
+    run(config, tmp_path / "run")
+    _, undisturbed, _ = finetune(first, tmp_path / "undisturbed")
+    arrays = read_checkpoint(tmp_path / "run").arrays
+    assert {name: array.tobytes() for name, array in arrays.items()} == {n: array.tobytes() for n, array in undisturbed.items()}
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
