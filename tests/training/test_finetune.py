@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from resnet_jax.data.batches import TrainBatches, draws
+from resnet_jax.recipes import load_recipe
 from resnet_jax.training.checkpoints import CheckpointError, read_checkpoint
 from resnet_jax.training.config import ConfigError
 from resnet_jax.training.experiment import open_split
@@ -115,17 +116,30 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
         finetune(tmp_path / "nothing", tmp_path / "run")
 
 
+def twenty(labels: tuple[int, ...], seed: int, *, steps: int, spec: str = "digits_resnet20", **changes: Any) -> ConfigDict:
+    """Returns a recipe of 20 layers on some of the digits, in batches of 64."""
+    config = load_recipe(spec)
+    fixed = {"seed": seed, "batch_size": 64, "data.labels": labels, "run.steps": steps, "run.tensorboard": False, "run.devices": 1}
+    config.update_from_flattened_dict(fixed | changes)
+    return config
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_fine_tuning_to_the_other_half_of_the_digits_beats_training_from_scratch(seed: int, tmp_path: Path) -> None:
-    run(digits(FIRST, steps=150, seed=seed), tmp_path / "first")
-    few = digits(SECOND, steps=12, seed=seed, **{"optimizer.learning_rate": 0.05})
-    run(few, tmp_path / "scratch")
-    few.initial.workdir = str(tmp_path / "first")
-    run(few, tmp_path / "tuned")
-    scratch, tuned = (read_metrics(tmp_path / name)[-1]["test_top1"] for name in ("scratch", "tuned"))
-    print(f"seed {seed}: from scratch {scratch:.3f}, fine-tuned {tuned:.3f}")
-    assert tuned > scratch + 0.1
+    run(twenty(FIRST, seed, steps=100, **{"optimizer.boundaries": (70,)}), tmp_path / "first")
+    body_and_head = {"optimizer.learning_rate": 0.02, "optimizer.rate_factors": ("head=5",)}
+    few = {
+        "tuned": twenty(SECOND, seed, steps=20, spec=f"finetune:{tmp_path / 'first'}", **body_and_head),
+        "scratch": twenty(SECOND, seed, steps=20),
+        "slower scratch": twenty(SECOND, seed, steps=20, **{"optimizer.learning_rate": 0.02}),
+    }
+    accuracy = {}
+    for name, config in few.items():
+        run(config, tmp_path / name)
+        accuracy[name] = read_metrics(tmp_path / name)[-1]["test_top1"]
+    print(f"seed {seed}: {accuracy}")
+    assert accuracy["tuned"] > max(accuracy["scratch"], accuracy["slower scratch"]) + 0.05
 
 
 def test_some_classes_of_a_folder_are_still_seen_through_random_crops(tmp_path: Path) -> None:
