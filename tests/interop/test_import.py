@@ -197,3 +197,31 @@ def test_other_nets_of_timm_are_refused(changes: dict[str, object], message: str
 def test_files_of_timms_variants_are_refused_by_what_they_are(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InteropError, match=re.escape(f"is a net of timm's with {message}, another net than the paper's")):
         load_pretrained(small(tmp_path, lambda arrays: arrays | {name: arrays["bn1.bias"]}))
+
+
+def test_names_of_classes_come_from_a_file_and_must_be_as_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "names.txt").write_text("\n".join(["ant", "bee", "cat"]))
+    command = ["import", str(small(tmp_path)), "--class-names", str(tmp_path / "names.txt"), "--to", str(tmp_path / "run")]
+    assert main(command) == 2
+    assert "3 class names are given, and the net has 10 classes" in capsys.readouterr().err
+    assert main([*command, "--classes", "3", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["model"]["name"], told["model"]["num_classes"], told["workdir"]) == ("resnet18", 3, str(tmp_path / "run"))
+    assert read_config(tmp_path / "run")["images"]["class_names"] == ["ant", "bee", "cat"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes", "0"], "num_classes must be at least 1, and is 0"),
+        (["--class-names", "nowhere.txt"], "nowhere.txt cannot be read as text"),
+        (["--stride-on", "3x3"], "--stride-on is 3x3, and"),
+        (["--mean", "1,2,3"], "--mean is for a .caffemodel"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["import", str(small(tmp_path)), "--to", str(tmp_path / "run"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
