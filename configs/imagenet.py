@@ -1,6 +1,7 @@
-"""The ImageNet recipe of §3.4: 60e4 iterations of batch 256, rate 0.1 divided by 10 when the error plateaus, decay 1e-4.
+r"""The ImageNet recipe of §3.4: 60e4 iterations of batch 256, rate 0.1 divided by 10 when the error plateaus, decay 1e-4.
 
     python train.py --config=imagenet:resnet50
+    python train.py --config=imagenet:resnet50 --config.data.source=FOLDER
     python train.py --config=imagenet:plain34
     python train.py --config=imagenet:resnet34 --config.model.shortcut=A        (the residual nets of Table 2)
     python train.py --config=imagenet:resnet18 --config.data.source=synthetic   (without data: 224 × 224 noise)
@@ -10,8 +11,18 @@ does not say which error is watched and when it counts as a plateau: here it is 
 (an epoch), and the rate falls when five of these in a row have not fallen by 1 % of the best. Decay is on all parameters, as
 in Caffe.
 
+The shorter side is drawn from [256, 480], of it a 224 crop of the image or its mirror, and colours vary along their principal
+components. What is subtracted is the published mean of each channel. For the paper's mean of each pixel, and for other sets:
+
+    resnet-jax statistics SOURCE statistics.npz
+    python train.py --config=imagenet --config.data.source=SOURCE --config.data.mean=statistics.npz \
+        --config.data.colour=statistics.npz
+
+SOURCE is an image folder (train/CLASS/*.jpg and val/CLASS/*.jpg), what `resnet-jax prepare` made of one or of the official tars,
+or a set of TFDS. Tested on the centre crop of the image with shorter side 256.
+
 Hardware: a TPU slice or several GPUs. Time and error (centre crop, authors' README: 50: 24.7, 101: 23.6, 152: 23.0 %): not run with
-this code. The scale and colour augmentation of the recipe are not in it yet: sources of one image size are read.
+this code.
 """
 
 from ml_collections import ConfigDict
@@ -27,8 +38,13 @@ def get_config(argument: str = "resnet50") -> ConfigDict:
     config.model.group_size = 32
     config.data.source = "imagenet2012"
     config.data.test_split = "validation"
-    config.data.mean = "pixel"
+    config.data.mean = "imagenet"
     config.data.mirror = True
+    config.data.colour = "imagenet"
+    config.data.image_size = 224
+    config.data.crop = "scale"
+    config.data.scales = (256, 480)
+    config.data.test_scale = 256
     config.data.synthetic_image_size = 224
     config.data.synthetic_classes = 1000
     config.optimizer.learning_rate = 0.1
@@ -39,6 +55,7 @@ def get_config(argument: str = "resnet50") -> ConfigDict:
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4
     config.run.steps = 600_000
+    config.run.workers = 0
     config.run.log_every = 100
     config.run.evaluate_every = 5_000
     config.run.checkpoint_every = 1_000

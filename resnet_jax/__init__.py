@@ -1,10 +1,11 @@
 """Deep residual learning (arXiv 1512.03385) on JAX and Flax: nets, recipes, training and checkpoints."""
 
+import os
 from typing import Any
 
 from resnet_jax.models import create_model, list_models, stack_blocks, unstack_blocks
 
-__all__ = ["create_model", "list_models", "load_checkpoint", "stack_blocks", "unstack_blocks"]
+__all__ = ["create_model", "list_models", "load_checkpoint", "load_pretrained", "stack_blocks", "unstack_blocks"]
 
 
 def load_checkpoint(workdir: str, step: int | None = None) -> tuple[Any, dict[str, Any]]:
@@ -28,3 +29,30 @@ def load_checkpoint(workdir: str, step: int | None = None) -> tuple[Any, dict[st
 
     checkpoint = read_checkpoint(workdir, step)
     return create_model(**checkpoint.model), split_variables(checkpoint.arrays)[0]
+
+
+def load_pretrained(
+    source: str | os.PathLike[str], *, num_classes: int | None = None, stride_on: str | None = None, mean: str | None = None
+) -> tuple[Any, dict[str, Any], Any]:
+    """Returns a net with weights of another framework, its variables, and what it expects of its images.
+
+    The third is a `resnet_jax.interop.Preprocessing`: pictures are resized to its `resize` and cropped to its `crop`, and the net
+    takes pixels from 0 to 255, RGB, less its `image_mean`. The net itself applies the scale that they were divided by there.
+
+    Args:
+        source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's or timm's
+            (config.json and weights), or one of the authors' `.caffemodel` files.
+        num_classes: Another number than the source's gives a fresh last layer.
+        stride_on: Of bottlenecks, "1x1" or "3x3", where the source does not tell; None is torchvision's "3x3".
+        mean: Of a `.caffemodel`: a `.binaryproto` file, or red, green and blue in pixels: "123.7,116.3,103.5".
+
+    Raises:
+        InteropError: The source cannot be read, or is of another net; what does not fit is listed. Nothing in it is executed.
+
+    Example:
+        >>> model, variables, preprocessing = load_pretrained("resnet50.pth")
+        >>> logits = model.apply(variables, images - preprocessing.image_mean)
+    """
+    from resnet_jax.interop import load_pretrained as load  # As above.
+
+    return load(source, num_classes=num_classes, stride_on=stride_on, mean=mean)

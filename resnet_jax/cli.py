@@ -54,6 +54,21 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
     evaluation.add_argument("--split", help="of the run's data set, for example train (default: its test split)")
     evaluation.add_argument("--data-dir", help="where the data set is (default: where the run found it)")
+
+    imported = _add(
+        commands,
+        "import",
+        _import,
+        "what was imported: weights of torchvision, timm, Hugging Face or Caffe, as the workdir of a run",
+        "resnet-jax import resnet50.pth --to imported/resnet50",
+        "resnet-jax import ResNet-50-model.caffemodel --mean ResNet_mean.binaryproto --to imported/authors50",
+    )
+    imported.add_argument("source", metavar="SOURCE", help=".pth, .safetensors, .caffemodel, or a folder with config.json")
+    imported.add_argument("--to", required=True, metavar="WORKDIR", help="to be made")
+    imported.add_argument("--classes", type=int, metavar="N", help="another number than the source's gives a fresh last layer")
+    imported.add_argument("--class-names", metavar="FILE", help="a name on every line, by label")
+    imported.add_argument("--stride-on", choices=("1x1", "3x3"), help="of bottlenecks, where the file does not tell (default: 3x3)")
+    imported.add_argument("--mean", help="of a .caffemodel: FILE.binaryproto, or red,green,blue in pixels")
     return parser
 
 
@@ -108,6 +123,26 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     text = f"step {results['step']}, {results['examples']} images of {results['split']}: top-1 {results['top1']:.2%}"
     text += f", top-5 {results['top5']:.2%}" if "top5" in results else ""
     rich.print(f"{text}, loss {results['loss']:.4f}")
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from resnet_jax.interop import import_weights
+    from resnet_jax.interop.foreign import read_class_names
+
+    names = read_class_names(arguments.class_names) if arguments.class_names else ()
+    imported = import_weights(
+        arguments.source,
+        arguments.to,
+        num_classes=arguments.classes,
+        stride_on=arguments.stride_on,
+        mean=arguments.mean,
+        class_names=names,
+    )
+    if arguments.json:
+        print(json.dumps({"workdir": arguments.to, "model": imported.model_arguments, "notes": list(imported.notes)}))
+        return
+    print("\n".join([f"{imported.model_arguments['name']}, {imported.model_arguments['num_classes']} classes, in {arguments.to}"]))
+    print("\n".join(f"  {note}" for note in imported.notes))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import absl.logging
 
 from resnet_jax.data import DataError
+from resnet_jax.interop.foreign import InteropError
 from resnet_jax.models import ModelError
 from resnet_jax.parallel import DeviceError
 from resnet_jax.recipes import DEFAULT, load_recipe, recipe_name, recipes
@@ -23,7 +24,7 @@ from resnet_jax.training.run import DivergedError, Interrupted, run
 from resnet_jax.training.workdir import WorkdirError
 
 DONE, FAILED, MISTAKE, RESUMABLE = 0, 1, 2, 75
-MISTAKES = (ConfigError, ModelError, DeviceError, DataError, WorkdirError, CheckpointError)
+MISTAKES = (ConfigError, ModelError, DeviceError, DataError, WorkdirError, CheckpointError, InteropError)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 

@@ -51,9 +51,9 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigD
 
 
 def recipe_name(spec: str) -> str:
-    """Returns a name for the workdir of a recipe: `cifar10:resnet110` → `cifar10_resnet110`."""
+    """Returns a name for the workdir of a recipe: `cifar10:resnet110` → `cifar10_resnet110`, `finetune:runs/a` → `finetune_a`."""
     name, _, argument = spec.partition(":")
-    return Path(name).stem + (f"_{argument}" if argument else "")
+    return Path(name).stem + (f"_{Path(argument).name}" if argument else "")
 
 
 def _find(name: str) -> Path:

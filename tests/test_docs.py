@@ -1,11 +1,18 @@
-"""The Python in the README and the docs runs, and links between files lead somewhere."""
+"""The Python in the README and the docs runs, the commands of the tutorial too, and links between files lead somewhere."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import save_file
 
+from resnet_jax import cli
+from resnet_jax.entry import parse, train
+from resnet_jax.recipes import load_recipe
 from resnet_jax.training.run import run
+from tests.data.photographs import write_folder
+from tests.interop import nets
 from tests.training import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -18,9 +25,51 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def blocks(page: Path, language: str) -> str:
+    """Returns the text of a page's blocks in a language."""
+    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
+
+
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(tiny.get_config(**{"run.steps": 7}), tmp_path / "runs" / "digits_resnet20")
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL))
+    code = blocks(ROOT / "README.md", "python")
     assert "load_checkpoint" in code
     exec(compile(code, "README.md", "exec"), {})
+
+
+def tutorial() -> list[tuple[str, list[str]]]:
+    """Returns the commands of docs/finetune.md: "train" or "resnet-jax", and the arguments."""
+    found = []
+    for line in filter(None, blocks(ROOT / "docs" / "finetune.md", "sh").replace("\\\n", "").splitlines()):
+        program, *arguments = shlex.split(line.removeprefix("python "))
+        assert program in ("train.py", "resnet-jax"), line
+        found.append((program, arguments))
+    return found
+
+
+def test_the_fields_of_the_tutorial_exist() -> None:
+    assert len(tutorial()) == 9
+    for program, arguments in tutorial():
+        if program == "train.py":
+            spec, overrides, workdir = parse(arguments)
+            assert workdir.startswith("runs/")
+            load_recipe(spec.partition(":")[0], overrides)
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "photos", train=6, val=2)
+    save_file(nets.weights(18, classes=1000), tmp_path / "resnet18.safetensors")
+    for program, arguments in tutorial():
+        shorter = [re.sub(r"(run\.steps)=\d+", r"\1=2", re.sub(r"(batch_size)=\d+", r"\1=6", argument)) for argument in arguments]
+        small = ["--config.run.devices=1", *(["--config.data.image_size=64"] if "photos" in " ".join(arguments) else [])]
+        assert (train([*shorter, *small]) if program == "train.py" else cli.main(shorter)) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "begins with the weights of runs/low; the last layer is fresh: 5 classes instead of 5" in said
+    assert "begins with the weights of imported/resnet18; the last layer is fresh: 3 classes instead of 1000" in said
+    assert "step 2, 6 images of val" in said
+    names: dict[str, object] = {}
+    exec(compile(blocks(ROOT / "docs" / "finetune.md", "python"), "finetune.md", "exec"), names)
+    assert names["variables"]["params"]["head"]["kernel"].shape == (512, 3)  # type: ignore[index]

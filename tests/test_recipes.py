@@ -29,6 +29,7 @@ SPECS = [
     "cifar10:plain20,cifar100,validation",
     "imagenet:resnet50",
     "imagenet:plain18",
+    "finetune",
 ]
 
 
@@ -72,6 +73,11 @@ def path(spec: str) -> Path:
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_recipe_is_what_it_was(spec: str) -> None:
     assert describe(spec) == json.loads(path(spec).read_text()), "if this is meant: python -m tests.test_recipes"
+
+
+def test_a_workdir_is_named_after_its_recipe_and_the_end_of_a_path() -> None:
+    names = [recipe_name(spec) for spec in ("my/own.py", "cifar10:resnet56,cifar100", "finetune:gs://bucket/runs/a/")]
+    assert names == ["own", "cifar10_resnet56,cifar100", "finetune_a"]
 
 
 def test_every_recipe_has_a_golden_file() -> None:

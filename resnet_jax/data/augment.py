@@ -4,8 +4,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt8
+
+Augment = Callable[[jax.Array, UInt8[Array, "n h w 3"], Float[Array, "..."]], Float[Array, "n h w 3"]]
+"""(keys [n], images, mean) → normalised images."""
+
+_COLOUR_STREAM = 7  # Of an example's key; the other draws take it by splitting.
 
 
 def normalise(images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]) -> Float[Array, "n h w 3"]:
@@ -13,9 +19,7 @@ def normalise(images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]) -> Flo
     return images.astype(jnp.float32) - mean
 
 
-def pad_crop_mirror(
-    *, pad: int, mirror: bool
-) -> Callable[[jax.Array, UInt8[Array, "n h w 3"], Float[Array, "..."]], Float[Array, "n h w 3"]]:
+def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
     """Returns the augmentation of §4.2: subtract the mean, pad, take a random crop of the old size of the image or its mirror.
 
     Args:
@@ -37,3 +41,27 @@ def pad_crop_mirror(
         return jax.vmap(augment_one)(keys, normalise(images, mean))
 
     return augment
+
+
+def vary_colour(
+    augment: Augment, eigenvalues: Float[np.ndarray, "3"], eigenvectors: Float[np.ndarray, "3 3"], *, deviation: float
+) -> Augment:
+    """Returns an augmentation followed by the "standard colour augmentation" (§3.4; AlexNet, §4.1).
+
+    To every pixel of an image the same colour is added, 255 Σ aᵢ λᵢ pᵢ, with aᵢ drawn from N(0, deviation) once per image.
+
+    Args:
+        augment: Comes first.
+        eigenvalues: λ of the covariance of the training set's RGB values, scaled to [0, 1].
+        eigenvectors: p, in columns.
+        deviation: 0.1 in the paper.
+    """
+    scaled = jnp.float32(255) * jnp.asarray(eigenvectors, jnp.float32) * jnp.asarray(eigenvalues, jnp.float32)
+
+    def shift(key: jax.Array) -> Float[Array, "3"]:
+        return scaled @ (jnp.float32(deviation) * jax.random.normal(jax.random.fold_in(key, _COLOUR_STREAM), (3,), jnp.float32))
+
+    def varied(keys: jax.Array, images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]) -> Float[Array, "n h w 3"]:
+        return augment(keys, images, mean) + jax.vmap(shift)(keys)[:, None, None, :]
+
+    return varied

@@ -2,12 +2,17 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator
 
 import grain
 import numpy as np
+from absl import flags
+from jaxtyping import Float
 
+from resnet_jax.data.encoded import DecodedSource
 from resnet_jax.data.sources import Source
+from resnet_jax.data.views import DRAWS
 
 HostBatch = dict[str, np.ndarray]
 """A process's part: image uint8[b, H, W, 3], label int32[b], index int32[b] in the global batch, mask bool[b]."""
@@ -33,7 +38,11 @@ class TrainBatches:
 
     def __getitem__(self, step: int) -> HostBatch:
         positions = np.arange(self.batch_size)[self.share]
-        images, labels = self.source.read(self.examples_at(step * self.batch_size + positions))
+        examples = self.examples_at(step * self.batch_size + positions)
+        if isinstance(self.source, DecodedSource):
+            images, labels = self.source.read_random(examples, draws(self.seed, step, self.batch_size)[self.share])
+        else:
+            images, labels = self.source.read(examples)
         mask = np.ones(len(positions), bool)
         return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
 
@@ -49,6 +58,15 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.RandomState([seed, epoch]).permutation(count)
 
 
+def draws(seed: int, step: int, batch_size: int) -> Float[np.ndarray, "b d"]:
+    """Returns the uniform numbers in [0, 1) of every example of a global batch, a pure function of (seed, step, position).
+
+    A position's numbers do not depend on the batch size. They are made of Philox's raw stream, which NumPy keeps as it is.
+    """
+    stream = np.random.Philox(key=np.array([seed, step], np.uint64)).random_raw(batch_size * DRAWS)
+    return (stream >> np.uint64(11)).reshape(batch_size, DRAWS) * 2.0**-53
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluationBatches:
     """Every example of a split once, in order; the last batch is padded to full size, and the padding masked.
@@ -57,11 +75,15 @@ class EvaluationBatches:
         source: The split.
         batch_size: Of the global batch.
         share: This process's positions of the global batch; every process sees the same number of batches.
+        workers: Threads that read ahead while the batches are iterated over.
+        buffer: Batches read ahead.
     """
 
     source: Source
     batch_size: int
     share: slice
+    workers: int = 1
+    buffer: int = 2
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.batch_size)
@@ -72,11 +94,43 @@ class EvaluationBatches:
         positions = np.arange(self.batch_size)[self.share]
         examples = number * self.batch_size + positions
         mask = examples < len(self.source)
-        images, labels = self.source.read(np.where(mask, examples, 0))
+        wanted = examples[mask]
+        images = np.zeros((len(positions), *self.source.image_shape), np.uint8)
+        labels = np.zeros(len(positions), np.int32)
+        if isinstance(self.source, DecodedSource):
+            images[: len(wanted)], labels[: len(wanted)], mask[: len(wanted)] = self.source.read_masked(wanted)
+        elif len(wanted):
+            images[: len(wanted)], labels[: len(wanted)] = self.source.read(wanted)
         return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
 
+    def __iter__(self) -> Iterator[HostBatch]:
+        return read_ahead(self, 0, len(self), workers=self.workers, buffer=self.buffer)
 
-def read_ahead(batches: TrainBatches, start: int, stop: int, *, workers: int, buffer: int) -> Iterator[HostBatch]:
-    """Yields `batches[start]` to `batches[stop - 1]`, read by `workers` threads up to `buffer` batches ahead."""
+
+def reading_threads(workers: int) -> int:
+    """Returns the number of threads that `workers` means: 0 is one per core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return workers or cores
+
+
+def read_ahead(
+    batches: TrainBatches | EvaluationBatches, start: int, stop: int, *, workers: int, buffer: int, processes: int = 0
+) -> Iterator[HostBatch]:
+    """Yields `batches[start]` to `batches[stop - 1]`, read up to `buffer` batches ahead.
+
+    Args:
+        batches: By number, in any order.
+        start: The first number.
+        stop: One beyond the last.
+        workers: Threads that read, in each process.
+        buffer: Batches that wait at most.
+        processes: Processes that read; 0 is this one. The decoders release the interpreter, so that threads keep up.
+    """
     steps = grain.MapDataset.range(start, stop).map(batches.__getitem__)
-    return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=workers, prefetch_buffer_size=buffer)))
+    if not processes:
+        return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(workers, buffer))))
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain's processes ask for a flag, and nobody here defines one.
+    each = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=workers)
+    options = grain.MultiprocessingOptions(num_workers=processes, per_worker_buffer_size=max(1, buffer // processes))
+    return iter(steps.to_iter_dataset(each).mp_prefetch(options))

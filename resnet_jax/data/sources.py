@@ -1,28 +1,23 @@
 """Where examples come from: random access to uint8 images and labels, by the example's number."""
 
-import contextlib
 import dataclasses
-import functools
-import importlib.util
-import io
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-import filelock
 import numpy as np
-from jaxtyping import Float, Int, Int32, UInt8
+from etils import epath
+from jaxtyping import Int32, UInt8
+
+from resnet_jax.data.choices import CENTRE, ERROR, RESIZED, SCALE
+from resnet_jax.data.encoded import DecodedSource, Examples
+from resnet_jax.data.encoded import Indices as Indices
+from resnet_jax.data.errors import DataError as DataError
+from resnet_jax.data.folder import open_folder
+from resnet_jax.data.prepared import is_prepared, open_prepared
+from resnet_jax.data.views import CentreCrop, ResizedCrop, ScaleCrop, View
 
 DIGITS, SYNTHETIC = "digits", "synthetic"
-MEANS = ("pixel", "channel")
-
-
-Indices = Sequence[int] | Int[np.ndarray, " n"]
-
-
-class DataError(Exception):
-    """Data that cannot be found, prepared or read; the message says what to do."""
 
 
 class Source(Protocol):
@@ -99,21 +94,60 @@ class SyntheticSource:
         return images, labels.astype(np.int32)
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How encoded images are seen.
+
+    Attributes:
+        view: In evaluation.
+        random_view: In training; None is the same.
+        corrupt: What becomes of one that cannot be decoded: "error" or "skip".
+    """
+
+    view: View
+    random_view: View | None = None
+    corrupt: str = ERROR
+
+    @classmethod
+    def named(
+        cls, crop: str, *, size: int, scales: tuple[int, int], areas: tuple[float, float], test_scale: int, corrupt: str = ERROR
+    ) -> "Reading":
+        """Returns the reading that a config describes.
+
+        Args:
+            crop: Of training images: "scale", "resized" or "centre".
+            size: Of all crops.
+            scales: The range of the shorter side, for "scale".
+            areas: The range of the share of the area, for "resized".
+            test_scale: The shorter side in evaluation.
+            corrupt: "error" or "skip".
+        """
+        centre = CentreCrop(size, test_scale)
+        views: dict[str, View] = {SCALE: ScaleCrop(size, *scales), RESIZED: ResizedCrop(size, areas), CENTRE: centre}
+        return cls(centre, views[crop], corrupt)
+
+    def of(self, examples: Examples) -> DecodedSource:
+        """Returns the examples as seen this way."""
+        return DecodedSource(examples, self.view, self.random_view, self.corrupt)
+
+
 def open_source(
     name: str,
     split: str,
     *,
     data_dir: str | None = None,
     synthetic: SyntheticSource | None = None,
+    reading: Reading | None = None,
 ) -> Source:
     """Opens a split, and prepares the set first where that is needed.
 
     Args:
-        name: "digits", the embedded set; "synthetic"; or the name of a set of TFDS with the features `image` and `label`, all
-            images of one size (cifar10, cifar100, svhn_cropped, …).
-        split: In TFDS's notation, for example "train" or "train[:45000]".
+        name: "digits", the embedded set; "synthetic"; a folder or URL that holds an image folder (SPLIT/CLASS/NAME.jpg) or what
+            `resnet-jax prepare` wrote; or the name of a set of TFDS with the features `image` and `label`.
+        split: A folder's name, or in TFDS's notation, for example "train" or "train[:45000]".
         data_dir: Where TFDS keeps its sets; None is the environment's TFDS_DATA_DIR, or ~/tensorflow_datasets.
         synthetic: What to return for the name "synthetic".
+        reading: How images of any size are seen; None reads a TFDS set whose images are of one size into memory.
 
     Raises:
         DataError: There is no such set or split, or it cannot be prepared; the message says which command mends it.
@@ -122,111 +156,52 @@ def open_source(
         if synthetic is None:
             raise DataError("a synthetic source needs its number of examples, image size and classes")
         return synthetic
-    return _read_all(_prepared_builder(name, data_dir), split)
+    path = is_path(name)
+    if path and reading is None:
+        raise DataError(f"the images of {name} are of any size: set --config.data.image_size, for example to 224")
+    if reading is None:
+        from resnet_jax.data.tfds_sets import read_whole
+
+        return read_whole(name, split, data_dir)
+    return reading.of(open_examples(name, split, data_dir=data_dir))
 
 
-def image_mean(source: Source, kind: str) -> Float[np.ndarray, "..."]:
-    """Returns the mean of a split's images in units of pixels: float32[H, W, 3] per "pixel", or float32[3] per "channel"."""
-    total = np.zeros(source.image_shape, np.float64)
-    for start in range(0, len(source), 1024):
-        images, _ = source.read(range(start, min(start + 1024, len(source))))
-        total += images.sum(0, dtype=np.float64)
-    mean = total / len(source)
-    return (mean if kind == "pixel" else mean.mean((0, 1))).astype(np.float32)
+def open_examples(name: str, split: str, *, data_dir: str | None = None) -> Examples:
+    """Opens a split of encoded images; see `open_source` for the arguments and what is raised."""
+    if not is_path(name):
+        from resnet_jax.data.tfds_sets import open_examples as open_tfds  # Here: other sources need not wait for TFDS.
+
+        return open_tfds(name, split, data_dir)
+    root = os.path.expanduser(name)
+    if not epath.Path(root).is_dir():
+        raise DataError(f"there is no folder {name}; config.data.source is one with images or what `resnet-jax prepare` wrote")
+    return open_prepared(root, split) if is_prepared(root) else open_folder(root, split)
 
 
-def _prepared_builder(name: str, data_dir: str | None) -> Any:
-    import tensorflow_datasets as tfds  # Here: training from another source need not wait for it.
+def is_path(name: str) -> bool:
+    """Tells whether the name of a source is that of a folder: a URL, a path by its form, or a folder that is there."""
+    if name in (DIGITS, SYNTHETIC):
+        return False
+    return "://" in name or name.startswith(("/", ".", "~")) or os.path.isdir(name)
 
-    from resnet_jax.data.digits import SklearnDigits
 
-    create = SklearnDigits if name == DIGITS else functools.partial(tfds.builder, name)
-    try:
-        builder = create(data_dir=data_dir, file_format="array_record")
-    except tfds.core.registered.DatasetNotFoundError:
+def check_classes(train: Source | Examples, test: Source | Examples) -> None:
+    """Checks that two splits have the same classes, so that a label means the same in both.
+
+    Raises:
+        DataError: Names classes that one of them lacks.
+    """
+    first, second = list(train.class_names), list(test.class_names)
+    if first != second:
+        only = [
+            f"{names[0]!r} is only in {where}"
+            for where, names in (
+                ("the training split", sorted(set(first) - set(second))),
+                ("the test split", sorted(set(second) - set(first))),
+            )
+            if names
+        ]
         raise DataError(
-            f"unknown data set {name!r}; allowed are {DIGITS}, {SYNTHETIC} and the names of TFDS, for example cifar10; "
-            "the list is at https://www.tensorflow.org/datasets/catalog/overview"
-        ) from None
-    except (ValueError, OSError) as error:
-        raise DataError(f"data set {name!r} cannot be opened in {data_dir}: {_first_line(error)}") from error
-    if builder.info.splits:
-        return builder
-    if name != DIGITS and importlib.util.find_spec("tensorflow") is None:
-        raise DataError(
-            f"{name} is not prepared in {builder.data_dir}, and preparing it needs TensorFlow; run "
-            "`pip install 'resnet-jax[tfds-prepare]'` and the same command again, or set --config.run.data_dir to where it is"
+            f"the training split has {len(first)} classes and the test split {len(second)}; they must be the same, in order"
+            + (f": {', '.join(only)}" if only else "")
         )
-    try:
-        with _lock(builder.data_dir), _silence() if name == DIGITS else contextlib.nullcontext():
-            builder = create(data_dir=data_dir, file_format="array_record")
-            if not builder.info.splits:
-                builder.download_and_prepare()
-    except Exception as error:  # TFDS, the network and the disk raise what they like, and all of it ends here.
-        raise DataError(
-            f"{name} could not be prepared in {builder.data_dir}: {_first_line(error)}; check the network and the disk, or prepare "
-            "it on another machine and set --config.run.data_dir to a copy"
-        ) from error
-    return builder
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keeps TFDS quiet about a set that takes a second."""
-    import tensorflow_datasets as tfds
-
-    tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        tfds.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _lock(directory: Any) -> Iterator[None]:
-    """Of several processes that need a set prepared, one prepares, and the others wait and find it done."""
-    if "://" in os.fspath(directory):
-        yield  # Object storage has no locks; TFDS's own rename keeps the set whole.
-        return
-    path = Path(directory)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.parent / f".{path.name}.lock"):
-        yield
-
-
-def _read_all(builder: Any, split: str) -> ArraySource:
-    import tensorflow_datasets as tfds
-
-    try:
-        source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-        count = len(source)
-    except (KeyError, ValueError, AssertionError) as error:
-        raise DataError(
-            f"{builder.name} has no split {split!r}: {_first_line(error)}; its splits are {', '.join(builder.info.splits)}"
-        ) from error
-    if not count:
-        raise DataError(f"split {split!r} of {builder.name} is empty")
-    images, labels = [], np.empty(count, np.int32)
-    for index in range(count):
-        record = source[index]
-        images.append(_decode(record["image"], f"example {index} of {builder.name}, split {split}"))
-        labels[index] = record["label"]
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
-        raise DataError(f"{builder.name} has images of {len(shapes)} sizes; sets of one size are supported, for example cifar10")
-    return ArraySource(np.stack(images), labels, builder.info.features["label"].names)
-
-
-def _decode(encoded: bytes, what: str) -> UInt8[np.ndarray, "h w 3"]:
-    import cv2
-
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise DataError(f"{what} is not an image that can be decoded; prepare the set again")
-    return image
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().strip("'\"")
-    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -7,7 +7,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import normalise
-from resnet_jax.data.batches import EvaluationBatches
+from resnet_jax.data.batches import EvaluationBatches, reading_threads
+from resnet_jax.data.errors import DataError
 from resnet_jax.models import create_model
 from resnet_jax.models.stacking import stack_arrays
 from resnet_jax.parallel import AXIS_NAME, choose_devices, create_mapping, process_share
@@ -36,14 +37,22 @@ def evaluate_checkpoint(
     config = resolve(ConfigDict(checkpoint.config))
     if data_dir is not None:
         config.run.data_dir = data_dir
+    if not config.data.source:
+        raise DataError(f"the data of this net is not known: {workdir} is an import; it can be fine-tuned and used, not evaluated")
     config.run.devices = 0  # Those of this machine, which need not be the run's.
     prepare_jax(config)
-    model = looped(create_model(**checkpoint.model), scan=config.run.scan, remat=0)
+    config.run.remat = 0  # There is no backward pass.
+    model = looped(create_model(**checkpoint.model), config)
     mapping = create_mapping(config.run.mapping, choose_devices(config.batch_size, None))
     split = split or config.data.test_split
-    batches = EvaluationBatches(
-        open_split(config, split, test=split == config.data.test_split), config.batch_size, process_share(config.batch_size)
-    )
+    source = open_split(config, split, test=split == config.data.test_split)
+    if len(source.class_names) != checkpoint.model["num_classes"]:
+        raise DataError(
+            f"split {split} of {config.data.source} has {len(source.class_names)} classes, and the net of {workdir} "
+            f"{checkpoint.model['num_classes']}; evaluate it on a set with the classes that it was trained on"
+        )
+    share, workers = process_share(config.batch_size), reading_threads(config.run.workers)
+    batches = EvaluationBatches(source, config.batch_size, share, workers, config.run.read_ahead)
     scanned = getattr(model, "scan", False)
     variables, image_mean = split_variables(stack_arrays(checkpoint.arrays) if scanned else checkpoint.arrays)
     state = TrainState(

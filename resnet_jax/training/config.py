@@ -11,15 +11,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.data.sources import MEANS
+from resnet_jax.data.choices import CHANNEL, CORRUPT, CROPS, IMAGENET, PIXEL, STATISTICS_SUFFIX
 from resnet_jax.parallel import MAPPINGS
-from resnet_jax.training.optimizer import DECAYED, MOMENTUM_FORMS
+from resnet_jax.training.optimizer import DECAYED, FACTOR, MOMENTUM_FORMS
 
 FORMAT_VERSION = 1
 """Of config.json and of checkpoints."""
 
 DTYPES = ("float32", "bfloat16", "float64")
 SCANS = ("auto", "yes", "no")
+HEADS = ("fresh", "kept")
 
 
 class ConfigError(ValueError):
@@ -41,15 +42,33 @@ def base_config() -> ConfigDict:
                 "variance": "biased",  # Of the running statistics: biased or unbiased.
             },
             "data": {
-                "source": "digits",  # digits, synthetic, or the name of a TFDS set.
+                "source": "digits",  # digits, synthetic, an image folder or prepared set (path or URL), or a TFDS set.
                 "train_split": "train",
                 "test_split": "test",
-                "mean": "pixel",  # Subtracted from images: pixel (one mean per pixel) or channel.
+                "mean": "pixel",  # Subtracted: pixel or channel (computed), imagenet (published), or a file of statistics.
                 "pad": 0,  # Pixels that a training image is moved by at most.
                 "mirror": False,  # Mirror half of the training images.
+                "labels": (),  # Only these of the set, numbered from 0 in this order; empty is all.
+                "colour": "",  # Principal components that colours are varied along: imagenet (published), or a file; empty is off.
+                "colour_deviation": 0.1,  # Of the coefficients (§3.4).
+                "image_size": 0,  # Of the crop that is seen of images of any size; 0: images of one size, read into memory.
+                "crop": "scale",  # In training: scale (§3.4), resized (area and aspect ratio, arXiv 1409.4842), or centre.
+                "scales": (256, 480),  # Range of the shorter side, for scale.
+                "areas": (0.08, 1.0),  # Range of the share of the area, for resized.
+                "test_scale": 256,  # Shorter side in evaluation, and for centre.
+                "corrupt": "error",  # What becomes of an image that cannot be decoded: error, or skip (it is reported).
                 "synthetic_examples": 4096,  # Of the synthetic training split; the test split has an eighth.
                 "synthetic_image_size": 32,
                 "synthetic_classes": 10,
+            },
+            "initial": {
+                "workdir": "",  # Of the run or import whose weights the net begins with; empty is random ones.
+                "head": "fresh",  # The last layer: fresh, or kept where the classes are the same.
+            },
+            "images": {  # What prediction and exported programs make of a picture, where it is not what evaluation makes of it.
+                "resize": 0,  # Shorter side in pixels; 0 is data.test_scale.
+                "crop": 0,  # Side of the centre crop in pixels; 0 is data.image_size, or the one size that the data has.
+                "class_names": (),  # By label; empty are those of the data.
             },
             "optimizer": {
                 "learning_rate": 0.1,
@@ -67,6 +86,9 @@ def base_config() -> ConfigDict:
                 "plateau_threshold": 0.01,  # Relative fall of the error that is progress.
                 "gradient_clip": 0.0,  # Largest norm of the gradient; 0 is off.
                 "label_smoothing": 0.0,
+                "frozen": (),  # Patterns of modules that stay as they are, statistics too: ("stem","stage[12]").
+                "frozen_norm": False,  # Normalise with the running statistics in training too, in every layer, and leave them.
+                "rate_factors": (),  # Factors of the rate by pattern: ("stage3=0.1","head=10"); the first that matches counts.
             },
             "run": {
                 "steps": 300,  # Updates in all; a finished run goes on when it is raised.
@@ -78,7 +100,8 @@ def base_config() -> ConfigDict:
                 "evaluate_every": 50,  # Steps; the end is evaluated always.
                 "checkpoint_every": 50,  # Steps; the end is saved always.
                 "keep": 2,  # Newest checkpoints kept, beside the best.
-                "workers": 1,  # Threads that read batches.
+                "workers": 1,  # Threads that read batches; 0 is one per core.
+                "worker_processes": 0,  # Processes that read, each with so many threads; 0 is the training process itself.
                 "read_ahead": 4,  # Batches read ahead.
                 "data_dir": "",  # Where TFDS keeps its sets; empty is TFDS_DATA_DIR or ~/tensorflow_datasets.
                 "tensorboard": True,
@@ -111,12 +134,13 @@ def validate(config: ConfigDict) -> None:
         ConfigError: Names the first field that does not hold.
     """
     positive = (
-        "batch_size run.steps run.log_every run.evaluate_every run.checkpoint_every run.keep run.workers run.read_ahead "
-        "data.synthetic_examples data.synthetic_image_size data.synthetic_classes optimizer.plateau_window "
+        "batch_size run.steps run.log_every run.evaluate_every run.checkpoint_every run.keep run.read_ahead "
+        "data.test_scale data.synthetic_examples data.synthetic_image_size data.synthetic_classes optimizer.plateau_window "
         "optimizer.factor optimizer.learning_rate"
     )
     not_negative = (
-        "seed run.devices run.remat model.group_size data.pad optimizer.momentum optimizer.weight_decay "
+        "seed run.devices run.remat run.workers run.worker_processes model.group_size data.pad data.image_size data.colour_deviation "
+        "images.resize images.crop optimizer.momentum optimizer.weight_decay "
         "optimizer.warmup_steps optimizer.warmup_rate optimizer.plateau_patience optimizer.gradient_clip"
     )
     _check(config, positive.split(), lambda value: value > 0, "a number above 0")
@@ -128,19 +152,36 @@ def validate(config: ConfigDict) -> None:
         "model.dtype": DTYPES,
         "run.mapping": MAPPINGS,
         "run.scan": SCANS,
-        "data.mean": MEANS,
+        "data.crop": CROPS,
+        "data.corrupt": CORRUPT,
         "optimizer.decayed": DECAYED,
+        "initial.head": HEADS,
         "optimizer.momentum_form": MOMENTUM_FORMS,
     }.items():
         _check(config, [path], allowed.__contains__, "one of " + ", ".join(allowed))
+    _validate_images(config)
     _check(config, ["optimizer.boundaries"], _rises, "rising steps above 0")
     if config.run.remat and config.run.scan == "no":
         raise ConfigError("config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave the one or the other")
+    rule = "patterns with a factor of 0 or more, such as ('stage[12]=0.1', 'head=10')"
+    _check(config, ["optimizer.rate_factors"], lambda values: all(map(FACTOR.fullmatch, values)), rule)
+    _check(config, ["images.resize"], lambda value: value == 0 or value >= config.images.crop, "0, or images.crop or more")
     optimizer = config.optimizer
     if optimizer.boundaries and optimizer.plateau_patience:
         raise ConfigError("config.optimizer has boundaries and a plateau_patience: the rate decays at the one or on the other")
     if optimizer.warmup_until_error and optimizer.warmup_steps:
         raise ConfigError("config.optimizer has warmup_steps and warmup_until_error: the warm-up ends by the one or the other")
+
+
+def _validate_images(config: ConfigDict) -> None:
+    data, file = config.data, f"a {STATISTICS_SUFFIX} file of `resnet-jax statistics`"
+    means, colours = (PIXEL, CHANNEL, IMAGENET), ("", IMAGENET)
+    _check(config, ["data.mean"], lambda v: v in means or v.endswith(STATISTICS_SUFFIX), f"one of {', '.join(means)}, or {file}")
+    _check(config, ["data.colour"], lambda v: v in colours or v.endswith(STATISTICS_SUFFIX), f"empty, {IMAGENET}, or {file}")
+    least = max(1, data.image_size)
+    _check(config, ["data.scales"], lambda v: len(v) == 2 and least <= v[0] <= v[1], f"two rising sizes from {least} on")
+    _check(config, ["data.areas"], lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1, "two rising shares above 0 and up to 1")
+    _check(config, ["data.test_scale"], lambda v: v >= data.image_size, f"image_size {data.image_size} or more")
 
 
 def _rises(steps: tuple[int, ...]) -> bool:
@@ -162,8 +203,11 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
 
 
 def recipe_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Returns a line for each field of the recipe, given as JSON, that differs: `optimizer.learning_rate: 0.1 -> 0.2`."""
-    before, after = _flatten(old), _flatten(new)
+    """Returns a line for each field of the recipe, given as JSON, that differs: `optimizer.learning_rate: 0.1 -> 0.2`.
+
+    A field that did not exist yet when the old config was written had its default.
+    """
+    before, after = _flatten(to_json(base_config())) | _flatten(old), _flatten(new)
     names = sorted(name for name in before | after if not name.startswith("run."))
     missing = "(absent)"
     pairs = [(name, before.get(name, missing), after.get(name, missing)) for name in names]

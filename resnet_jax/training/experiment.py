@@ -2,23 +2,31 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
+from etils import epath
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from resnet_jax.data.augment import normalise, pad_crop_mirror
-from resnet_jax.data.batches import EvaluationBatches, TrainBatches
-from resnet_jax.data.sources import Source, SyntheticSource, image_mean, open_source
+from resnet_jax.data.augment import Augment, normalise, pad_crop_mirror, vary_colour
+from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_threads
+from resnet_jax.data.sources import Reading, Source, SyntheticSource, check_classes, open_source
+from resnet_jax.data.statistics import colour_of, image_mean
 from resnet_jax.models import ResNet, create_model
 from resnet_jax.parallel import AXIS_NAME, Mapping, choose_devices, create_mapping, prepare_backend, process_share
 from resnet_jax.training.config import ConfigError
-from resnet_jax.training.optimizer import decay_on_plateau, sgd, warm_up_until
+from resnet_jax.training.initial import Initial, check_patterns, read_initial
+from resnet_jax.training.optimizer import by_module, decay_on_plateau, sgd, warm_up_until
 from resnet_jax.training.schedules import Schedule, step_decay
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import make_evaluation_step, make_train_step
+from resnet_jax.training.subset import with_labels
 
 SCANNED_DEPTH = 9
 """Blocks in a stage from which "auto" scans them."""
@@ -39,13 +47,18 @@ class Experiment:
     test_batches: EvaluationBatches
     mean: str
     seed: int
+    workers: int
+    initial: Initial | None
+    head: str
 
     def initial_state(self) -> TrainState:
         """Returns the state before the first step, in host memory."""
-        mean = image_mean(self.train, self.mean)
         shape = self.train.image_shape
-        state = create_state(self.model, self.optimizer, seed=self.seed, image_shape=shape, image_mean=mean)
-        return jax.device_get(state)
+        create = partial(create_state, self.model, self.optimizer, seed=self.seed, image_shape=shape)
+        if self.initial is None:
+            return jax.device_get(create(image_mean=image_mean(self.train, self.mean, workers=self.workers)))
+        state = jax.device_get(create(image_mean=np.zeros(3, np.float32)))
+        return self.initial.begin(state, head=self.head, image_shape=shape)
 
 
 def prepare_jax(config: ConfigDict) -> None:
@@ -55,12 +68,18 @@ def prepare_jax(config: ConfigDict) -> None:
     prepare_backend(config.batch_size, config.model.group_size or None, config.run.devices)
 
 
-def build_experiment(config: ConfigDict) -> Experiment:
-    """Returns the functions, data and devices that a config describes."""
+def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None) -> Experiment:
+    """Returns the functions, data and devices that a config describes.
+
+    Args:
+        config: Resolved.
+        begun: The workdir of a run that goes on; its own weights stand for those that it began with, which may be gone.
+    """
     group_size = config.model.group_size or None
     devices = choose_devices(config.batch_size, group_size, config.run.devices)
     mapping = create_mapping(config.run.mapping, devices)
     train, test = open_split(config, config.data.train_split), open_split(config, config.data.test_split, test=True)
+    check_classes(train, test)
     arguments = {
         "name": config.model.name,
         "num_classes": len(train.class_names),
@@ -69,21 +88,24 @@ def build_experiment(config: ConfigDict) -> Experiment:
     if not config.model.name.startswith("vgg"):  # These have no batch normalisation.
         arguments |= {"group_size": group_size, "variance": config.model.variance}
     arguments |= {name: config.model[name] for name in ("shortcut", "stride_on") if config.model[name]}
-    model = looped(create_model(**arguments), scan=config.run.scan, remat=config.run.remat)
+    origin, head = (begun, "kept") if begun else (config.initial.workdir, config.initial.head)
+    initial = read_initial(origin) if config.initial.workdir else None
+    if initial:
+        arguments = initial.model_arguments(arguments, head=head)
+    model = looped(create_model(**arguments), config)
     schedule, optimizer = build_optimizer(config.optimizer)
-    augment = pad_crop_mirror(pad=config.data.pad, mirror=config.data.mirror)
     spread = model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
     train_step = make_train_step(
-        spread,
+        _with_frozen(model, spread, config.optimizer, image_shape=train.image_shape),
         optimizer,
-        augment,
+        build_augmentation(config.data),
         schedule=schedule,
         seed=config.seed,
         axis_name=AXIS_NAME,
         label_smoothing=config.optimizer.label_smoothing,
     )
     evaluation_step = make_evaluation_step(spread, normalise, axis_name=AXIS_NAME)
-    share = process_share(config.batch_size)
+    share, workers = process_share(config.batch_size), reading_threads(config.run.workers)
     return Experiment(
         model=model,
         model_arguments=arguments,
@@ -93,25 +115,57 @@ def build_experiment(config: ConfigDict) -> Experiment:
         evaluation_step=mapping.map(evaluation_step, donate=False),
         train=train,
         train_batches=TrainBatches(train, config.batch_size, config.seed, share),
-        test_batches=EvaluationBatches(test, config.batch_size, share),
+        test_batches=EvaluationBatches(test, config.batch_size, share, workers, config.run.read_ahead),
         mean=config.data.mean,
         seed=config.seed,
+        workers=workers,
+        initial=initial,
+        head=head,
     )
 
 
-def looped(model: nn.Module, *, scan: str, remat: int) -> nn.Module:
-    """Returns the model with its identical blocks as loops, if `scan` is "yes", or "auto" and it is deep enough or `remat` is set.
+def looped(model: nn.Module, config: ConfigDict) -> nn.Module:
+    """Returns the model with its identical blocks as loops, if `run.scan` is "yes", or "auto" and it is deep or `run.remat` is set.
+
+    Fine-tuning tells blocks apart, by patterns and by where their weights come from: there, "auto" does not.
 
     Raises:
-        ConfigError: The model has no blocks to loop over.
+        ConfigError: The model has no blocks to loop over, or they must be told apart.
     """
-    wanted = scan == "yes" or remat > 0
+    wanted = config.run.scan == "yes" or config.run.remat > 0
+    optimizer = config.optimizer
+    apart = bool(config.initial.workdir or optimizer.frozen or optimizer.frozen_norm or optimizer.rate_factors)
     if not isinstance(model, ResNet):
         if wanted:
             raise ConfigError("config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0")
         return model
-    deep = scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
-    return model.clone(scan=wanted or deep, remat=remat)
+    if wanted and apart:
+        raise ConfigError("config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and 0")
+    deep = config.run.scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
+    return model.clone(scan=wanted or (deep and not apart), remat=config.run.remat)
+
+
+def _with_frozen(model: nn.Module, spread: nn.Module, options: ConfigDict, *, image_shape: tuple[int, int, int]) -> nn.Module:
+    """Returns the net that is trained: its frozen normalisations use their running statistics, and leave them.
+
+    Raises:
+        ConfigError: A pattern means no module, or all of them.
+    """
+    if options.frozen or options.rate_factors:
+        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+        check_patterns(list(flatten_dict(params, sep="/")), frozen=options.frozen, rate_factors=options.rate_factors)
+    patterns = ("*",) if options.frozen_norm else tuple(options.frozen)
+    return spread.clone(norm=partial(spread.norm, frozen=patterns)) if patterns and hasattr(spread, "norm") else spread
+
+
+def build_augmentation(options: ConfigDict) -> Augment:
+    """Returns the augmentation on the device that the section `data` of a config describes."""
+    augment = pad_crop_mirror(pad=options.pad, mirror=options.mirror)
+    if not options.colour:
+        return augment
+    colour = colour_of(options.colour)
+    return vary_colour(augment, colour.eigenvalues, colour.eigenvectors, deviation=options.colour_deviation)
 
 
 def build_optimizer(options: ConfigDict) -> tuple[Schedule, optax.GradientTransformationExtraArgs]:
@@ -140,16 +194,23 @@ def build_optimizer(options: ConfigDict) -> tuple[Schedule, optax.GradientTransf
         gradient_clip=options.gradient_clip,
         rate_factors=tuple(factors),
     )
+    if options.frozen or options.rate_factors:
+        optimizer = by_module(optimizer, frozen=options.frozen, rate_factors=options.rate_factors)
     return schedule, optimizer
 
 
 def open_split(config: ConfigDict, split: str, *, test: bool = False) -> Source:
-    """Opens a split of the config's data."""
-    examples = config.data.synthetic_examples
+    """Opens a split of the config's data, with its labels that the config names."""
+    data, examples = config.data, config.data.synthetic_examples
+    reading = None
+    if data.image_size:
+        size, scales, areas = data.image_size, tuple(data.scales), tuple(data.areas)
+        reading = Reading.named(data.crop, size=size, scales=scales, areas=areas, test_scale=data.test_scale, corrupt=data.corrupt)
     synthetic = SyntheticSource(
         examples=max(1, examples // 8) if test else examples,
         image_size=config.data.synthetic_image_size,
         classes=config.data.synthetic_classes,
         seed=int(test),
     )
-    return open_source(config.data.source, split, data_dir=config.run.data_dir or None, synthetic=synthetic)
+    source = open_source(config.data.source, split, data_dir=config.run.data_dir or None, synthetic=synthetic, reading=reading)
+    return with_labels(source, config.data.labels) if config.data.labels else source

@@ -1,6 +1,7 @@
 """SGD as the paper's authors ran it, with what its recipes need: decay on plateau, and a warm-up that ends by the error."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -9,10 +10,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from resnet_jax.models.layers import path_matches
 from resnet_jax.training.schedules import Schedule
 
 DECAYED = ("all", "kernels")
 MOMENTUM_FORMS = ("caffe", "pytorch")
+FACTOR = re.compile(r"(?P<pattern>[^=]+)=(?P<factor>\d+(\.\d*)?([eE][-+]?\d+)?)")
+"""A factor of the rate for the modules that a pattern means: "stage[12]=0.1"."""
 
 
 def sgd(
@@ -52,6 +56,42 @@ def sgd(
 def is_kernel(params: optax.Params) -> optax.Params:
     """Returns a tree like `params` that is True at kernels, False at biases and at the scales of normalisation."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def by_module(
+    optimizer: optax.GradientTransformationExtraArgs, *, frozen: Sequence[str] = (), rate_factors: Sequence[str] = ()
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the optimiser with modules that it leaves alone, bit for bit, and others that it moves at another rate.
+
+    A constant factor of the rate is one of the update, in both forms of the momentum.
+
+    Args:
+        optimizer: Of all parameters.
+        frozen: Patterns of paths, see `path_matches`: their gradients are not seen and their parameters stay.
+        rate_factors: See FACTOR; the first that means a parameter counts, and others have 1.
+    """
+    parsed = [(match["pattern"], float(match["factor"])) for text in rate_factors if (match := FACTOR.fullmatch(text))]
+
+    def factor(path: Any) -> float:
+        name = "/".join(entry.key for entry in path)
+        if path_matches(name, frozen):
+            return 0.0
+        return next((value for pattern, value in parsed if path_matches(name, [pattern])), 1.0)
+
+    def scaled(updates: optax.Updates, *, only_frozen: bool) -> optax.Updates:
+        def one(path: Any, update: Array) -> Array:
+            value = factor(path)
+            if value == 0:
+                return jnp.zeros_like(update)  # Not a product: an infinite gradient of a frozen module is none.
+            return update if only_frozen or value == 1 else update * jnp.asarray(value, update.dtype)
+
+        return jax.tree_util.tree_map_with_path(one, updates)
+
+    def update(updates: optax.Updates, state: Any, params: Any = None, **extra: Any) -> tuple[optax.Updates, Any]:
+        updates, state = optimizer.update(scaled(updates, only_frozen=True), state, params, **extra)
+        return scaled(updates, only_frozen=False), state
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 class WarmUpState(NamedTuple):

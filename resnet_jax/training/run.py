@@ -45,9 +45,9 @@ def run(config: ConfigDict, workdir: epath.PathLike, console: Console | None = N
     config = resolve(config)
     prepare_jax(config)
     with occupy(workdir) as path:
-        experiment = build_experiment(config)
-        store_config(path, to_json(config))
         saved = steps_in(path)
+        experiment = build_experiment(config, begun=path if saved else None)
+        store_config(path, to_json(config))
         if saved and saved[-1] >= config.run.steps:
             _say_complete(console, config, path, saved[-1])
         else:
@@ -58,6 +58,9 @@ def run(config: ConfigDict, workdir: epath.PathLike, console: Console | None = N
 def _train(config: ConfigDict, experiment: Experiment, workdir: epath.Path, console: Console) -> None:
     start = (steps_in(workdir) or [0])[-1]
     console.print(_opening(config, experiment, workdir, start), highlight=False, markup=False, soft_wrap=True)
+    if experiment.initial and not start:
+        begins = experiment.initial.describe(head=experiment.head, classes=experiment.model_arguments["num_classes"])
+        console.print(begins, highlight=False, markup=False, soft_wrap=True)
     state = experiment.initial_state()
     if start:
         state = from_arrays(state, read_checkpoint(workdir, start).arrays)
@@ -92,7 +95,14 @@ def _loop(
     """
     options = config.run
     clock = Clock(config.batch_size)
-    batches = read_ahead(experiment.train_batches, start, options.steps, workers=options.workers, buffer=options.read_ahead)
+    batches = read_ahead(
+        experiment.train_batches,
+        start,
+        options.steps,
+        workers=experiment.workers,
+        buffer=options.read_ahead,
+        processes=options.worker_processes,
+    )
     report = partial(_report, log=log, reporter=reporter, log_every=options.log_every, last=options.steps, clock=clock)
     before: tuple[int, dict[str, jax.Array]] | None = None
     for step, batch in enumerate(clock.time_waiting(batches), start=start + 1):

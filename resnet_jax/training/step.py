@@ -109,9 +109,9 @@ def evaluate(
         mapping: Of the run.
     """
     totals: dict[str, float] = {}
-    for number in range(len(batches)):
+    for batch in batches:
         # Adding up on the host waits for each batch: no two are under way, which the CPU's collectives need.
-        for name, value in evaluation_step(state, mapping.shard(batches[number])).items():
+        for name, value in evaluation_step(state, mapping.shard(batch)).items():
             totals[name] = totals.get(name, 0.0) + float(value)
     examples = totals.pop("examples")
     return {name: value / examples for name, value in totals.items()} | {"examples": int(examples)}

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from resnet_jax.data.digits import load_digits
-from resnet_jax.data.sources import ArraySource, DataError, SyntheticSource, image_mean, open_source
+from resnet_jax.data.sources import ArraySource, DataError, SyntheticSource, open_source
+from resnet_jax.data.statistics import image_mean
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_of_several_processes_one_prepares_and_the_others_wait(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
-        ("digit", "train", "unknown data set 'digit'; allowed are digits, synthetic and the names of TFDS"),
+        ("digit", "train", "unknown data set 'digit'; allowed are digits, synthetic, a folder, and the names of TFDS"),
         ("digits", "validation", "sklearn_digits has no split 'validation'.*its splits are test, train|train, test"),
         ("digits", "train[:0]", "sklearn_digits has no split 'train"),
         ("digits", "train[", "sklearn_digits has no split 'train"),

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from resnet_jax.training.checkpoints import from_arrays, to_arrays
-from resnet_jax.training.optimizer import decay_on_plateau, is_kernel, rate_factor, sgd, warm_up_until
+from resnet_jax.training.optimizer import by_module, decay_on_plateau, is_kernel, rate_factor, sgd, warm_up_until
 from resnet_jax.training.schedules import step_decay
 
 STEPS, DROP = 20, 12
@@ -142,3 +143,49 @@ def test_the_pytorch_form_is_trace_then_scale() -> None:
     named = sgd(schedule, momentum=0.9, weight_decay=0.05, momentum_form="pytorch")
     other = optax.chain(optax.add_decayed_weights(0.05), optax.sgd(schedule, momentum=0.9))
     np.testing.assert_allclose(apply(named), apply(other), rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("form", ["caffe", "pytorch"])
+def test_factors_of_the_rate_are_those_of_the_first_pattern_that_means_the_module(form: str) -> None:
+    schedule = step_decay(0.1, boundaries=(DROP,))
+    plain = sgd(schedule, momentum=0.9, weight_decay=0.05, momentum_form=form)
+    optimizer = by_module(plain, rate_factors=("stage1/block2=3", "stage[12]=0.25", "head=10"))
+    start = np.arange(1.0, 6.0)
+    factors = {"stem": 1, "head": 10, "stage1/block1": 0.25, "stage1/block2": 3, "stage2/block1": 0.25, "stage3/block1": 1}
+    params = {name: {"kernel": jnp.asarray(start)} for name in factors}
+    params = unflatten_dict({tuple(name.split("/")): module for name, module in params.items()})
+    state = optimizer.init(params)
+    for gradient in gradients():
+        updates, state = optimizer.update(jax.tree.map(lambda _, g=gradient: jnp.asarray(g), params), state, params)
+        params = optax.apply_updates(params, updates)
+    found = flatten_dict(params, sep="/")
+    for name, factor in factors.items():
+        w, v = start, np.zeros(5)
+        for step, gradient in enumerate(gradients()):
+            rate, change = factor * (0.1 if step < DROP else 0.01), gradient + 0.05 * w
+            if form == "caffe":
+                v = 0.9 * v + rate * change
+                w = w - v
+            else:
+                v = 0.9 * v + change
+                w = w - rate * v
+        np.testing.assert_allclose(found[f"{name}/kernel"], w, rtol=1e-12, err_msg=name)
+
+
+def test_a_frozen_module_keeps_every_bit_and_its_gradient_is_not_seen() -> None:
+    plain = sgd(step_decay(0.1, boundaries=()), momentum=0.9, weight_decay=0.1, gradient_clip=1.0)
+    optimizer = by_module(plain, frozen=("stage1",), rate_factors=("stage*=2",))
+    numbers = np.array([-0.0, 0.0, 1e-40, -1e-44, 1.0, np.float32(np.pi)], np.float32)  # Two are below the normal range.
+    params = {"stage1": {"kernel": numbers}, "head": {"kernel": jnp.ones(1)}}
+    gradients = {"stage1": {"kernel": jnp.full(6, jnp.inf)}, "head": {"kernel": jnp.full(1, 4.0)}}
+
+    @jax.jit
+    def step(params, state):  # type: ignore[no-untyped-def]
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    after, state = step(params, optimizer.init(params))
+    assert np.asarray(after["stage1"]["kernel"]).tobytes() == numbers.tobytes()
+    np.testing.assert_allclose(after["head"]["kernel"], 1 - 0.1 * (1 + 0.1 * 1), rtol=1e-6)
+    assert np.asarray(step(after, state)[0]["stage1"]["kernel"]).tobytes() == numbers.tobytes()

@@ -1,0 +1,15 @@
+"""The words that the fields of a config about data may take."""
+
+PIXEL, CHANNEL, IMAGENET = "pixel", "channel", "imagenet"
+"""Means: one per pixel or one per channel of the training split, and the published one of ImageNet."""
+
+STATISTICS_SUFFIX = ".npz"
+"""Of a file that `resnet-jax statistics` wrote, which may stand for a mean or for colours."""
+
+ERROR, SKIP = "error", "skip"
+CORRUPT = (ERROR, SKIP)
+"""What becomes of an image that cannot be decoded: it ends the run, or it is left out, counted and reported."""
+
+SCALE, RESIZED, CENTRE = "scale", "resized", "centre"
+CROPS = (SCALE, RESIZED, CENTRE)
+"""Of training images of any size."""

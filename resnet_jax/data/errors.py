@@ -1,0 +1,9 @@
+"""What is raised when data is at fault."""
+
+
+class DataError(Exception):
+    """Data that cannot be found, prepared or read; the message says what to do."""
+
+
+class CorruptImageError(DataError):
+    """Bytes that are not an image, or not a whole one; the message says what is wrong with them, not where they are."""

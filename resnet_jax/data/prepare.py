@@ -1,0 +1,256 @@
+"""`resnet-jax prepare`: an image folder, or ImageNet's official tars, into shards of ArrayRecord.
+
+A shard is written under another name and renamed when it is whole and on the disk; the manifest, without which readers refuse
+the set, comes last. What a shard holds depends on its number, the source and the options alone. So a preparation that was killed
+goes on with the shards that are missing, and ends with the bytes of an undisturbed one.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import filelock
+import numpy as np
+import simplejpeg
+from etils import epath
+
+from resnet_jax.data.decode import decode, image_size
+from resnet_jax.data.encoded import Examples, Payload
+from resnet_jax.data.errors import CorruptImageError, DataError
+from resnet_jax.data.folder import open_folder, splits_of
+from resnet_jax.data.prepared import FORMAT, MANIFEST, Shard, checksum, pack, read_manifest, verify
+from resnet_jax.data.scale import keep_to_one_thread
+from resnet_jax.data.tars import has_tars, open_tars
+from resnet_jax.data.views import scaled
+
+PLAN = "plan.json"
+"""What the shards that are there are parts of; removed at the end."""
+
+LOCK = ".lock"
+QUALITY = 95
+"""Of JPEGs that are shrunk."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What becomes of each image.
+
+    Attributes:
+        shrink: The shorter side that greater images are shrunk to; 0 keeps all as they are.
+        raw_share: Share of the images that are stored as pixels, spread evenly: more disk, less decoding.
+    """
+
+    shrink: int = 0
+    raw_share: float = 0.0
+
+
+def _silent(done: int, total: int) -> None:
+    del done, total
+
+
+def prepare(
+    source: str,
+    dest: str,
+    *,
+    shrink: int = 0,
+    raw_share: float = 0.0,
+    shard_examples: int = 4096,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = _silent,
+) -> dict[str, Any]:
+    """Writes a set, or what is missing of it, and returns its manifest; a set that is whole is verified.
+
+    Args:
+        source: An image folder (SPLIT/CLASS/NAME.jpg), or a folder with ImageNet's tars.
+        dest: A folder that is empty, or was begun by the same preparation.
+        shrink: See Options.
+        raw_share: See Options.
+        shard_examples: Examples per file.
+        workers: Threads, each of which writes a file at a time.
+        progress: Is told the number of examples that are done, and that of all.
+
+    Raises:
+        DataError: The source cannot be read, or the destination holds something else.
+    """
+    options = Options(shrink, raw_share)
+    if shrink < 0 or not 0 <= raw_share <= 1 or shard_examples < 1:
+        raise DataError(
+            f"shrink {shrink}, raw share {raw_share}, shard size {shard_examples}: allowed are 0 or more, 0 to 1, 1 or more"
+        )
+    splits = open_splits(source)
+    plan = _plan(splits, options, shard_examples)
+    directory = Path(dest)
+    directory.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(directory / LOCK):  # Another that prepares the same set is waited for, and its set found whole.
+        _begin(directory, plan)
+        if (directory / MANIFEST).exists():
+            manifest = read_manifest(dest)
+            verify(dest, manifest)
+            return manifest
+        manifest = _write_shards(directory, splits, options, shard_examples, workers, progress)
+        _write_json(directory / MANIFEST, {**manifest, "plan": plan})
+        (directory / PLAN).unlink()
+    return manifest
+
+
+def open_splits(source: str) -> dict[str, Examples]:
+    """Returns the splits of an image folder or of a folder with ImageNet's tars, with the same classes.
+
+    Raises:
+        DataError: It is neither, or its splits differ in their classes.
+    """
+    root = os.path.expanduser(source)
+    if not epath.Path(root).is_dir():
+        raise DataError(f"there is no folder {source}; SOURCE is an image folder or one with ImageNet's tars")
+    if has_tars(root):
+        return open_tars(root)
+    names = splits_of(root)
+    if not names:
+        raise DataError(
+            f"{source} is empty of splits: it should hold train/CLASS/NAME.jpg and val/CLASS/NAME.jpg, or ImageNet's tars"
+        )
+    splits: dict[str, Examples] = {}
+    for name in names:
+        splits["validation" if name == "val" else name] = open_folder(root, name)
+    first, *others = splits.items()
+    for name, examples in others:
+        if list(examples.class_names) != list(first[1].class_names):
+            differing = sorted(set(examples.class_names) ^ set(first[1].class_names))
+            raise DataError(f"splits {first[0]} and {name} of {source} differ in their classes: {', '.join(differing[:5])}")
+    return splits
+
+
+def _plan(splits: dict[str, Examples], options: Options, shard_examples: int) -> str:
+    """Returns a digest of all that the shards depend on but for the contents of the images."""
+    digest = hashlib.sha256(json.dumps([FORMAT, dataclasses.asdict(options), shard_examples]).encode())
+    for name, examples in splits.items():
+        digest.update(f"{name} {len(examples)} {list(examples.class_names)}".encode())
+        for index in range(len(examples)):
+            digest.update(os.path.basename(examples.describe(index)).encode())
+    return digest.hexdigest()
+
+
+def _begin(directory: Path, plan: str) -> None:
+    entries = {entry.name for entry in directory.iterdir()} - {LOCK, f"{PLAN}.partial"}
+    if MANIFEST in entries:
+        found = read_manifest(str(directory)).get("plan")
+    elif PLAN in entries:
+        found = json.loads((directory / PLAN).read_text())["plan"]
+    elif entries:
+        raise DataError(f"{directory} is not empty, and holds no set that was begun (it has {min(entries)}); choose another DEST")
+    else:
+        _write_json(directory / PLAN, {"plan": plan})
+        return
+    if found != plan:
+        raise DataError(f"{directory} holds a set of another source or with other options; choose another DEST, or delete it")
+
+
+def _write_shards(
+    directory: Path,
+    splits: dict[str, Examples],
+    options: Options,
+    shard_examples: int,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    total, done = sum(map(len, splits.values())), 0
+    manifest: dict[str, Any] = {"format": FORMAT, "class_names": list(next(iter(splits.values())).class_names), "splits": {}}
+    with ThreadPoolExecutor(workers) as pool:
+        jobs: dict[str, list[Any]] = {name: [] for name in splits}
+        for name, examples in splits.items():
+            count = -(-len(examples) // shard_examples)
+            for number in range(count):
+                path = directory / f"{name}-{number:05d}-of-{count:05d}.array_record"
+                part = range(number * shard_examples, min((number + 1) * shard_examples, len(examples)))
+                jobs[name].append(pool.submit(_write_shard, path, examples, part, options))
+        try:
+            for name, futures in jobs.items():
+                shards = []
+                for future in futures:
+                    shard: Shard = future.result()
+                    shards.append(dataclasses.asdict(shard))
+                    done += shard.examples
+                    progress(done, total)
+                manifest["splits"][name] = {"examples": len(splits[name]), "shards": shards}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return manifest
+
+
+def _write_shard(path: Path, examples: Examples, part: Sequence[int], options: Options) -> Shard:
+    """Writes a shard, if it is not there, and counts what it holds."""
+    from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+    if not path.exists():
+        partial = path.with_name(f"{path.name}.partial")
+        # JPEGs do not compress, and one record a group is what random access wants.
+        writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
+        try:
+            for index in part:
+                payload, label = examples.read(index)
+                try:
+                    writer.write(pack(convert(payload, index, options), label))
+                except CorruptImageError as error:
+                    raise DataError(f"{examples.describe(index)}: {error}; mend or remove it, and prepare again") from error
+            writer.close()
+        except RuntimeError as error:
+            partial.unlink(missing_ok=True)
+            raise DataError(
+                f"{path} could not be written ({_reason(error)}); see to the disk and run the same command again"
+            ) from error
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    reader = ArrayRecordReader(str(path))
+    count = reader.num_records()
+    reader.close()
+    if count != len(part):
+        path.unlink()
+        raise DataError(
+            f"{path} held {count} of its {len(part)} records, and is removed; see to the disk and run the same command again"
+        )
+    return Shard(path.name, count, path.stat().st_size, checksum(epath.Path(path)))
+
+
+def convert(payload: Payload, index: int, options: Options) -> Payload:
+    """Returns an image as it is stored; every image is decoded at least in its header.
+
+    Raises:
+        CorruptImageError: It is none, or damaged, where it is decoded.
+    """
+    if isinstance(payload, np.ndarray):
+        return payload
+    width, height = image_size(payload)
+    raw = int((index + 1) * options.raw_share) > int(index * options.raw_share)
+    smaller = options.shrink and min(width, height) > options.shrink
+    if not raw and not smaller:
+        return payload
+    pixels = decode(payload)
+    if smaller:
+        keep_to_one_thread()
+        pixels = cv2.resize(pixels, scaled(width, height, options.shrink), interpolation=cv2.INTER_AREA)
+    return pixels.copy() if raw else simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=QUALITY, colorsubsampling="420")
+
+
+def _reason(error: RuntimeError) -> str:
+    text = " ".join(str(error).split())
+    return "the disk is full" if "No space left" in text else text[:120]
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,168 @@
+"""Sets that `resnet-jax prepare` wrote: shards of ArrayRecord, and a manifest that is written when all else is whole."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from resnet_jax.data.encoded import Payload
+from resnet_jax.data.errors import DataError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+"""Of the manifest and the records."""
+
+_HEADER = struct.Struct("<BIII")  # Kind, label, height and width; the last two are 0 for a file.
+_FILE, _PIXELS = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A file of records, as the manifest knows it."""
+
+    name: str
+    examples: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedExamples:
+    """A split of a prepared set, read record by record.
+
+    Attributes:
+        root: Of the set.
+        class_names: By label.
+        shards: Of the split, in order.
+        ends: Number of examples up to and with each shard.
+    """
+
+    root: str
+    class_names: Sequence[str]
+    shards: Sequence[Shard]
+    ends: Sequence[int]
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def read(self, index: int) -> tuple[Payload, int]:
+        path, number = self._place(index)
+        try:
+            (record,) = _reader(path).read([number])
+            payload, label = unpack(record)
+        except (RuntimeError, IndexError, ValueError, struct.error) as error:
+            raise DataError(f"{self.describe(index)} cannot be read: the file is damaged; copy or prepare the set again") from error
+        return payload, label
+
+    def describe(self, index: int) -> str:
+        path, number = self._place(index)
+        return f"record {number} of {path} (example {index})"
+
+    def _place(self, index: int) -> tuple[str, int]:
+        shard = int(np.searchsorted(self.ends, index, side="right"))
+        return f"{self.root}/{self.shards[shard].name}", index - (self.ends[shard] - self.shards[shard].examples)
+
+
+def pack(payload: Payload, label: int) -> bytes:
+    """Returns a record of an image file, or of its pixels, and its label."""
+    if isinstance(payload, np.ndarray):
+        return _HEADER.pack(_PIXELS, label, *payload.shape[:2]) + payload.tobytes()
+    return _HEADER.pack(_FILE, label, 0, 0) + payload
+
+
+def unpack(record: bytes) -> tuple[Payload, int]:
+    """Returns what `pack` was given; pixels are a view of the record."""
+    kind, label, height, width = _HEADER.unpack_from(record)
+    if kind == _FILE:
+        return record[_HEADER.size :], label
+    return np.frombuffer(record, np.uint8, offset=_HEADER.size).reshape(height, width, 3), label
+
+
+def is_prepared(root: str) -> bool:
+    """Tells whether a folder holds a prepared set, whole or not."""
+    directory = epath.Path(root)
+    return (directory / MANIFEST).exists() or any(".array_record" in entry.name for entry in directory.iterdir())
+
+
+def open_prepared(root: str, split: str) -> PreparedExamples:
+    """Opens a split of a prepared set, whose files must be there at their full length.
+
+    Raises:
+        DataError: The set is not whole, or has no such split.
+    """
+    manifest = read_manifest(root)
+    if split not in manifest["splits"]:
+        raise DataError(f"{root} has no split {split!r}; it has {', '.join(manifest['splits'])}")
+    shards = shards_of(manifest, split)
+    for shard in shards:
+        path = epath.Path(root) / shard.name
+        length = path.stat().length if path.exists() else 0
+        if length != shard.bytes:
+            raise DataError(
+                f"{path} has {length} of its {shard.bytes} bytes; copy it again, or delete it and prepare the set again"
+            )
+    return PreparedExamples(os.fspath(root), manifest["class_names"], shards, np.cumsum([s.examples for s in shards]).tolist())
+
+
+def read_manifest(root: str) -> dict[str, Any]:
+    """Returns the manifest of a set.
+
+    Raises:
+        DataError: There is none, or it is of a later format.
+    """
+    path = epath.Path(root) / MANIFEST
+    if not path.exists():
+        raise DataError(f"{root} is not a whole set: it holds no {MANIFEST}; run the same `resnet-jax prepare` again to finish it")
+    try:
+        manifest = json.loads(path.read_text())
+        version = manifest["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not the manifest of a prepared set; prepare the set again") from error
+    if version > FORMAT:
+        raise DataError(f"{path} has format {version}; this version reads up to {FORMAT}: upgrade resnet-jax")
+    return manifest
+
+
+def shards_of(manifest: dict[str, Any], split: str) -> list[Shard]:
+    """Returns the shards of a split, in order."""
+    return [Shard(**shard) for shard in manifest["splits"][split]["shards"]]
+
+
+def verify(root: str, manifest: dict[str, Any]) -> int:
+    """Reads every file of a set and returns its number of examples.
+
+    Raises:
+        DataError: Names the first file whose contents are not those that were written.
+    """
+    examples = 0
+    for split in manifest["splits"]:
+        for shard in shards_of(manifest, split):
+            path = epath.Path(root) / shard.name
+            if not path.exists() or checksum(path) != shard.sha256:
+                raise DataError(f"{path} is missing or damaged; delete it and {MANIFEST}, and prepare the set again")
+            examples += shard.examples
+    return examples
+
+
+def checksum(path: epath.Path) -> str:
+    """Returns the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _reader(path: str) -> Any:
+    """Opens a shard once per process: readers hold a file each, and are safe in threads."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    return ArrayRecordReader(path, "readahead_buffer_size:0")

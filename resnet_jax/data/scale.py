@@ -1,0 +1,95 @@
+"""A box of an image, scaled once: linearly, or by averaging areas where it shrinks by more than 1.5.
+
+OpenCV's fast resize begins at whole pixels of the image, and a box begins anywhere. A crop that begins k pixels earlier begins
+elsewhere between two pixels of the image: of the first few k, the one that comes nearest to a whole pixel is taken, and its first
+k pixels are cut off. Where none comes near enough, a slower function that begins anywhere is used.
+"""
+
+import functools
+import math
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from resnet_jax.data.views import Box
+
+LINEAR_LIMIT = 1.5
+"""Linear interpolation up to this shrinkage, and averaging beyond, since linear interpolation does not antialias."""
+
+PHASES = 16
+"""Pixels before the crop that are tried as its beginning."""
+
+TOLERANCE = 0.08
+"""How far from where it should be a box may be taken, in pixels of the image."""
+
+_SUBPIXELS = 32  # Of OpenCV's table of interpolation.
+
+
+def crop(pixels: UInt8[np.ndarray, "H W 3"], box: Box, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a box of an image, scaled once to width × height.
+
+    Equal to scaling the whole image by the box's factor and cropping what the box holds, but for rounding and for the tolerance.
+    """
+    keep_to_one_thread()
+    across, down = box.width / width, box.height / height
+    (left, skip_x, error_x), (top, skip_y, error_y) = _whole_start(box.left, across), _whole_start(box.top, down)
+    average = max(across, down) > LINEAR_LIMIT
+    if max(error_x, error_y) > TOLERANCE:
+        if not average:
+            return _interpolate(pixels, box, width, height)
+        # Moved by a part of a pixel, the box begins at a whole one; half the sharpness of one pixel is averaged away anyway.
+        moved = Box(box.left, box.top, math.ceil(box.width) + 1, math.ceil(box.height) + 1)
+        pixels = _interpolate(pixels, moved, int(moved.width), int(moved.height))
+        left = top = skip_x = skip_y = 0
+    # One more pixel on the right and below, that the last ones of the crop are interpolated with.
+    right = min(pixels.shape[1], left + math.ceil((width + skip_x) * across) + 1)
+    bottom = min(pixels.shape[0], top + math.ceil((height + skip_y) * down) + 1)
+    method = cv2.INTER_AREA if average else cv2.INTER_LINEAR
+    result = cv2.resize(pixels[top:bottom, left:right], None, fx=1 / across, fy=1 / down, interpolation=method)
+    result = result[skip_y : skip_y + height, skip_x : skip_x + width]
+    missing = height - result.shape[0], width - result.shape[1]
+    if any(missing):  # The image ends half a pixel short of the crop.
+        result = cv2.copyMakeBorder(result, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+    return result
+
+
+@functools.cache
+def keep_to_one_thread() -> None:
+    """Keeps OpenCV from starting threads of its own: the images of a batch are decoded side by side."""
+    cv2.setNumThreads(0)
+
+
+def _whole_start(start: float, step: float) -> tuple[int, int, float]:
+    """Returns the whole pixel to begin at, the pixels of the result to cut off then, and the error in pixels of the image."""
+    best, pixel, skip = math.inf, 0, 0
+    for count in range(PHASES):
+        begin = start - count * step
+        if begin < -1e-6:
+            break
+        error = abs(begin - round(begin))
+        if error < best - 1e-6:
+            best, pixel, skip = error, round(begin), count
+            if error < 1e-6:
+                break
+    return pixel, skip, best
+
+
+def _interpolate(pixels: UInt8[np.ndarray, "H W 3"], box: Box, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a box that begins anywhere, scaled linearly."""
+    left, top = max(0, math.floor(box.left) - 1), max(0, math.floor(box.top) - 1)  # OpenCV's places are 16 bits.
+    pixels = pixels[top : math.ceil(box.top + box.height) + 1, left : math.ceil(box.left + box.width) + 1]
+    box = box._replace(left=box.left - left, top=box.top - top)
+    x, fraction_x = _places(box.left, box.width, width)
+    y, fraction_y = _places(box.top, box.height, height)
+    places = np.empty((height, width, 2), np.int16)
+    places[..., 0] = x
+    places[..., 1] = y[:, None]
+    fractions = (fraction_y[:, None] * _SUBPIXELS + fraction_x).astype(np.uint16)
+    return cv2.remap(pixels, places, fractions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _places(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pixel before each place of the result, and how far beyond it the place is, in 32ths of a pixel."""
+    places = np.rint(((np.arange(count) + 0.5) * (length / count) + start - 0.5) * _SUBPIXELS).astype(np.int32)
+    return places >> 5, places & (_SUBPIXELS - 1)

@@ -1,0 +1,159 @@
+"""What is known of a training set's pixels: the mean that is subtracted, and how its colours vary."""
+
+import dataclasses
+import zipfile
+from collections.abc import Iterator
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, UInt8
+
+from resnet_jax.data.batches import EvaluationBatches, read_ahead
+from resnet_jax.data.choices import IMAGENET, PIXEL
+from resnet_jax.data.choices import STATISTICS_SUFFIX as SUFFIX
+from resnet_jax.data.encoded import DecodedSource
+from resnet_jax.data.errors import DataError
+from resnet_jax.data.sources import Source
+
+IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+"""The published mean of ImageNet's training set, RGB in units of pixels."""
+
+MOST_DECODED = 50_000
+"""Images of a set whose mean is computed anew at every start; for more, it is computed once and kept in a file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Colour:
+    """The principal components of the RGB values of a training set's pixels, as the colour augmentation needs them.
+
+    Attributes:
+        eigenvalues: Of the covariance matrix of values scaled to [0, 1], the greatest first.
+        eigenvectors: In columns, in the same order.
+    """
+
+    eigenvalues: Float[np.ndarray, "3"]
+    eigenvectors: Float[np.ndarray, "3 3"]
+
+
+IMAGENET_COLOUR = Colour(
+    np.array([0.2175, 0.0188, 0.0045], np.float32),
+    np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32),
+)
+"""The published values of ImageNet's training set, those of the AlexNet and fb.resnet.torch implementations."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """The mean float32[H, W, 3] of a set's images in units of pixels, its colours, and the number of images that they are of."""
+
+    mean: Float[np.ndarray, "h w 3"]
+    colour: Colour
+    examples: int
+
+
+def measure(source: Source, *, workers: int = 1) -> Statistics:
+    """Returns the statistics of every image of a split, as its evaluation view shows them; none is drawn."""
+    total, products, examples = np.zeros(source.image_shape, np.float64), np.zeros((3, 3), np.float64), 0
+    for images in _batches(source, workers):
+        examples += len(images)
+        total += images.sum(0, dtype=np.float64)
+        for image in images:  # Sums of products of bytes are whole numbers, exact in float32 up to 256 pixels and in float64 here.
+            values = image.reshape(-1, 3).astype(np.float64)
+            products += values.T @ values
+    if not examples:
+        raise DataError("no image of the split can be decoded")
+    mean = total / examples
+    centre = mean.mean((0, 1))
+    covariance = products / (examples * total.size / 3) - np.outer(centre, centre)
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance / 255**2)
+    order = np.argsort(-eigenvalues)
+    colour = Colour(eigenvalues[order].astype(np.float32), eigenvectors[:, order].astype(np.float32))
+    return Statistics(mean.astype(np.float32), colour, examples)
+
+
+def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarray, "..."]:
+    """Returns the mean that a kind names, float32[H, W, 3] or [3], in units of pixels.
+
+    Args:
+        source: The training split.
+        kind: "pixel" or "channel", computed from the split; "imagenet", the published one; or the path of a file that
+            `resnet-jax statistics` wrote, whose mean is per pixel.
+        workers: Threads that read.
+
+    Raises:
+        DataError: The file is none, or of another image size; or the split is too large for its mean to be computed at every start.
+    """
+    if kind == IMAGENET:
+        return IMAGENET_MEAN
+    if kind.endswith(SUFFIX):
+        mean = load(kind).mean
+        if mean.shape != source.image_shape:
+            raise DataError(f"{kind} is of images of {_shape(mean.shape)}, and config.data has {_shape(source.image_shape)}")
+        return mean
+    if isinstance(source, DecodedSource) and len(source) > MOST_DECODED:
+        raise DataError(
+            f"config.data.mean={kind} would decode all {len(source)} images at every start; set it to {IMAGENET}, the published "
+            "mean, or to the file that `resnet-jax statistics` writes"
+        )
+    total, examples = np.zeros(source.image_shape, np.float64), 0
+    for images in _batches(source, workers):
+        total += images.sum(0, dtype=np.float64)
+        examples += len(images)
+    if not examples:
+        raise DataError("no image of the split can be decoded")
+    mean = total / examples
+    return (mean if kind == PIXEL else mean.mean((0, 1))).astype(np.float32)
+
+
+def colour_of(name: str) -> Colour:
+    """Returns the colours that a name stands for: "imagenet", the published ones, or the path of a file of statistics.
+
+    Raises:
+        DataError: The file is none.
+    """
+    return IMAGENET_COLOUR if name == IMAGENET else load(name).colour
+
+
+def save(path: str, statistics: Statistics) -> None:
+    """Writes a file of statistics, whole or not at all.
+
+    Raises:
+        DataError: The path does not end in .npz.
+    """
+    if not path.endswith(SUFFIX):
+        raise DataError(f"the file of statistics is {path!r}; its name must end in {SUFFIX}")
+    target = epath.Path(path)
+    partial = target.parent / f"{target.name}.partial"
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            mean=statistics.mean,
+            eigenvalues=statistics.colour.eigenvalues,
+            eigenvectors=statistics.colour.eigenvectors,
+            examples=statistics.examples,
+        )
+    partial.replace(target)
+
+
+def load(path: str) -> Statistics:
+    """Reads a file of statistics.
+
+    Raises:
+        DataError: There is none, or it is something else.
+    """
+    try:
+        with epath.Path(path).open("rb") as file, np.load(file) as arrays:
+            colour = Colour(arrays["eigenvalues"], arrays["eigenvectors"])
+            return Statistics(arrays["mean"], colour, int(arrays["examples"]))
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is not a file of statistics; `resnet-jax statistics SOURCE FILE{SUFFIX}` writes one") from error
+
+
+def _batches(source: Source, workers: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+    batches = EvaluationBatches(source, 64, slice(0, 64))
+    for batch in read_ahead(batches, 0, len(batches), workers=workers, buffer=4):
+        yield batch["image"][batch["mask"]]
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape[:2]))

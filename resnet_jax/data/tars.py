@@ -1,0 +1,115 @@
+"""ImageNet's official tars, read in place: ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the development kit."""
+
+import dataclasses
+import io
+import os
+import tarfile
+from collections.abc import Sequence
+
+from resnet_jax.data.encoded import Examples
+from resnet_jax.data.errors import DataError
+
+TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+KITS = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12.tar")
+
+
+@dataclasses.dataclass(frozen=True)
+class TarExamples:
+    """Image files within a tar, by their place in it.
+
+    Attributes:
+        path: Of the tar.
+        class_names: WordNet's numbers, sorted.
+        members: Name, offset, length and label of each file.
+    """
+
+    path: str
+    class_names: Sequence[str]
+    members: Sequence[tuple[str, int, int, int]]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        _, offset, length, label = self.members[index]
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(offset)
+            content = file.read(length)
+        if len(content) < length:
+            raise DataError(f"{self.describe(index)}: {self.path} is cut short; download it again")
+        return content, label
+
+    def describe(self, index: int) -> str:
+        return f"{self.path}/{self.members[index][0]} (example {index})"
+
+
+def has_tars(root: str) -> bool:
+    """Tells whether a folder holds ImageNet's tar of training images."""
+    return os.path.exists(os.path.join(root, TRAIN))
+
+
+def open_tars(root: str) -> dict[str, Examples]:
+    """Lists the splits; validation is there if its tar is, and needs the development kit for its labels.
+
+    Raises:
+        DataError: A tar is missing or damaged, or the labels are not those of its images.
+    """
+    try:
+        train = _open_train(os.path.join(root, TRAIN))
+        if not os.path.exists(os.path.join(root, VALIDATION)):
+            return {"train": train}
+        return {"train": train, "validation": _open_validation(root, train.class_names)}
+    except tarfile.TarError as error:
+        raise DataError(f"a tar in {root} is damaged ({error}); download it again") from error
+
+
+def _open_train(path: str) -> TarExamples:
+    """Lists a tar that holds a tar per class."""
+    members: list[tuple[str, int, int, int]] = []
+    with tarfile.open(path, "r:") as outer:
+        classes = sorted((m for m in outer if m.name.endswith(".tar")), key=lambda member: member.name)
+        if not classes:
+            raise DataError(f"{path} holds no tars of classes, such as n01440764.tar")
+        for label, member in enumerate(classes):
+            with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
+                files = sorted((file for file in inner if file.isfile()), key=lambda file: file.name)
+            start = member.offset_data
+            members += [(file.name, start + file.offset_data, file.size, label) for file in files]
+    return TarExamples(path, [member.name.removesuffix(".tar") for member in classes], members)
+
+
+def _open_validation(root: str, class_names: Sequence[str]) -> TarExamples:
+    kit = next((path for name in KITS if os.path.exists(path := os.path.join(root, name))), None)
+    if kit is None:
+        raise DataError(f"the labels of {VALIDATION} are in {KITS[0]}, which is not in {root}; put it there")
+    names = _validation_classes(kit)
+    path = os.path.join(root, VALIDATION)
+    with tarfile.open(path, "r:") as tar:
+        files = sorted((file for file in tar if file.isfile()), key=lambda file: file.name)
+    if len(files) != len(names):
+        raise DataError(f"{path} holds {len(files)} images, and {kit} {len(names)} labels; download both again")
+    label = {name: number for number, name in enumerate(class_names)}
+    unknown = sorted(set(names) - set(label))
+    if unknown:
+        raise DataError(f"{kit} names {unknown[0]}, which is no class of {TRAIN}; download both again")
+    pairs = zip(files, names, strict=True)
+    return TarExamples(path, class_names, [(file.name, file.offset_data, file.size, label[name]) for file, name in pairs])
+
+
+def _validation_classes(kit: str) -> list[str]:
+    """Returns WordNet's number of each validation image, in the order of their names."""
+    import scipy.io
+
+    with tarfile.open(kit) as tar:
+        content = {os.path.basename(member.name): member for member in tar if member.isfile()}
+
+        def read(name: str) -> bytes:
+            if name not in content:
+                raise DataError(f"{kit} holds no {name}; download it again")
+            file = tar.extractfile(content[name])
+            assert file is not None
+            return file.read()
+
+        synsets = scipy.io.loadmat(io.BytesIO(read("meta.mat")), squeeze_me=True)["synsets"]
+        names = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+        return [names[int(line)] for line in read("ILSVRC2012_validation_ground_truth.txt").split()]

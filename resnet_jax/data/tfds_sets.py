@@ -1,0 +1,152 @@
+"""Sets of TFDS, by name: prepared once, read as ArrayRecord, without TensorFlow where the set was prepared without it."""
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import tensorflow_datasets as tfds
+
+from resnet_jax.data.decode import decode
+from resnet_jax.data.digits import SklearnDigits
+from resnet_jax.data.errors import CorruptImageError, DataError
+from resnet_jax.data.sources import DIGITS, SYNTHETIC, ArraySource
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsExamples:
+    """A split of a set of TFDS, whose images stay encoded until they are asked for.
+
+    Attributes:
+        name: Of the set.
+        split: In TFDS's notation.
+        data_source: Of TFDS; gives image bytes and labels by number.
+        class_names: By label.
+    """
+
+    name: str
+    split: str
+    data_source: Any
+    class_names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        try:
+            record = self.data_source[index]
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise DataError(f"{self.describe(index)} cannot be read: the files are damaged; prepare the set again") from error
+        return record["image"], int(record["label"])
+
+    def describe(self, index: int) -> str:
+        return f"example {index} of {self.name}, split {self.split}"
+
+
+def open_examples(name: str, split: str, data_dir: str | None) -> TfdsExamples:
+    """Opens a split, and prepares the set first where that is needed.
+
+    Raises:
+        DataError: There is no such set or split, it cannot be prepared, or it is not one of images and labels.
+    """
+    builder = prepared_builder(name, data_dir)
+    features = builder.info.features
+    if not {"image", "label"} <= set(features) or not isinstance(features["label"], tfds.features.ClassLabel):
+        raise DataError(f"{name} has the features {', '.join(features)}; sets with an image and a class label can be read")
+    try:
+        data_source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        count = len(data_source)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise DataError(
+            f"{builder.name} has no split {split!r}: {_first_line(error)}; its splits are {', '.join(builder.info.splits)}"
+        ) from error
+    if not count:
+        raise DataError(f"split {split!r} of {builder.name} is empty")
+    return TfdsExamples(builder.name, split, data_source, features["label"].names)
+
+
+def read_whole(name: str, split: str, data_dir: str | None) -> ArraySource:
+    """Reads a split whose images are of one size into memory.
+
+    Raises:
+        DataError: As `open_examples`, or the images are of several sizes, or one cannot be decoded.
+    """
+    examples = open_examples(name, split, data_dir)
+    images: list[np.ndarray] = []
+    labels = np.empty(len(examples), np.int32)
+    for index in range(len(examples)):
+        encoded, labels[index] = examples.read(index)
+        try:
+            images.append(decode(encoded).copy())
+        except CorruptImageError as error:
+            raise DataError(f"{examples.describe(index)}: {error}; prepare the set again") from error
+        if images[-1].shape != images[0].shape:
+            raise DataError(f"{name} has images of several sizes: set --config.data.image_size, for example to 224")
+    return ArraySource(np.stack(images), labels, examples.class_names)
+
+
+def prepared_builder(name: str, data_dir: str | None) -> Any:
+    """Returns the builder of a set that is prepared, and prepares it first where it is not."""
+    create = SklearnDigits if name == DIGITS else functools.partial(tfds.builder, name)
+    try:
+        builder = create(data_dir=data_dir, file_format="array_record")
+    except tfds.core.registered.DatasetNotFoundError:
+        raise DataError(
+            f"unknown data set {name!r}; allowed are {DIGITS}, {SYNTHETIC}, a folder, and the names of TFDS, for example cifar10; "
+            "the list is at https://www.tensorflow.org/datasets/catalog/overview"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"data set {name!r} cannot be opened in {data_dir}: {_first_line(error)}") from error
+    if builder.info.splits:
+        return builder
+    if name != DIGITS and importlib.util.find_spec("tensorflow") is None:
+        raise DataError(
+            f"{name} is not prepared in {builder.data_dir}, and preparing it needs TensorFlow; run "
+            "`pip install 'resnet-jax[tfds-prepare]'` and the same command again, or set --config.run.data_dir to where it is"
+        )
+    try:
+        with _lock(builder.data_dir), _silence() if name == DIGITS else contextlib.nullcontext():
+            builder = create(data_dir=data_dir, file_format="array_record")
+            if not builder.info.splits:
+                builder.download_and_prepare()
+    except Exception as error:  # TFDS, the network and the disk raise what they like, and all of it ends here.
+        raise DataError(
+            f"{name} could not be prepared in {builder.data_dir}: {_first_line(error)}; check the network and the disk, or prepare "
+            "it on another machine and set --config.run.data_dir to a copy"
+        ) from error
+    return builder
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps TFDS quiet about a set that takes a second."""
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _lock(directory: Any) -> Iterator[None]:
+    """Of several processes that need a set prepared, one prepares, and the others wait and find it done."""
+    if "://" in os.fspath(directory):
+        yield  # Object storage has no locks; TFDS's own rename keeps the set whole.
+        return
+    path = Path(directory)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.parent / f".{path.name}.lock"):
+        yield
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().strip("'\"")
+    return text.splitlines()[0][:300] if text else type(error).__name__

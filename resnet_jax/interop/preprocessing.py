@@ -1,0 +1,79 @@
+"""What a net expects of its images: their size, and the mean and scale of their pixels."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the channels red, green and blue, as fractions of the largest value: what torchvision and those after it use."""
+
+LARGEST = 4096
+"""Pixels of a side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """From a picture to the input of a net: (centre crop of the resized picture - image_mean) · input_scale.
+
+    The mean is subtracted before the net, as for every net of this package; the scale is an option of the net (`input_scale` of
+    create_model), so that whatever evaluates, trains or exports the net applies it.
+
+    Attributes:
+        image_mean: float32[3] or [H, W, 3], in units of pixels from 0 to 255, RGB.
+        input_scale: Factors of red, green and blue; None where nothing is scaled, as in the paper.
+        resize: Shorter side of the resized picture, in pixels.
+        crop: Height and width of the crop.
+    """
+
+    image_mean: Float[np.ndarray, "..."]
+    input_scale: tuple[float, ...] | None
+    resize: int
+    crop: int
+
+    @classmethod
+    def from_fractions(cls, mean: Sequence[float], std: Sequence[float], *, resize: int, crop: int) -> "Preprocessing":
+        """Returns that of a net which takes (pixels / 255 - mean) / std.
+
+        Raises:
+            ValueError: They are not three numbers each, or the sizes are none of a picture.
+        """
+        sound = len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0
+        if not sound:
+            raise ValueError(f"mean {mean} and deviation {std}; they must be three numbers each, the second above 0")
+        if not 0 < crop <= resize <= LARGEST:
+            raise ValueError(f"a crop of {crop} pixels from a shorter side of {resize}; they must be at most {LARGEST} and rise")
+        scale = tuple(1 / (255 * value) for value in std)
+        return cls(np.asarray([255 * value for value in mean], np.float32), scale, resize, crop)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the record that stands beside exported weights."""
+        return {
+            "channels": "RGB",
+            "pixels": [0, 255],
+            "resize_shorter_side": self.resize,
+            "centre_crop": self.crop,
+            "mean": self.image_mean.astype(float).tolist(),
+            "scale": None if self.input_scale is None else list(self.input_scale),
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Preprocessing":
+        """Returns what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is not such a record.
+        """
+        mean = np.asarray(record["mean"], np.float32)
+        crop, resize = int(record["centre_crop"]), int(record["resize_shorter_side"])
+        if mean.shape not in ((3,), (crop, crop, 3)) or not 0 < crop <= resize <= LARGEST:
+            raise ValueError(f"mean of shape {list(mean.shape)}, crop {crop} of {resize}")
+        scale = record["scale"]
+        return cls(mean, None if scale is None else tuple(float(value) for value in scale), resize, crop)
+
+
+def resize_for(crop: int) -> int:
+    """Returns the shorter side that pictures are resized to before a crop: 256 for 224, in that ratio; small images as they are."""
+    return round(crop * 256 / 224) if crop > 64 else crop

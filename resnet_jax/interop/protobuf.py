@@ -1,0 +1,90 @@
+"""Reads messages in the wire format of protocol buffers: numbered fields, without a schema."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+FIXED = {FIXED64: 8, FIXED32: 4}
+
+Value = int | memoryview
+"""Of a field: a varint as a number, anything else as its bytes."""
+
+
+class WireError(ValueError):
+    """Bytes that are no message."""
+
+
+def fields(message: memoryview | bytes) -> dict[int, list[Value]]:
+    """Returns the values of a message by the number of their field, as views of it.
+
+    Raises:
+        WireError: It ends early, or is no message.
+    """
+    found: dict[int, list[Value]] = defaultdict(list)
+    for number, value in _read(memoryview(message)):
+        found[number].append(value)
+    return dict(found)
+
+
+def packed_varints(values: list[Value]) -> list[int]:
+    """Returns the numbers of a repeated field, each in a value of its own or many packed in one."""
+    numbers = []
+    for value in values:
+        if isinstance(value, int):
+            numbers.append(value)
+            continue
+        at = 0
+        while at < len(value):
+            number, at = _varint(value, at)
+            numbers.append(number)
+    return numbers
+
+
+def varint(value: int) -> bytes:
+    """Returns a number as the format writes it: seven bits a byte, the lowest first."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    """Returns a field: a number, or bytes (a string, a message, packed numbers)."""
+    if isinstance(value, int):
+        return varint(number << 3 | VARINT) + varint(value)
+    return varint(number << 3 | LENGTH) + varint(len(value)) + value
+
+
+def _read(message: memoryview) -> Iterator[tuple[int, Value]]:
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        number, kind = key >> 3, key & 7
+        if kind == VARINT:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if kind == LENGTH:
+            length, at = _varint(message, at)
+        elif kind in FIXED:
+            length = FIXED[kind]
+        else:
+            raise WireError(f"field {number} has the unknown kind {kind}")
+        if length > len(message) - at:
+            raise WireError(f"field {number} claims {length:,} bytes, and {len(message) - at:,} are left")
+        yield number, message[at : at + length]
+        at += length
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            raise WireError("it ends within a number")
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise WireError("a number has more than ten bytes")

@@ -1,0 +1,216 @@
+"""Nets of torchvision and timm from a file, and of Hugging Face and timm from a folder: which net, and what it expects."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from resnet_jax.interop import names
+from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
+from resnet_jax.interop.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnet_jax.interop.torch_files import read_state_dict
+from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
+from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES
+
+COUNTER = "num_batches_tracked"
+FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
+TIMM = re.compile(r"(tv_)?resnet(18|34|50|101|152)")
+VARIANTS = {
+    "conv1.0.weight": "three convolutions in the stem (names that end in d, s or t)",
+    "layer2.0.downsample.2.weight": "an average pool before the projections (names that end in d)",
+    "layer1.0.se.fc1.weight": "squeeze and excitation (seresnet)",
+}
+"""Arrays that tell that a net is one of timm's variants, which is not built here."""
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a `.safetensors` file, or of one that torch.save wrote, by name.
+
+    Raises:
+        InteropError: It cannot be read.
+    """
+    if path.suffix != ".safetensors":
+        return read_state_dict(path)
+    try:
+        with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except (OSError, safetensors.SafetensorError, TypeError, ValueError, KeyError) as error:
+        raise InteropError(f"{path} is no whole .safetensors file ({str(error).splitlines()[0][:120]}); fetch it again") from error
+
+
+def from_file(path: Path, *, stride_on: str | None = None) -> Foreign:
+    """Returns the weights of a net with torchvision's names, residual or VGG; preprocessing is torchvision's.
+
+    Args:
+        path: A `.pth` or `.safetensors` file.
+        stride_on: Of bottlenecks; torchvision's and timm's are on the 3×3.
+    """
+    arrays, ignored = _split(read_arrays(path))
+    preprocessing = Preprocessing.from_fractions(IMAGENET_MEAN, IMAGENET_STD, resize=256, crop=224)
+    notes = ["images: torchvision's mean and deviation, shorter side 256, centre crop 224 (the file does not tell)"]
+    if "features.0.weight" in arrays:
+        model, name_of = _vgg(os.fspath(path), arrays)
+    else:
+        model, name_of = _residual(os.fspath(path), arrays, stride_on or "3x3"), names.residual(names.TORCHVISION)
+        if "stride_on" in model and stride_on is None:
+            notes.append(
+                "the stride is on the 3x3 convolutions, as torchvision's; for a net with it on the 1x1 give --stride-on 1x1"
+            )
+    return _foreign(path, arrays, name_of, model, preprocessing, ignored=ignored, notes=tuple(notes))
+
+
+def from_folder(folder: Path) -> Foreign:
+    """Returns the weights of a folder as Hugging Face keeps it: of ResNetForImageClassification, or of one of timm's ResNets.
+
+    Raises:
+        InteropError: Its config.json describes another net, or a file is missing.
+    """
+    config = _json(folder / "config.json")
+    file = next((folder / name for name in FILES if (folder / name).exists()), None)
+    if file is None:
+        raise InteropError(f"{folder} holds no weights; expected one of {', '.join(FILES)} beside config.json")
+    arrays, ignored = _split(read_arrays(file))
+    try:
+        if "architecture" in config:
+            return _from_timm(file, config, arrays, ignored)
+        if config.get("model_type") == "resnet":
+            return _from_transformers(file, config, arrays, ignored)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise InteropError(
+            f"config.json or preprocessor_config.json of {folder} is not as its library writes it: {type(error).__name__} {error}"
+        ) from error
+    raise InteropError(
+        f"{folder}/config.json is of model_type {config.get('model_type')!r}; allowed are resnet (ResNetForImageClassification) "
+        "and the folders of timm"
+    )
+
+
+def _from_timm(file: Path, config: dict[str, Any], arrays: Arrays, ignored: tuple[str, ...]) -> Foreign:
+    architecture = config["architecture"]
+    if not TIMM.fullmatch(architecture):
+        raise InteropError(f"{file.parent} holds timm's {architecture}, another net; allowed are resnet18, 34, 50, 101 and 152")
+    if (pool := config.get("global_pool", "avg")) != "avg":
+        raise InteropError(f"{file.parent}/config.json has global_pool {pool!r}, another net; it must be 'avg'")
+    told = config.get("pretrained_cfg", config)
+    crop = int(told.get("input_size", (3, 224, 224))[-1])
+    resize = math.floor(crop / float(told.get("crop_pct", 0.875)))
+    mean, std = told.get("mean", IMAGENET_MEAN), told.get("std", IMAGENET_STD)
+    preprocessing = Preprocessing.from_fractions(mean, std, resize=resize, crop=crop)
+    model = _residual(os.fspath(file), arrays, "3x3")
+    names_there = told.get("label_names") or config.get("label_names") or ()
+    return _foreign(
+        file, arrays, names.residual(names.TORCHVISION), model, preprocessing, ignored=ignored, class_names=tuple(names_there)
+    )
+
+
+def _from_transformers(file: Path, config: dict[str, Any], arrays: Arrays, ignored: tuple[str, ...]) -> Foreign:
+    kinds: dict[str, Any] = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
+    layer_type, depths = config.get("layer_type", "bottleneck"), tuple(config.get("depths", (3, 4, 6, 3)))
+    expected = {"hidden_act": "relu", "downsample_in_first_stage": False, "num_channels": 3}
+    for field, value in expected.items():
+        if config.get(field, value) != value:
+            raise InteropError(f"{file.parent}/config.json has {field} {config[field]!r}, another net; it must be {value!r}")
+    width = config.get("embedding_size", 64)
+    sides = [width * kinds[layer_type].expansion * 2**stage for stage in range(len(depths))]
+    default = [256, 512, 1024, 2048]
+    if list(config.get("hidden_sizes", default)) != sides:
+        raise InteropError(
+            f"{file.parent}/config.json has hidden_sizes {config.get('hidden_sizes', default)}; they must be {sides}"
+        )
+    depth = sum(depths) * kinds[layer_type].convolutions + 2
+    model: dict[str, Any] = {"name": f"resnet{depth}"}
+    if (kinds[layer_type], depths) != IMAGENET_STAGES.get(depth):
+        model["stage_depths"] = depths
+    if width != 64:
+        model["width"] = width
+    if layer_type == "bottleneck":
+        model["stride_on"] = "1x1" if config.get("downsample_in_bottleneck", False) else "3x3"
+    preprocessing, notes = _processor(file.parent / "preprocessor_config.json")
+    labels = config.get("id2label") or {}
+    class_names = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    return _foreign(
+        file,
+        arrays,
+        names.residual(names.HUGGING_FACE),
+        model,
+        preprocessing,
+        ignored=ignored,
+        class_names=class_names,
+        notes=notes,
+    )
+
+
+def _processor(path: Path) -> tuple[Preprocessing, tuple[str, ...]]:
+    """Returns the preprocessing of a Hugging Face folder: below 384 pixels a crop of a larger resize, else the size itself."""
+    notes: tuple[str, ...] = ()
+    if not path.exists():
+        notes = (f"{path.name} is not there: images are taken to be as ImageNet's usually are",)
+    told = _json(path) if path.exists() else {}
+    size = told.get("size", 224)
+    side = int(size.get("shortest_edge") or size["height"]) if isinstance(size, dict) else int(size)
+    resize = math.floor(side / float(told.get("crop_pct") or 224 / 256)) if side < 384 else side
+    mean, std = told.get("image_mean", IMAGENET_MEAN), told.get("image_std", IMAGENET_STD)
+    return Preprocessing.from_fractions(mean, std, resize=resize, crop=side), notes
+
+
+def _foreign(path: Path, arrays: Arrays, name_of: Any, model: dict[str, Any], preprocessing: Preprocessing, **more: Any) -> Foreign:
+    model = {**model, "input_scale": preprocessing.input_scale}
+    if not model["name"].startswith("vgg"):
+        model |= {"epsilon": 1e-5, "variance": "unbiased"}
+    return Foreign(os.fspath(path), arrays, name_of, model, preprocessing, source=IMAGENET, **more)
+
+
+def _residual(where: str, arrays: Arrays, stride_on: str) -> dict[str, Any]:
+    """Returns the arguments of the net whose blocks per stage the names count."""
+    if variant := next((what for name, what in VARIANTS.items() if name in arrays), None):
+        raise InteropError(
+            f"{where} is a net of timm's with {variant}, another net than the paper's; allowed are its resnet18, 34, 50, 101, 152"
+        )
+    found = [re.match(r"layer(\d+)\.(\d+)\.", name) for name in arrays]
+    blocks = {(int(match[1]), int(match[2])) for match in found if match}
+    stages = tuple(sum(stage == number for number, _ in blocks) for stage in range(1, max((s for s, _ in blocks), default=0) + 1))
+    block = BottleneckBlock if any(".conv3." in name for name in arrays) else BasicBlock
+    for depth, (kind, depths) in IMAGENET_STAGES.items():
+        if (kind, depths) == (block, stages):
+            return {"name": f"resnet{depth}"} | ({"stride_on": stride_on} if block is BottleneckBlock else {})
+    what = (
+        f"blocks per stage {', '.join(map(str, stages))}" if stages else f"arrays such as {', '.join(list(arrays)[:3]) or 'none'}"
+    )
+    raise InteropError(
+        f"{where} has {what}, which are of no net with torchvision's names; allowed are resnet18, 34, 50, 101, 152 (blocks per "
+        "stage 2, 2, 2, 2 to 3, 8, 36, 3), vgg16 and vgg19"
+    )
+
+
+def _vgg(where: str, arrays: Arrays) -> tuple[dict[str, Any], Any]:
+    convolutions = sum(name.startswith("features.") and name.endswith(".weight") for name in arrays)
+    depth = convolutions + 3
+    if depth not in VGG_STAGES:
+        raise InteropError(
+            f"{where} is a VGG net with {convolutions} convolutions; allowed are vgg16 (13) and vgg19 (16), without BN"
+        )
+    return {"name": f"vgg{depth}"}, names.vgg(VGG_STAGES[depth])
+
+
+def _split(arrays: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Returns the weights, and the names of the counters beside them."""
+    counters = tuple(name for name in arrays if name.endswith(COUNTER))
+    return {name: array for name, array in arrays.items() if name not in counters}, counters
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InteropError(f"{path} cannot be read as JSON; a folder of weights needs it") from error
+    if not isinstance(found, dict):
+        raise InteropError(f"{path} is not a JSON object; a folder of weights needs it")
+    return found

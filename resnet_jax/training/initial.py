@@ -1,0 +1,112 @@
+"""Fine-tuning: a run whose net begins with the weights of another run, or of an import, and whose modules may stay as they are."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from resnet_jax.models.layers import path_matches
+from resnet_jax.training.checkpoints import Arrays, from_arrays, read_checkpoint, to_arrays
+from resnet_jax.training.config import ConfigError
+from resnet_jax.training.optimizer import FACTOR
+from resnet_jax.training.state import TrainState
+
+HEAD = "params/head/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Initial:
+    """The weights that a run begins with.
+
+    Attributes:
+        workdir: Where they are from.
+        arrays: Of its newest checkpoint.
+        model: Arguments of create_model that it was made with.
+    """
+
+    workdir: str
+    arrays: Arrays
+    model: dict[str, Any]
+
+    def model_arguments(self, wanted: dict[str, Any], *, head: str) -> dict[str, Any]:
+        """Returns the arguments of the same net with another last layer.
+
+        Args:
+            wanted: What the config asks for. Classes, dtype, group size and kind of variance are its own; the name and what it
+                says of shortcut and stride have to be those of the net.
+            head: "fresh" or "kept".
+
+        Raises:
+            ConfigError: It asks for another net, or for a last layer that does not fit the classes.
+        """
+        for field in ("name", "shortcut", "stride_on"):
+            if field in wanted and field in self.model and wanted[field] != self.model[field]:
+                raise ConfigError(
+                    f"config.model.{field} is {wanted[field]!r}, and the net of {self.workdir} has {self.model[field]!r}; begin "
+                    f"with --config=finetune:{self.workdir}, or set it so"
+                )
+        if head == "kept" and wanted["num_classes"] != self.model["num_classes"]:
+            raise ConfigError(
+                f"config.initial.head is 'kept', and {self.workdir} has {self.model['num_classes']} classes where the data has "
+                f"{wanted['num_classes']}; set --config.initial.head=fresh"
+            )
+        return {**self.model, **wanted}
+
+    def describe(self, *, head: str, classes: int) -> str:
+        """Returns what a user should be told of the beginning of a run with so many classes."""
+        before = self.model["num_classes"]
+        if head == "kept":
+            last = f"the last layer is kept: the same {before} classes"
+        else:
+            last = f"the last layer is fresh: {classes} classes instead of {before}"
+        return f"begins with the weights of {self.workdir}; {last}"
+
+    def begin(self, state: TrainState, *, head: str, image_shape: tuple[int, int, int]) -> TrainState:
+        """Returns the state with these weights, and the mean that they were trained with; the optimiser's part stays.
+
+        Args:
+            state: Of the same net before its first step; a fresh head keeps its random values.
+            head: "fresh" or "kept".
+            image_shape: Of the images of this run. A mean per pixel of another shape is averaged to one per channel.
+
+        Raises:
+            CheckpointError: The weights are of another net; what differs is listed.
+        """
+        own = to_arrays(state)
+        mean = self.arrays["image_mean"]
+        if mean.ndim > 1 and mean.shape != image_shape:
+            mean = mean.mean((0, 1))
+        taken = {name: array for name, array in self.arrays.items() if name.startswith(("params/", "batch_stats/"))}
+        if head == "fresh":
+            taken = {name: array for name, array in taken.items() if not name.startswith(HEAD)}
+            taken |= {name: array for name, array in own.items() if name.startswith(HEAD)}
+        cast = {name: np.asarray(array, own[name].dtype) if name in own else array for name, array in taken.items()}
+        kept = {name: array for name, array in own.items() if not name.startswith(("params/", "batch_stats/"))}
+        state = state.replace(image_mean=np.asarray(mean, np.float32))
+        return from_arrays(state, kept | cast | {"image_mean": state.image_mean})
+
+
+def read_initial(workdir: epath.PathLike) -> Initial:
+    """Returns the weights of the newest checkpoint of a run or an import.
+
+    Raises:
+        CheckpointError: There is none, or it is damaged.
+    """
+    checkpoint = read_checkpoint(workdir)
+    return Initial(str(workdir), checkpoint.arrays, checkpoint.model)
+
+
+def check_patterns(params: Sequence[str], *, frozen: Sequence[str], rate_factors: Sequence[str]) -> None:
+    """Raises ConfigError where a pattern means no parameter of `params`, or where nothing is left to train."""
+    patterns = [*frozen, *(match["pattern"] for text in rate_factors if (match := FACTOR.fullmatch(text)))]
+    for pattern in patterns:
+        if not any(path_matches(path, [pattern]) for path in params):
+            modules = dict.fromkeys(path.split("/")[0] for path in params)
+            raise ConfigError(
+                f"config.optimizer has the pattern {pattern!r}, which means no module of the net; they are {', '.join(modules)}, "
+                "and inside them block1, conv1, norm1 and so on: stage1, stage[12], stage4/block1/conv*"
+            )
+    if all(path_matches(path, frozen) for path in params):
+        raise ConfigError("config.optimizer.frozen means every module of the net; leave one to train, for example head")
