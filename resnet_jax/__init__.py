@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from resnet_jax.models import create_model, list_models
+from resnet_jax.models import create_model, feature_shapes, features, list_models
 
-__all__ = ["create_model", "list_models", "load_checkpoint"]
+__all__ = ["create_model", "feature_shapes", "features", "list_models", "load_checkpoint"]
 
 
 def load_checkpoint(workdir: str, step: int | None = None) -> tuple[Any, dict[str, Any]]:

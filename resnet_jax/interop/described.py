@@ -20,8 +20,8 @@ OPTIONS = {
 
 
 def record_path(file: Path) -> Path:
-    """Returns the path of the record of a file: `resnet50.safetensors` has `resnet50.json`."""
-    return file.with_suffix(".json")
+    """Returns the path of the record of a file: `resnet50.safetensors` has `resnet50.safetensors.json`."""
+    return file.with_name(f"{file.name}.json")
 
 
 def describe(model: dict[str, Any], preprocessing: Preprocessing, class_names: tuple[str, ...], source: str) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def describe(model: dict[str, Any], preprocessing: Preprocessing, class_names: t
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": json.loads(json.dumps(model)),
+        "model": json.loads(json.dumps(model, sort_keys=True)),
         "preprocessing": preprocessing.to_json(),
         "class_names": list(class_names),
         "data": source,
