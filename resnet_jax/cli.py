@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--mean", help="of a .caffemodel: FILE.binaryproto, or red,green,blue in pixels")
 
     _add_export(commands)
+    _add_predict(commands)
     return parser
 
 
@@ -87,6 +88,21 @@ def _add_export(commands: Any) -> None:
         "resnet-jax export --workdir imported/resnet50 --to resnet50.onnx --json",
     )
     export_arguments(exported)
+
+
+def _add_predict(commands: Any) -> None:
+    from resnet_jax.evaluation.commands import predict_arguments, predict_command
+
+    predicted = _add(
+        commands,
+        "predict",
+        predict_command,
+        "the likeliest classes of pictures, by a run or an import",
+        "resnet-jax predict --workdir runs/digits_resnet20 seven.png",
+        "resnet-jax predict --workdir imported/resnet50 photographs --top 3 --csv",
+        "find . -name '*.jpg' | resnet-jax predict --workdir imported/resnet50 - --json",
+    )
+    predict_arguments(predicted)
 
 
 def _add(commands: Any, name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:

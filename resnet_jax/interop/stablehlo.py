@@ -1,5 +1,7 @@
 """A net as one StableHLO program, weights inside, for CPU, CUDA and TPU: whoever has JAX calls it, without this package."""
 
+from functools import partial
+
 import jax
 import numpy as np
 
@@ -13,4 +15,5 @@ def to_stablehlo(trained: Trained) -> bytes:
     side = trained.preprocessing.crop
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, side, side, 3), np.uint8)
-    return bytes(jax.export.export(jax.jit(trained.logits), platforms=PLATFORMS)(images).serialize())
+    program = jax.jit(partial(trained.logits, trained.variables))
+    return bytes(jax.export.export(program, platforms=PLATFORMS)(images).serialize())

@@ -6,11 +6,14 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from resnet_jax.data import DataError
+from resnet_jax.data.augment import normalise
 from resnet_jax.data.sources import DIGITS, SYNTHETIC, is_path, open_examples
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.interop.layouts import FLATTENED
@@ -48,9 +51,15 @@ class Trained:
     source: str
     notes: tuple[str, ...] = ()
 
-    def logits(self, images: Any) -> Any:
-        """Returns the logits float32[n, classes] of pictures that were resized and cropped, uint8[n, crop, crop, 3]."""
-        return self.model.apply(self.variables, images.astype(np.float32) - self.preprocessing.image_mean)
+    def logits(self, variables: dict[str, Any], pictures: UInt8[Array, "n h w 3"]) -> Float[Array, "n classes"]:
+        """Returns the logits, float32, of pictures that were resized and cropped; a pure function.
+
+        Args:
+            variables: Those of this net.
+            pictures: uint8[n, crop, crop, 3], RGB.
+        """
+        logits: Any = self.model.apply(variables, normalise(pictures, jnp.asarray(self.preprocessing.image_mean)))
+        return logits
 
 
 def read_trained(workdir: epath.PathLike, step: int | None = None) -> Trained:
