@@ -65,6 +65,8 @@ def export(
         CheckpointError: There is no such checkpoint, or it is damaged.
         OSError: The disk is full, or may not be written; nothing is left behind.
     """
+    if "://" in os.fspath(to):
+        raise InteropError(f"{to} is a URL; export to a file of this machine, and copy it there")
     file = Path(to)
     chosen = _format(file, file_format)
     for path in (file, record_path(file)):
@@ -95,8 +97,6 @@ def _format(file: Path, wanted: str | None) -> str:
 
 
 def _check_free(path: Path, *, overwrite: bool) -> None:
-    if "://" in os.fspath(path):
-        raise InteropError(f"{path} is a URL; export to a file of this machine, and copy it there")
     if path.is_dir():
         raise InteropError(f"{path} is a folder; give a file that is to be made")
     if path.exists() and not overwrite:
@@ -129,7 +129,7 @@ def _write(contents: dict[Path, bytes]) -> None:
         for path, partial in partials.items():
             partial.replace(path)
     except (FileExistsError, NotADirectoryError) as error:
-        raise InteropError(f"{path} cannot be made: {error.strerror} ({error.filename}); choose another --to") from error
+        raise InteropError(f"{path} cannot be made, since {error.filename} is no folder; choose another --to") from error
     finally:
         for partial in partials.values():
             with contextlib.suppress(OSError):
