@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
@@ -114,8 +115,10 @@ def find_pictures(names: Iterable[str]) -> list[str]:
 
 
 def _likeliest(trained: Trained, variables: dict, pictures: jax.Array, *, top: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the greatest probabilities float32[n, top] and their labels int32[n, top]."""
-    return jax.lax.top_k(jax.nn.softmax(trained.logits(variables, pictures)), top)
+    """Returns the greatest probabilities float32[n, top] and their labels int32[n, top], in the order of the logits."""
+    logits = trained.logits(variables, pictures)
+    greatest, labels = jax.lax.top_k(logits, top)
+    return jnp.exp(greatest - jax.nn.logsumexp(logits, axis=1, keepdims=True)), labels
 
 
 def _name(trained: Trained, label: int) -> str:

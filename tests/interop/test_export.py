@@ -161,7 +161,7 @@ def test_the_record_says_what_the_net_expects_and_the_names_of_its_classes(small
     assert program["program"]["applies"] == ["mean", "scale"]
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["resnet18, scaled input", "bottlenecks, 3x3, C", "cifar_resnet8", "vgg8"])
 def test_export_import_export_gives_the_same_bytes(name: str, small: Path, tmp_path: Path) -> None:
     export(small / name, tmp_path / "first.safetensors")
     import_weights(tmp_path / "first.safetensors", tmp_path / "run")
