@@ -72,7 +72,8 @@ def export(
     for path in (file, record_path(file)):
         _check_free(path, overwrite=overwrite)
     trained = read_trained(workdir, step)
-    record = describe(trained.model_arguments, trained.preprocessing, trained.class_names, trained.source)
+    source = "" if trained.labels else trained.source  # Labels of the net are then not those of the data set.
+    record = describe(trained.model_arguments, trained.preprocessing, trained.class_names, source)
     notes = trained.notes
     if chosen == SAFETENSORS:
         data = to_safetensors(trained, record)

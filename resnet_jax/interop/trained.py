@@ -17,7 +17,7 @@ from resnet_jax.data.augment import normalise
 from resnet_jax.data.sources import DIGITS, SYNTHETIC, is_path, open_examples
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.interop.layouts import FLATTENED
-from resnet_jax.interop.preprocessing import Preprocessing, resize_for
+from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.models import create_model, default_image_size
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
 from resnet_jax.training.config import resolve
@@ -38,7 +38,8 @@ class Trained:
         variables: `params` and `batch_stats`, float32.
         preprocessing: From a picture to the net's input.
         class_names: By label; empty where they are not known.
-        source: Name of the data set that it was trained on, as in a config.
+        source: Name of the data set that it was trained on, as in a config; empty where it is not known.
+        labels: Of that data set, where the classes are some of its; empty where they are all of them.
         notes: What a user should be told.
     """
 
@@ -49,6 +50,7 @@ class Trained:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     source: str
+    labels: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def logits(self, variables: dict[str, Any], pictures: UInt8[Array, "n h w 3"]) -> Float[Array, "n classes"]:
@@ -87,6 +89,7 @@ def read_trained(workdir: epath.PathLike, step: int | None = None) -> Trained:
         preprocessing=_preprocessing(checkpoint, config, np.asarray(mean, np.float32)),
         class_names=names,
         source=config.data.source,
+        labels=tuple(config.data.labels),
         notes=notes,
     )
 
@@ -100,6 +103,8 @@ def class_names(config: ConfigDict) -> tuple[str, ...]:
     data = config.data
     if config.images.class_names:
         return tuple(config.images.class_names)
+    if not data.source:
+        raise DataError("nor is the data that the net was trained on")
     if data.source == DIGITS:
         names = tuple(map(str, range(10)))
     elif data.source == SYNTHETIC:
@@ -130,7 +135,7 @@ def _preprocessing(checkpoint: Checkpoint, config: ConfigDict, mean: np.ndarray)
         raise InteropError(f"the net was trained on images of {mean.shape[1]}×{mean.shape[0]} pixels; it must be square ones")
     images, data = config.images, config.data
     crop = mean.shape[0] if mean.ndim > 1 else images.crop or _side(checkpoint, config)
-    resize = images.resize or (data.test_scale if crop == data.image_size else resize_for(crop))
+    resize = images.resize or (max(crop, data.test_scale) if data.image_size else crop)
     scale = checkpoint.model.get("input_scale")
     return Preprocessing(mean, None if scale is None else tuple(scale), resize, crop)
 
