@@ -9,10 +9,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from resnet_jax.interop.assemble import last_channels
+from resnet_jax.interop.described import METADATA
 from resnet_jax.interop.foreign import InteropError, Path
 from resnet_jax.interop.layouts import to_foreign
 from resnet_jax.interop.trained import Trained
-from resnet_jax.interop.weights import METADATA
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.layers import BatchNorm, no_shortcut
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet

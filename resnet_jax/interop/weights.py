@@ -7,14 +7,11 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 from resnet_jax.interop.assemble import last_channels
-from resnet_jax.interop.described import names_of
+from resnet_jax.interop.described import METADATA, names_of
 from resnet_jax.interop.layouts import to_foreign
 from resnet_jax.interop.trained import Trained
 from resnet_jax.models.blocks import BottleneckBlock
 from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES
-
-METADATA = "resnet_jax"
-"""Key of the file's metadata under which the record stands; the only one, since the order of several is not defined."""
 
 IN_TORCHVISION = {*(f"resnet{depth}" for depth in IMAGENET_STAGES), *(f"vgg{depth}" for depth in VGG_STAGES)}
 BOTTLENECKS = {f"resnet{depth}" for depth, (block, _) in IMAGENET_STAGES.items() if block is BottleneckBlock}
@@ -31,7 +28,7 @@ def to_safetensors(trained: Trained, record: dict[str, Any]) -> bytes:
     arrays = flatten_dict(trained.variables)
     channels = last_channels({path: array.shape for path, array in arrays.items()})
     renamed = {name_of(path): to_foreign(path, array, channels) for path, array in arrays.items()}
-    return safetensors.numpy.save(renamed, {METADATA: json.dumps(record)})
+    return safetensors.numpy.save(renamed, {METADATA: json.dumps(record)})  # One key: the order of several is not defined.
 
 
 def differences_from_torchvision(trained: Trained) -> list[str]:

@@ -173,6 +173,15 @@ def test_export_import_export_gives_the_same_bytes(name: str, small: Path, tmp_p
     assert all(array.tobytes() == other[key].tobytes() for key, array in one.items() if key != "step")
 
 
+def test_a_file_that_lost_its_record_has_it_inside(small: Path, tmp_path: Path) -> None:
+    export(small / "cifar_resnet8", tmp_path / "net.safetensors")
+    (tmp_path / "net.safetensors.json").unlink()
+    import_weights(tmp_path / "net.safetensors", tmp_path / "run")
+    one, other = (read_checkpoint(workdir) for workdir in (small / "cifar_resnet8", tmp_path / "run"))
+    assert one.model == other.model
+    assert all(array.tobytes() == other.arrays[key].tobytes() for key, array in one.arrays.items() if key != "step")
+
+
 TORCHVISION_CASES = ["18", "34", *(f"{depth}_{stride}" for depth in (50, 101, 152) for stride in ("1x1", "3x3"))]
 
 

@@ -33,7 +33,7 @@ def write(workdir: Path, model: dict[str, Any], *, side: int, mean: np.ndarray =
         steps: Of its checkpoints.
         **fields: Of the config, with __ for the dot: `data__source="digits"`.
     """
-    model = {"dtype": "float32", **model}
+    model = {**model, "dtype": model.get("dtype", "float32")}
     config = base_config()
     changes = {"model.name": model["name"], "data.source": "synthetic", "data.synthetic_classes": model["num_classes"]}
     changes |= {"data.synthetic_image_size": side} | {name.replace("__", "."): value for name, value in fields.items()}
