@@ -3,9 +3,18 @@
 import os
 from typing import Any
 
-from resnet_jax.models import create_model, list_models, stack_blocks, unstack_blocks
+from resnet_jax.models import create_model, feature_shapes, features, list_models, stack_blocks, unstack_blocks
 
-__all__ = ["create_model", "list_models", "load_checkpoint", "load_pretrained", "stack_blocks", "unstack_blocks"]
+__all__ = [
+    "create_model",
+    "feature_shapes",
+    "features",
+    "list_models",
+    "load_checkpoint",
+    "load_pretrained",
+    "stack_blocks",
+    "unstack_blocks",
+]
 
 
 def load_checkpoint(workdir: str, step: int | None = None) -> tuple[Any, dict[str, Any]]:

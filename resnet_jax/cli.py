@@ -69,7 +69,40 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--class-names", metavar="FILE", help="a name on every line, by label")
     imported.add_argument("--stride-on", choices=("1x1", "3x3"), help="of bottlenecks, where the file does not tell (default: 3x3)")
     imported.add_argument("--mean", help="of a .caffemodel: FILE.binaryproto, or red,green,blue in pixels")
+
+    _add_export(commands)
+    _add_predict(commands)
     return parser
+
+
+def _add_export(commands: Any) -> None:
+    from resnet_jax.interop.commands import export_arguments, export_command
+
+    exported = _add(
+        commands,
+        "export",
+        export_command,
+        "what was exported: a net's weights, or a program of it, as a file that needs nothing of this package",
+        "resnet-jax export --workdir runs/digits_resnet20 --to digits.safetensors",
+        "resnet-jax export --workdir imported/resnet50 --to resnet50.stablehlo",
+        "resnet-jax export --workdir imported/resnet50 --to resnet50.onnx --json",
+    )
+    export_arguments(exported)
+
+
+def _add_predict(commands: Any) -> None:
+    from resnet_jax.evaluation.commands import predict_arguments, predict_command
+
+    predicted = _add(
+        commands,
+        "predict",
+        predict_command,
+        "the likeliest classes of pictures, by a run or an import",
+        "resnet-jax predict --workdir runs/digits_resnet20 seven.png",
+        "resnet-jax predict --workdir imported/resnet50 photographs --top 3 --csv",
+        "find . -name '*.jpg' | resnet-jax predict --workdir imported/resnet50 - --json",
+    )
+    predict_arguments(predicted)
 
 
 def _add(commands: Any, name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import absl.logging
 
 from resnet_jax.data import DataError
+from resnet_jax.evaluation.predict import UnreadableError
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.models import ModelError
 from resnet_jax.parallel import DeviceError
@@ -51,7 +52,7 @@ def guard(command: Callable[[], None]) -> int:
         return _end(RESUMABLE, stop)
     except MISTAKES as error:
         return _end(MISTAKE, error)
-    except (DivergedError, SaveError) as error:
+    except (DivergedError, SaveError, UnreadableError) as error:
         return _end(FAILED, error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

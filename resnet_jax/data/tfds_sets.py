@@ -124,6 +124,18 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
     return builder
 
 
+def class_names(name: str, data_dir: str | None) -> Sequence[str]:
+    """Returns the names of a set's classes, whether it is prepared or not.
+
+    Raises:
+        DataError: There is no such set, or it is not one of classes.
+    """
+    try:
+        return tfds.builder(name, data_dir=data_dir).info.features["label"].names
+    except Exception as error:  # TFDS raises what it likes.
+        raise DataError(f"TFDS does not tell those of {name!r}: {_first_line(error)}") from error
+
+
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Keeps TFDS quiet about a set that takes a second."""

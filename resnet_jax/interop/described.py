@@ -1,8 +1,11 @@
 """The record that stands beside exported weights: the net, its preprocessing, its classes. With it they come back as they went."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+import safetensors
 
 from resnet_jax.interop import names
 from resnet_jax.interop.foreign import Foreign, InteropError, NameOf
@@ -12,6 +15,9 @@ from resnet_jax.models.registry import VGG_STAGES
 
 FORMAT = "resnet-jax weights"
 VERSION = 1
+METADATA = "resnet_jax"
+"""Key of a safetensors file's metadata, and of an ONNX model's, under which the record stands once more."""
+
 OPTIONS = {
     *("name", "num_classes", "dtype", "shortcut", "stride_on", "stage_depths", "width", "hidden", "dropout", "epsilon", "momentum"),
     *("variance", "group_size", "input_scale", "pool"),
@@ -20,8 +26,20 @@ OPTIONS = {
 
 
 def record_path(file: Path) -> Path:
-    """Returns the path of the record of a file: `resnet50.safetensors` has `resnet50.json`."""
-    return file.with_suffix(".json")
+    """Returns the path of the record of a file: `resnet50.safetensors` has `resnet50.safetensors.json`."""
+    return file.with_name(f"{file.name}.json")
+
+
+def embedded_record(file: Path) -> dict[str, Any] | None:
+    """Returns the record in the metadata of a safetensors file, for one that has lost its record; None where there is none."""
+    if file.suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(os.fspath(file), framework="numpy") as opened:
+            found = json.loads((opened.metadata() or {}).get(METADATA, "null"))
+    except (OSError, ValueError, RecursionError, safetensors.SafetensorError):
+        return None  # What is wrong with the file is said where its arrays are read.
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
 
 
 def describe(model: dict[str, Any], preprocessing: Preprocessing, class_names: tuple[str, ...], source: str) -> dict[str, Any]:
@@ -29,7 +47,7 @@ def describe(model: dict[str, Any], preprocessing: Preprocessing, class_names: t
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": json.loads(json.dumps(model)),
+        "model": json.loads(json.dumps(model, sort_keys=True)),
         "preprocessing": preprocessing.to_json(),
         "class_names": list(class_names),
         "data": source,
@@ -42,7 +60,7 @@ def from_record(file: Path, record: dict[str, Any]) -> Foreign:
     Raises:
         InteropError: The record or the file is not as it was written.
     """
-    where = record_path(file)
+    where = path if (path := record_path(file)).exists() else file
     try:
         if record["version"] > VERSION:
             raise InteropError(f"{where} has version {record['version']}; this version reads up to {VERSION}: upgrade resnet-jax")

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from resnet_jax.data.sources import DIGITS, SYNTHETIC
 from resnet_jax.interop import caffe, pytorch
 from resnet_jax.interop.assemble import Imported, assemble
-from resnet_jax.interop.described import FORMAT, from_record, record_path
+from resnet_jax.interop.described import FORMAT, embedded_record, from_record, record_path
 from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
 from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.training.checkpoints import CheckpointWriter
@@ -54,7 +54,7 @@ def read_source(source: str | os.PathLike[str], *, stride_on: str | None = None,
     elif path.suffix not in SUFFIXES:
         raise InteropError(f"{path} has the suffix {path.suffix!r}; allowed are {', '.join(SUFFIXES)} and folders with config.json")
     else:
-        record = _record(record_path(path))
+        record = _record(record_path(path)) or embedded_record(path)
         foreign = from_record(path, record) if record else pytorch.from_file(path, stride_on=stride_on)
     told = foreign.model.get("stride_on", "1x1")
     if stride_on is not None and stride_on != told:

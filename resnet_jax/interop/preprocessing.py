@@ -72,8 +72,3 @@ class Preprocessing:
             raise ValueError(f"mean of shape {list(mean.shape)}, crop {crop} of {resize}")
         scale = record["scale"]
         return cls(mean, None if scale is None else tuple(float(value) for value in scale), resize, crop)
-
-
-def resize_for(crop: int) -> int:
-    """Returns the shorter side that pictures are resized to before a crop: 256 for 224, in that ratio; small images as they are."""
-    return round(crop * 256 / 224) if crop > 64 else crop

@@ -1,5 +1,6 @@
 """What is computed: the nets, as pure functions of variables and images."""
 
+from resnet_jax.models.features import FeatureShape, feature_shapes, features
 from resnet_jax.models.layers import ModelError
 from resnet_jax.models.registry import create_model, default_image_size, list_models
 from resnet_jax.models.resnet import ResNet
@@ -7,12 +8,15 @@ from resnet_jax.models.stacking import stack_blocks, unstack_blocks
 from resnet_jax.models.summary import Layer, Summary, format_table, summarize, to_json
 
 __all__ = [
+    "FeatureShape",
     "Layer",
     "ModelError",
     "ResNet",
     "Summary",
     "create_model",
     "default_image_size",
+    "feature_shapes",
+    "features",
     "format_table",
     "list_models",
     "stack_blocks",

@@ -105,6 +105,7 @@ class ResNet(nn.Module):
     `apply(variables, images, train=False)` takes normalised images float[N, H, W, 3] and gives logits [N, num_classes], in
     float32 (float64 where `dtype` is). With `train=True` batch normalisation uses the batch and updates the collection
     `batch_stats`, which must then be mutable. Submodules are named by what they are: stem, stage1, block1, conv1, norm1, head.
+    With `with_features=True` it gives the logits, and by name the outputs of stem and stages and the pooled vector: `features`.
 
     Attributes:
         stage_depths: Blocks in each stage.
@@ -149,7 +150,9 @@ class ResNet(nn.Module):
         return logits, stack_blocks(variables)
 
     @nn.compact
-    def __call__(self, images: Float[Array, "n h w 3"], train: bool = False) -> Float[Array, "n classes"]:
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool = False, *, with_features: bool = False
+    ) -> Float[Array, "n classes"] | tuple[Float[Array, "n classes"], dict[str, Array]]:
         layers = {
             "conv": partial(self.conv, dtype=self.dtype),
             "norm": partial(
@@ -161,12 +164,16 @@ class ResNet(nn.Module):
             ),
             "activation": self.activation,
         }
+        features = {}
         x = self.stem(self.width, **layers, name="stem")(scale_input(images.astype(self.dtype), self.input_scale))
+        features["stem"] = x
         for index, depth in enumerate(self.stage_depths):
             block = partial(self.block, filters=self.width * 2**index, shortcut=self.shortcut, **layers)
             stride = 1 if index == 0 else 2
             x = Stage(depth, stride, block, self.scan, self.remat, name=f"stage{index + 1}")(x)
-        x = global_average_pool(x)
+            features[f"stage{index + 1}"] = x
+        features["pooled"] = global_average_pool(x)
         dtype = parameter_dtype(self.dtype)
         head = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=dtype, param_dtype=dtype, name="head")
-        return head(x)
+        logits = head(features["pooled"])
+        return (logits, features) if with_features else logits

@@ -1,0 +1,196 @@
+"""A net as an ONNX graph, written from its structure: every layer is a node with its own weights, under the names it has here."""
+
+import json
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from resnet_jax.interop.assemble import last_channels
+from resnet_jax.interop.described import METADATA
+from resnet_jax.interop.foreign import InteropError, Path
+from resnet_jax.interop.layouts import to_foreign
+from resnet_jax.interop.trained import Trained
+from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
+from resnet_jax.models.layers import BatchNorm, no_shortcut
+from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
+from resnet_jax.models.vgg import VGG
+
+OPSET, IR_VERSION = 17, 8
+"""Of the standard: old enough for runtimes since 2022."""
+
+INPUT, OUTPUT = "images", "logits"
+
+
+def to_onnx(trained: Trained, record: dict[str, Any]) -> bytes:
+    """Returns an ONNX model from `images` uint8[batch, crop, crop, 3] to `logits` float32[batch, classes], batch free.
+
+    Raises:
+        InteropError: The package onnx is not installed, or the net has a part that is not known here.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise InteropError(
+            "format onnx needs the package onnx, which is not installed; run `pip install 'resnet-jax[onnx]'`"
+        ) from None
+    graph = _Graph(trained.variables)
+    _net(graph, trained)
+    side, classes = trained.preprocessing.crop, trained.model_arguments["num_classes"]
+    tensor, kinds = onnx.helper.make_tensor_value_info, onnx.TensorProto
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node(kind, inputs, [name], name, **attributes) for kind, inputs, name, attributes in graph.nodes],
+            trained.model_arguments["name"],
+            [tensor(INPUT, kinds.UINT8, ["batch", side, side, 3])],
+            [tensor(OUTPUT, kinds.FLOAT, ["batch", classes])],
+            [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
+        ),
+        producer_name="resnet_jax",
+        ir_version=IR_VERSION,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+    )
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(record)})
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+class _Graph:
+    """The nodes and constants of a graph. A method adds a layer behind `x` and returns the name of its output; maps are NCHW."""
+
+    def __init__(self, variables: dict[str, Any]) -> None:
+        arrays = flatten_dict(variables)
+        channels = last_channels({path: array.shape for path, array in arrays.items()})
+        self.arrays = {path: to_foreign(path, array, channels) for path, array in arrays.items()}
+        self.constants: dict[str, np.ndarray] = {}
+        self.nodes: list[tuple[str, list[str], str, dict[str, Any]]] = []
+
+    def node(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        self.nodes.append((kind, inputs, name, attributes))
+        return name
+
+    def constant(self, name: str, array: Any) -> str:
+        self.constants[name] = np.asarray(array)
+        return name
+
+    def weights(self, path: Path, *names: str) -> list[str]:
+        return [self.constant("/".join((*path, name)), self.arrays[_collection(name), *path, name]) for name in names]
+
+    def conv(self, x: str, *path: str, stride: int = 1, bias: bool = False) -> str:
+        weights = self.weights(path, "kernel", *(["bias"] if bias else []))
+        padding = self.arrays["params", *path, "kernel"].shape[2] // 2
+        return self.node("Conv", [x, *weights], "/".join(path), strides=[stride] * 2, pads=[padding] * 4)
+
+    def norm(self, x: str, *path: str, epsilon: float) -> str:
+        weights = self.weights(path, "scale", "bias", "mean", "var")
+        return self.node("BatchNormalization", [x, *weights], "/".join(path), epsilon=epsilon)
+
+    def relu(self, x: str, name: str | None = None) -> str:
+        return self.node("Relu", [x], name or f"{x}/relu")
+
+    def max_pool(self, x: str, name: str, *, size: int, stride: int, padding: tuple[int, int]) -> str:
+        before, after = padding
+        pads = [before, before, after, after]
+        return self.node("MaxPool", [x], name, kernel_shape=[size] * 2, strides=[stride] * 2, pads=pads)
+
+    def dense(self, x: str, layer: str, name: str | None = None) -> str:
+        return self.node("Gemm", [x, *self.weights((layer,), "kernel", "bias")], name or layer, transB=1)
+
+    def subsample_and_pad(self, x: str, name: str, *, stride: int, extra: int) -> str:
+        """Adds option A where dimensions rise: every stride-th pixel, and zeros for the new channels."""
+        ends = self.constant(f"{name}/ends", np.full(2, np.iinfo(np.int64).max))
+        slices = [self.constant(f"{name}/{part}", np.full(2, value)) for part, value in (("starts", 0), ("steps", stride))]
+        axes = self.constant(f"{name}/axes", np.array([2, 3]))
+        x = self.node("Slice", [x, slices[0], ends, axes, slices[1]], f"{name}/subsampled")
+        pads = self.constant(f"{name}/pads", np.array([0, 0, 0, 0, 0, extra, 0, 0]))
+        return self.node("Pad", [x, pads], name)
+
+
+def _collection(name: str) -> str:
+    return "batch_stats" if name in ("mean", "var") else "params"
+
+
+def _net(graph: _Graph, trained: Trained) -> None:
+    """Adds everything from the pictures to the logits."""
+    preprocessing, model = trained.preprocessing, trained.model
+    x = graph.node("Cast", [INPUT], "pixels", to=1)  # FLOAT
+    x = graph.node("Sub", [x, graph.constant("mean", preprocessing.image_mean)], "centred")
+    if preprocessing.input_scale is not None:
+        x = graph.node("Mul", [x, graph.constant("scale", np.asarray(preprocessing.input_scale, np.float32))], "scaled")
+    x = graph.node("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
+    if isinstance(model, VGG):
+        _vgg(graph, model, x)
+    elif isinstance(model, ResNet):
+        _residual(graph, model, x)
+    else:
+        raise InteropError(f"format onnx knows residual, plain and VGG nets, and this is a {type(model).__name__}")
+
+
+def _vgg(graph: _Graph, model: VGG, x: str) -> None:
+    for stage, depth in enumerate(model.stage_depths, start=1):
+        for index in range(1, depth + 1):
+            x = graph.relu(graph.conv(x, f"stage{stage}_conv{index}", bias=True))
+        x = graph.max_pool(x, f"stage{stage}", size=2, stride=2, padding=(0, 0))
+    x = graph.node("Flatten", [x], "flattened")
+    for layer in ("hidden1", "hidden2"):
+        x = graph.relu(graph.dense(x, layer))
+    graph.dense(x, "head", OUTPUT)
+
+
+def _residual(graph: _Graph, model: ResNet, x: str) -> None:
+    (stem, stem_options), (norm, norm_options) = _parts(model.stem), _parts(model.norm)
+    block, block_options = _parts(model.block)
+    known = stem in (ImageNetStem, CifarStem) and block in (BasicBlock, BottleneckBlock) and norm is BatchNorm
+    if not known or model.activation is not nn.relu:
+        raise InteropError("format onnx knows the stems, blocks and layers of this package, and the net has another")
+    epsilon = norm_options.get("epsilon", BatchNorm.epsilon)
+    x = graph.conv(x, "stem", "conv", stride=1 if stem is CifarStem else 2)
+    x = graph.relu(graph.norm(x, "stem", "norm", epsilon=epsilon))
+    if stem is ImageNetStem:
+        padding = stem_options.get("pool_padding", ImageNetStem.pool_padding)
+        x = graph.max_pool(x, "stem", size=3, stride=2, padding=padding)
+    into = model.width
+    for stage, depth in enumerate(model.stage_depths, start=1):
+        channels = model.width * 2 ** (stage - 1) * block.expansion
+        for index in range(1, depth + 1):
+            stride = 2 if stage > 1 and index == 1 else 1
+            strides = _strides(block, stride, block_options.get("stride_on", BottleneckBlock.stride_on))
+            at = (f"stage{stage}", f"block{index}")
+            y = _branch(graph, x, at, strides, epsilon=epsilon)
+            if model.shortcut is not no_shortcut:
+                shortcut = _shortcut(graph, x, at, stride=stride, extra=channels - into, epsilon=epsilon)
+                y = graph.node("Add", [y, shortcut], "/".join((*at, "sum")))
+            x, into = graph.relu(y, "/".join(at)), channels
+    x = graph.node("Flatten", [graph.node("GlobalAveragePool", [x], "average")], "pooled")
+    graph.dense(x, "head", OUTPUT)
+
+
+def _parts(factory: Any) -> tuple[Any, dict[str, Any]]:
+    """Returns the class that a factory makes, and the options that it was given."""
+    return (factory.func, factory.keywords) if isinstance(factory, partial) else (factory, {})
+
+
+def _strides(block: Any, stride: int, stride_on: str) -> tuple[int, ...]:
+    if block is BasicBlock:
+        return (stride, 1)
+    return (stride, 1, 1) if stride_on == "1x1" else (1, stride, 1)
+
+
+def _branch(graph: _Graph, x: str, at: Path, strides: tuple[int, ...], *, epsilon: float) -> str:
+    """Adds F(x): convolutions with their normalisations, and the non-linearity between them."""
+    for number, stride in enumerate(strides, start=1):
+        x = graph.norm(graph.conv(x, *at, f"conv{number}", stride=stride), *at, f"norm{number}", epsilon=epsilon)
+        if number < len(strides):
+            x = graph.relu(x)
+    return x
+
+
+def _shortcut(graph: _Graph, x: str, at: Path, *, stride: int, extra: int, epsilon: float) -> str:
+    """Adds the path around a block: a projection where there are weights for one, else option A, which is often the identity."""
+    if ("params", *at, "projection", "kernel") in graph.arrays:
+        return graph.norm(graph.conv(x, *at, "projection", stride=stride), *at, "projection_norm", epsilon=epsilon)
+    if stride == 1 and not extra:
+        return x
+    return graph.subsample_and_pad(x, "/".join((*at, "shortcut")), stride=stride, extra=extra)
