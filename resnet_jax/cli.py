@@ -69,7 +69,33 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--class-names", metavar="FILE", help="a name on every line, by label")
     imported.add_argument("--stride-on", choices=("1x1", "3x3"), help="of bottlenecks, where the file does not tell (default: 3x3)")
     imported.add_argument("--mean", help="of a .caffemodel: FILE.binaryproto, or red,green,blue in pixels")
+
+    _add_data_commands(commands)
     return parser
+
+
+def _add_data_commands(commands: Any) -> None:
+    from resnet_jax.data import commands as data
+
+    prepared = _add(
+        commands,
+        "prepare",
+        data.prepare_command,
+        "what was prepared: an image folder or ImageNet's tars as shards of ArrayRecord; a killed one goes on",
+        "resnet-jax prepare photographs prepared/photographs",
+        "resnet-jax prepare imagenet_tars prepared/imagenet --shrink 480",
+        "resnet-jax prepare photographs prepared/raw --shrink 480 --raw-share 0.5 --json",
+    )
+    data.prepare_arguments(prepared)
+    statistics = _add(
+        commands,
+        "statistics",
+        data.statistics_command,
+        "mean and principal colours of a training set, which it writes into a file for training",
+        "resnet-jax statistics prepared/imagenet statistics.npz",
+        "resnet-jax statistics digits digits.npz --image-size 0 --json",
+    )
+    data.statistics_arguments(statistics)
 
 
 def _add(commands: Any, name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:

@@ -95,7 +95,7 @@ def decode_crop(encoded: bytes, box: Box, size: tuple[int, int], out: Pixels) ->
     height, width = out.shape[:2]
     pixels = decode(encoded, shrink=min(box.width / width, box.height / height))
     across, down = pixels.shape[1] / size[0], pixels.shape[0] / size[1]
-    out[:] = crop(pixels, Box(box.left * across, box.top * down, box.width * across, box.height * down), width, height)
+    crop(pixels, Box(box.left * across, box.top * down, box.width * across, box.height * down), out)
 
 
 def _decode_jpeg(encoded: bytes, width: int, height: int, shrink: float) -> Pixels:

@@ -173,9 +173,7 @@ def open_split(config: ConfigDict, split: str, *, test: bool = False) -> Source:
     reading = None
     if data.image_size:
         size, scales, areas = data.image_size, tuple(data.scales), tuple(data.areas)
-        reading = Reading.named(
-            data.crop, size=size, scales=scales, areas=areas, test_scale=data.test_scale, corrupt=data.corrupt
-        )
+        reading = Reading.named(data.crop, size=size, scales=scales, areas=areas, test_scale=data.test_scale, corrupt=data.corrupt)
     synthetic = SyntheticSource(
         examples=max(1, examples // 8) if test else examples,
         image_size=config.data.synthetic_image_size,
