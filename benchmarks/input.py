@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import input_peers as peers
 import numpy as np
 import simplejpeg
 import sklearn.datasets
 
-import input_peers as peers
 from resnet_jax.data.prepare import prepare
 
 EXAMPLES, WIDTH, HEIGHT, QUALITY = 512, 500, 375, 95

@@ -1,4 +1,4 @@
-"""The ImageNet recipe of §3.4: 60e4 iterations of batch 256, rate 0.1 divided by 10 when the error plateaus, decay 1e-4.
+r"""The ImageNet recipe of §3.4: 60e4 iterations of batch 256, rate 0.1 divided by 10 when the error plateaus, decay 1e-4.
 
     python train.py --config=imagenet:resnet50
     python train.py --config=imagenet:resnet50 --config.data.source=FOLDER
@@ -15,7 +15,8 @@ The shorter side is drawn from [256, 480], of it a 224 crop of the image or its 
 components. What is subtracted is the published mean of each channel. For the paper's mean of each pixel, and for other sets:
 
     resnet-jax statistics SOURCE statistics.npz
-    python train.py --config=imagenet --config.data.source=SOURCE --config.data.mean=statistics.npz --config.data.colour=statistics.npz
+    python train.py --config=imagenet --config.data.source=SOURCE --config.data.mean=statistics.npz \
+        --config.data.colour=statistics.npz
 
 SOURCE is an image folder (train/CLASS/*.jpg and val/CLASS/*.jpg), what `resnet-jax prepare` made of one or of the official tars,
 or a set of TFDS. Tested on the centre crop of the image with shorter side 256.
