@@ -67,14 +67,14 @@ def prepare_command(arguments: argparse.Namespace) -> None:
 
 def statistics_command(arguments: argparse.Namespace) -> None:
     """Measures a split, writes the file, and prints the figures."""
-    size, scale = arguments.image_size, arguments.scale
+    size, scale, workers = arguments.image_size, arguments.scale, _threads(arguments.workers)
     if size < 0 or scale < size:
         raise DataError(f"--image-size is {size} and --scale {scale}; allowed are 0 or more, and the image size or more")
     reading = Reading.named(CENTRE, size=size, scales=(size, size), areas=(1.0, 1.0), test_scale=scale) if size else None
     if not arguments.file.endswith(".npz") or not Path(arguments.file).absolute().parent.is_dir():
         raise DataError(f"{arguments.file} cannot be written: it must be FILE.npz, in a folder that is there")
     source = open_source(arguments.source, arguments.split, data_dir=arguments.data_dir, reading=reading)
-    statistics = measure(source, workers=_threads(arguments.workers))
+    statistics = measure(source, workers=workers)
     save(arguments.file, statistics)
     colour = statistics.colour
     found: dict[str, Any] = {
