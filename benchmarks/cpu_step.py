@@ -3,8 +3,8 @@
     python benchmarks/cpu_step.py
     python benchmarks/cpu_step.py --nets cifar_resnet20 --repetitions 15 --json
 
-Needs PyTorch (`pip install -e '.[parity]'`). Ours is the step of `python train.py`: one virtual device per core, with decay, momentum
-and metrics. PyTorch is eager, contiguous or channels-last, whichever is faster; and compiled, where a C++ compiler is found. Plain
+Needs PyTorch (`pip install -e '.[parity]'`). Ours is the step of `python train.py`: one virtual device per core, with decay,
+momentum and metrics. PyTorch is eager, contiguous or channels-last, whichever is faster; and compiled, where a C++ compiler is found. Plain
 Flax is `nn.Conv` and `nn.BatchNorm` under one `jit`. Repetitions of all peers take turns; the median of each is printed, and our
 time over PyTorch's. Two steps of each are run first. The cache of compiled programs is off.
 """
@@ -46,6 +46,7 @@ Steps = dict[str, Step]
 
 
 def examples(batch: int, size: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a batch of uint8 images and their labels."""
     rng = np.random.RandomState(0)
     return rng.randint(0, 256, (batch, size, size, 3), np.uint8), rng.randint(0, classes, batch).astype(np.int32)
 
@@ -62,7 +63,7 @@ def ours(name: str, batch: int, size: int) -> tuple[Step, Step]:
     state = create_state(model, optimizer, seed=0, image_shape=images.shape[1:], image_mean=mean)
     placed = [mapping.replicate(jax.device_get(state))]
     arguments = {"schedule": schedule, "seed": 0, "axis_name": AXIS_NAME}
-    train = make_train_step(spread, optimizer, lambda keys, x, mean: normalise(x, mean), **arguments)
+    train = make_train_step(spread, optimizer, lambda _, x, mean: normalise(x, mean), **arguments)
     train_step = mapping.map(train, donate=True)
     evaluation_step = mapping.map(make_evaluation_step(spread, normalise, axis_name=AXIS_NAME), donate=False)
     shards = mapping.shard({"image": images, "label": labels, "index": np.arange(batch), "mask": np.ones(batch, bool)})
@@ -120,6 +121,7 @@ class PlainFlax(nn.Module):
 
 
 def plain_flax(name: str, batch: int, size: int) -> tuple[Step, Step]:
+    """Returns a training step and an inference of a batch by PlainFlax."""
     net = create_model(name)
     model = PlainFlax(net.stage_depths, name == "resnet50", name.startswith("cifar"), net.num_classes)
     images, labels = examples(batch, size, net.num_classes)
@@ -150,6 +152,7 @@ def plain_flax(name: str, batch: int, size: int) -> tuple[Step, Step]:
 
 
 def pytorch(name: str, batch: int, size: int, *, channels_last: bool, compiled: bool) -> tuple[Step, Step]:
+    """Returns a training step and an inference of a batch by PyTorch."""
     net = create_model(name)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     architecture = torch_reference.BasicBlock if name != "resnet50" else torch_reference.Bottleneck
@@ -206,6 +209,7 @@ def seconds(steps: Steps, repetitions: int) -> dict[str, float]:
 
 
 def measure(name: str, repetitions: int, *, compiled: bool) -> dict[str, Any]:
+    """Returns times and ratios of training and of inference."""
     results: dict[str, Any] = {}
     for what, steps in zip(("train", "infer"), peers(name, compiled=compiled), strict=True):
         times = seconds(steps, repetitions)
@@ -221,6 +225,7 @@ def measure(name: str, repetitions: int, *, compiled: bool) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Prints a line a net, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--repetitions", type=int, default=9)

@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_export(commands)
     _add_predict(commands)
+    _add_data_commands(commands)
     return parser
 
 
@@ -103,6 +104,30 @@ def _add_predict(commands: Any) -> None:
         "find . -name '*.jpg' | resnet-jax predict --workdir imported/resnet50 - --json",
     )
     predict_arguments(predicted)
+
+
+def _add_data_commands(commands: Any) -> None:
+    from resnet_jax.data import commands as data
+
+    prepared = _add(
+        commands,
+        "prepare",
+        data.prepare_command,
+        "what was prepared: an image folder or ImageNet's tars as shards of ArrayRecord; a killed one goes on",
+        "resnet-jax prepare photographs prepared/photographs",
+        "resnet-jax prepare imagenet_tars prepared/imagenet --shrink 480",
+        "resnet-jax prepare photographs prepared/raw --shrink 480 --raw-share 0.5 --json",
+    )
+    data.prepare_arguments(prepared)
+    statistics = _add(
+        commands,
+        "statistics",
+        data.statistics_command,
+        "mean and principal colours of a training set, which it writes into a file for training",
+        "resnet-jax statistics prepared/imagenet statistics.npz",
+        "resnet-jax statistics digits digits.npz --image-size 0 --json",
+    )
+    data.statistics_arguments(statistics)
 
 
 def _add(commands: Any, name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:

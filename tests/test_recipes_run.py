@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnet_jax.data.prepare import prepare as prepare_folder
 from resnet_jax.data.sources import open_source
 from resnet_jax.entry import train
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.logging import read_metrics
-from tests.data.stand_in import TEST, TRAIN, prepare
+from tests.data.photographs import write_folder
+from tests.data.stand_in import TEST, TRAIN, prepare, prepare_photographs
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +70,43 @@ def test_some_steps_of_the_imagenet_recipe_on_synthetic_images(net: str, tmp_pat
     arguments += ["--config.data.synthetic_classes=16", "--config.batch_size=32"]
     check_run(arguments, tmp_path / "run", steps=(2, 4), examples=32)
     assert read_checkpoint(tmp_path / "run").arrays["image_mean"].shape == (3,)
+
+
+PHOTOGRAPHS = ["--config=imagenet", "--config.model.name=cifar_resnet8", "--config.model.group_size=4", "--config.batch_size=8"]
+"""The ImageNet recipe at 224 pixels with a small net."""
+
+
+def test_the_imagenet_recipe_runs_on_a_folder_of_photographs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = write_folder(tmp_path / "photographs", train=12, val=4)
+    (folder / "train" / "flower" / "0003.jpg").write_text("text")
+    arguments = [*PHOTOGRAPHS, f"--config.data.source={folder}", "--config.data.corrupt=skip"]
+    check_run(arguments, tmp_path / "run", steps=(3, 5), examples=12)  # Two evaluations of all twelve, the last batch masked.
+    records = read_metrics(tmp_path / "run")
+    assert all(record["images_per_second"] > 0 and 0 <= record["input_share"] <= 1 for record in records)
+    out, err = capfd.readouterr()
+    assert all("images/s" in line and "waiting for input" in line for line in out.splitlines() if line.startswith("step "))
+    assert "left out" in err
+    assert "flower/0003.jpg (example 15): it is not an image" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "prepared", "raw", "tfds", "processes"])
+def test_three_hundred_photographs_resumed_end_as_undisturbed(kind: str, tmp_path: Path) -> None:
+    """Whatever the source, a run that was stopped ends with the bits of one that was not."""
+    source = str(tmp_path / "photographs")
+    if kind == "tfds":
+        prepare_photographs(str(tmp_path))
+        source = "photographs"
+    else:
+        write_folder(tmp_path / "photographs", train=100, val=9)
+    if kind in ("prepared", "raw"):
+        prepare_folder(source, str(tmp_path / "set"), shard_examples=64, raw_share=float(kind == "raw"))
+        source = str(tmp_path / "set")
+    arguments = [*PHOTOGRAPHS, f"--config.data.source={source}", f"--config.run.data_dir={tmp_path}"]
+    arguments += [f"--config.run.worker_processes={2 * (kind == 'processes')}"]
+    check_run(arguments, tmp_path / "resumed", steps=(5, 9), examples=12 if kind == "tfds" else 27)
+    whole = [*arguments, f"--workdir={tmp_path / 'whole'}", "--config.run.log_every=1", "--config.run.devices=2"]
+    assert train([*whole, "--config.run.steps=9"]) == 0
+    one, other = read_checkpoint(tmp_path / "resumed").arrays, read_checkpoint(tmp_path / "whole").arrays
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)

@@ -36,10 +36,7 @@ def image_size(encoded: bytes) -> tuple[int, int]:
     if not encoded:
         raise CorruptImageError("the file is empty")
     if encoded.startswith(_JPEG):
-        try:
-            height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
-        except ValueError as error:
-            raise CorruptImageError(f"the JPEG's header is damaged ({error})") from error
+        width, height, _ = _jpeg_header(encoded)
     elif encoded.startswith(_PNG):
         if len(encoded) < 24:
             raise CorruptImageError("the PNG ends in its header")
@@ -63,9 +60,13 @@ def decode(encoded: bytes, *, shrink: float = 1.0) -> Pixels:
     """
     width, height = image_size(encoded)
     if encoded.startswith(_JPEG):
-        kind = simplejpeg.decode_jpeg_header(encoded)[2]
-        if kind not in ("CMYK", "YCCK"):
-            return _decode_jpeg(encoded, width, height, shrink)
+        if _jpeg_header(encoded)[2] not in ("CMYK", "YCCK"):
+            try:
+                return _decode_jpeg(encoded, width, height, shrink)
+            except ValueError as error:
+                # Bytes between segments do no harm, and ImageNet has such files; OpenCV reads them with the same transform.
+                if "remature end" in str(error) or "extraneous bytes" not in str(error):
+                    raise CorruptImageError(f"the JPEG is damaged or cut short ({error})") from error
         if not encoded.rstrip(b"\0").endswith(b"\xff\xd9"):
             raise CorruptImageError("the JPEG is cut short")
     elif encoded.startswith(_PNG) and b"IEND" not in encoded[-64:]:
@@ -95,7 +96,7 @@ def decode_crop(encoded: bytes, box: Box, size: tuple[int, int], out: Pixels) ->
     height, width = out.shape[:2]
     pixels = decode(encoded, shrink=min(box.width / width, box.height / height))
     across, down = pixels.shape[1] / size[0], pixels.shape[0] / size[1]
-    out[:] = crop(pixels, Box(box.left * across, box.top * down, box.width * across, box.height * down), width, height)
+    crop(pixels, Box(box.left * across, box.top * down, box.width * across, box.height * down), out)
 
 
 def _decode_jpeg(encoded: bytes, width: int, height: int, shrink: float) -> Pixels:
@@ -106,14 +107,16 @@ def _decode_jpeg(encoded: bytes, width: int, height: int, shrink: float) -> Pixe
         # One per thread, since fresh pages cost a twelfth of a decoding.
         buffer = _threads.buffer = np.empty(height * width * 3, np.uint8)
     options = {"min_height": height, "min_width": width, "min_factor": 2} if factor > 1 else {}
-    out = buffer[: height * width * 3]
+    return simplejpeg.decode_jpeg(encoded, buffer=buffer[: height * width * 3], **options)
+
+
+def _jpeg_header(encoded: bytes) -> tuple[int, int, str]:
+    """Returns width, height and the name of the colour space."""
     try:
-        return simplejpeg.decode_jpeg(encoded, buffer=out, **options)
-    except ValueError as error:
-        if "remature end" in str(error) or "extraneous bytes" not in str(error):
-            raise CorruptImageError(f"the JPEG is damaged or cut short ({error})") from error
-    # Bytes between segments do no harm, and ImageNet has such files.
-    return simplejpeg.decode_jpeg(encoded, buffer=out, strict=False, **options)
+        height, width, kind, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
+    except (ValueError, KeyError) as error:
+        raise CorruptImageError("the JPEG's header is damaged") from error
+    return width, height, kind
 
 
 def _size_of_other(encoded: bytes) -> tuple[int, int]:

@@ -145,7 +145,7 @@ class DecodedSource:
 def _see(payload: Payload, view: View, drawn: Sequence[float], out: np.ndarray) -> None:
     if isinstance(payload, np.ndarray):
         height, width = payload.shape[:2]
-        out[:] = crop(payload, view.box(width, height, drawn), view.size, view.size)
+        crop(payload, view.box(width, height, drawn), out)
     else:
         width, height = image_size(payload)
         decode_crop(payload, view.box(width, height, drawn), (width, height), out)

@@ -6,6 +6,7 @@ goes on with the shards that are missing, and ends with the bytes of an undistur
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -77,16 +78,19 @@ def prepare(
 
     Raises:
         DataError: The source cannot be read, or the destination holds something else.
+        OSError: The disk is full; what is whole is kept.
     """
     options = Options(shrink, raw_share)
     if shrink < 0 or not 0 <= raw_share <= 1 or shard_examples < 1:
         raise DataError(
             f"shrink {shrink}, raw share {raw_share}, shard size {shard_examples}: allowed are 0 or more, 0 to 1, 1 or more"
         )
+    if Path(dest).resolve().is_relative_to(Path(source).resolve()):
+        raise DataError(f"{dest} is in {source}, where it would be taken for a split; choose another DEST")
     splits = open_splits(source)
     plan = _plan(splits, options, shard_examples)
     directory = Path(dest)
-    directory.mkdir(parents=True, exist_ok=True)
+    _claim(directory)
     with filelock.FileLock(directory / LOCK):  # Another that prepares the same set is waited for, and its set found whole.
         _begin(directory, plan)
         if (directory / MANIFEST).exists():
@@ -116,6 +120,8 @@ def open_splits(source: str) -> dict[str, Examples]:
             f"{source} is empty of splits: it should hold train/CLASS/NAME.jpg and val/CLASS/NAME.jpg, or ImageNet's tars"
         )
     splits: dict[str, Examples] = {}
+    if {"val", "validation"} <= set(names):
+        raise DataError(f"{source} has both val and validation, which are names of one split; remove or rename one of them")
     for name in names:
         splits["validation" if name == "val" else name] = open_folder(root, name)
     first, *others = splits.items()
@@ -136,14 +142,22 @@ def _plan(splits: dict[str, Examples], options: Options, shard_examples: int) ->
     return digest.hexdigest()
 
 
-def _begin(directory: Path, plan: str) -> None:
+def _claim(directory: Path) -> None:
+    """Makes the destination, or checks that it is empty or this command's."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(f"{directory} cannot be made a folder: a file is in its place; choose another DEST") from error
     entries = {entry.name for entry in directory.iterdir()} - {LOCK, f"{PLAN}.partial"}
-    if MANIFEST in entries:
-        found = read_manifest(str(directory)).get("plan")
-    elif PLAN in entries:
-        found = json.loads((directory / PLAN).read_text())["plan"]
-    elif entries:
+    if entries and not entries & {MANIFEST, PLAN}:
         raise DataError(f"{directory} is not empty, and holds no set that was begun (it has {min(entries)}); choose another DEST")
+
+
+def _begin(directory: Path, plan: str) -> None:
+    if (directory / MANIFEST).exists():
+        found = read_manifest(str(directory)).get("plan")
+    elif (directory / PLAN).exists():
+        found = json.loads((directory / PLAN).read_text())["plan"]
     else:
         _write_json(directory / PLAN, {"plan": plan})
         return
@@ -202,9 +216,7 @@ def _write_shard(path: Path, examples: Examples, part: Sequence[int], options: O
             writer.close()
         except RuntimeError as error:
             partial.unlink(missing_ok=True)
-            raise DataError(
-                f"{path} could not be written ({_reason(error)}); see to the disk and run the same command again"
-            ) from error
+            raise _writing_failed(error, path) from error
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -242,9 +254,12 @@ def convert(payload: Payload, index: int, options: Options) -> Payload:
     return pixels.copy() if raw else simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=QUALITY, colorsubsampling="420")
 
 
-def _reason(error: RuntimeError) -> str:
-    text = " ".join(str(error).split())
-    return "the disk is full" if "No space left" in text else text[:120]
+def _writing_failed(error: RuntimeError, path: Path) -> Exception:
+    """Returns ArrayRecord's error as the operating system's, which its text alone tells."""
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if os.strerror(code) in str(error):
+            return OSError(code, os.strerror(code), str(path))
+    return DataError(f"{path} could not be written ({' '.join(str(error).split())[:120]}); run the same command again")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

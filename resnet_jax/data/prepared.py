@@ -14,6 +14,7 @@ from etils import epath
 
 from resnet_jax.data.encoded import Payload
 from resnet_jax.data.errors import DataError
+from resnet_jax.data.folder import ALIASES
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -98,6 +99,7 @@ def open_prepared(root: str, split: str) -> PreparedExamples:
         DataError: The set is not whole, or has no such split.
     """
     manifest = read_manifest(root)
+    split = split if split in manifest["splits"] else ALIASES.get(split, split)
     if split not in manifest["splits"]:
         raise DataError(f"{root} has no split {split!r}; it has {', '.join(manifest['splits'])}")
     shards = shards_of(manifest, split)

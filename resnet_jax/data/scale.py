@@ -7,6 +7,7 @@ k pixels are cut off. Where none comes near enough, a slower function that begin
 
 import functools
 import math
+import threading
 
 import cv2
 import numpy as np
@@ -23,35 +24,40 @@ PHASES = 16
 TOLERANCE = 0.08
 """How far from where it should be a box may be taken, in pixels of the image."""
 
+_threads = threading.local()
 _SUBPIXELS = 32  # Of OpenCV's table of interpolation.
 
 
-def crop(pixels: UInt8[np.ndarray, "H W 3"], box: Box, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a box of an image, scaled once to width × height.
+def crop(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Writes a box of an image, scaled once to the shape of `out`, there.
 
     Equal to scaling the whole image by the box's factor and cropping what the box holds, but for rounding and for the tolerance.
     """
     keep_to_one_thread()
+    height, width = out.shape[:2]
     across, down = box.width / width, box.height / height
     (left, skip_x, error_x), (top, skip_y, error_y) = _whole_start(box.left, across), _whole_start(box.top, down)
     average = max(across, down) > LINEAR_LIMIT
     if max(error_x, error_y) > TOLERANCE:
         if not average:
-            return _interpolate(pixels, box, width, height)
+            _interpolate(pixels, box, out)
+            return
         # Moved by a part of a pixel, the box begins at a whole one; half the sharpness of one pixel is averaged away anyway.
         moved = Box(box.left, box.top, math.ceil(box.width) + 1, math.ceil(box.height) + 1)
-        pixels = _interpolate(pixels, moved, int(moved.width), int(moved.height))
-        left = top = skip_x = skip_y = 0
+        whole = np.empty((int(moved.height), int(moved.width), 3), np.uint8)
+        _interpolate(pixels, moved, whole)
+        pixels, left, top, skip_x, skip_y = whole, 0, 0, 0, 0
     # One more pixel on the right and below, that the last ones of the crop are interpolated with.
     right = min(pixels.shape[1], left + math.ceil((width + skip_x) * across) + 1)
     bottom = min(pixels.shape[0], top + math.ceil((height + skip_y) * down) + 1)
     method = cv2.INTER_AREA if average else cv2.INTER_LINEAR
-    result = cv2.resize(pixels[top:bottom, left:right], None, fx=1 / across, fy=1 / down, interpolation=method)
+    target = _scratch(round((bottom - top) / down), round((right - left) / across))
+    result = cv2.resize(pixels[top:bottom, left:right], None, target, 1 / across, 1 / down, method)
     result = result[skip_y : skip_y + height, skip_x : skip_x + width]
     missing = height - result.shape[0], width - result.shape[1]
     if any(missing):  # The image ends half a pixel short of the crop.
         result = cv2.copyMakeBorder(result, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
-    return result
+    out[:] = result
 
 
 @functools.cache
@@ -75,8 +81,18 @@ def _whole_start(start: float, step: float) -> tuple[int, int, float]:
     return pixel, skip, best
 
 
-def _interpolate(pixels: UInt8[np.ndarray, "H W 3"], box: Box, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a box that begins anywhere, scaled linearly."""
+def _scratch(height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns memory for an image, the thread's until the next call: fresh pages cost as much as scaling into them."""
+    size = height * width * 3
+    buffer = getattr(_threads, "buffer", None)
+    if buffer is None or buffer.size < size:
+        buffer = _threads.buffer = np.empty(size, np.uint8)
+    return buffer[:size].reshape(height, width, 3)
+
+
+def _interpolate(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Writes a box that begins anywhere, scaled linearly."""
+    height, width = out.shape[:2]
     left, top = max(0, math.floor(box.left) - 1), max(0, math.floor(box.top) - 1)  # OpenCV's places are 16 bits.
     pixels = pixels[top : math.ceil(box.top + box.height) + 1, left : math.ceil(box.left + box.width) + 1]
     box = box._replace(left=box.left - left, top=box.top - top)
@@ -86,7 +102,7 @@ def _interpolate(pixels: UInt8[np.ndarray, "H W 3"], box: Box, width: int, heigh
     places[..., 0] = x
     places[..., 1] = y[:, None]
     fractions = (fraction_y[:, None] * _SUBPIXELS + fraction_x).astype(np.uint16)
-    return cv2.remap(pixels, places, fractions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    cv2.remap(pixels, places, fractions, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
 
 
 def _places(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:

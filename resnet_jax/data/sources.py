@@ -1,7 +1,9 @@
 """Where examples come from: random access to uint8 images and labels, by the example's number."""
 
 import dataclasses
+import functools
 import os
+import sys
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -179,10 +181,25 @@ def open_examples(name: str, split: str, *, data_dir: str | None = None) -> Exam
 
 
 def is_path(name: str) -> bool:
-    """Tells whether the name of a source is that of a folder: a URL, a path by its form, or a folder that is there."""
+    """Tells whether the name of a source is that of a folder: a URL, a path by its form, or a folder that is there.
+
+    A bare word that names a set of TFDS means that set, also where a folder of this name is there; it is said once.
+    """
     if name in (DIGITS, SYNTHETIC):
         return False
-    return "://" in name or name.startswith(("/", ".", "~")) or os.path.isdir(name)
+    if "://" in name or name.startswith(("/", ".", "~")):
+        return True
+    return os.path.isdir(name) and not _is_tfds_too(name)
+
+
+@functools.cache
+def _is_tfds_too(name: str) -> bool:
+    import tensorflow_datasets as tfds  # Here: other sources need not wait for TFDS.
+
+    if name not in tfds.list_builders(with_community_datasets=False):
+        return False
+    print(f"resnet-jax: {name} is taken for the set of TFDS; the folder of this name is ./{name}", file=sys.stderr)
+    return True
 
 
 def check_classes(train: Source | Examples, test: Source | Examples) -> None:

@@ -38,17 +38,17 @@ def _forward(x: Array, size: int, stride: int, padding: Padding) -> tuple[Array,
 
 
 def _backward(size: int, stride: int, padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    arguments = {"size": size, "stride": stride, "padding": padding}
-    cpu, default = partial(_by_places, **arguments), partial(_xla_gradient, **arguments)
+    cpu = partial(_by_places, size=size, stride=stride, padding=padding)
+    default = partial(_xla_gradient, size=size, stride=stride, padding=padding)
     return (lax.platform_dependent(*saved, gradient, cpu=cpu, default=default),)
 
 
 _pool.defvjp(_forward, _backward)
 
 
-def _xla_gradient(x: Array, pooled: Array, gradient: Array, **arguments: int | Padding) -> Array:
+def _xla_gradient(x: Array, pooled: Array, gradient: Array, *, size: int, stride: int, padding: Padding) -> Array:
     del pooled
-    return jax.vjp(partial(_max_pool, **arguments), x)[1](gradient)[0]  # type: ignore[arg-type]
+    return jax.vjp(partial(_max_pool, size=size, stride=stride, padding=padding), x)[1](gradient)[0]
 
 
 def _by_places(x: Array, pooled: Array, gradient: Array, *, size: int, stride: int, padding: Padding) -> Array:

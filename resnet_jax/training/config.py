@@ -139,8 +139,8 @@ def validate(config: ConfigDict) -> None:
         "optimizer.factor optimizer.learning_rate"
     )
     not_negative = (
-        "seed run.devices run.remat run.workers run.worker_processes model.group_size data.pad data.image_size data.colour_deviation "
-        "images.resize images.crop optimizer.momentum optimizer.weight_decay "
+        "seed run.devices run.remat run.workers run.worker_processes model.group_size data.pad data.image_size "
+        "data.colour_deviation images.resize images.crop optimizer.momentum optimizer.weight_decay "
         "optimizer.warmup_steps optimizer.warmup_rate optimizer.plateau_patience optimizer.gradient_clip"
     )
     _check(config, positive.split(), lambda value: value > 0, "a number above 0")

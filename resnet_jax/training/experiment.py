@@ -140,7 +140,9 @@ def looped(model: nn.Module, config: ConfigDict) -> nn.Module:
             raise ConfigError("config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0")
         return model
     if wanted and apart:
-        raise ConfigError("config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and 0")
+        raise ConfigError(
+            "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and 0"
+        )
     deep = config.run.scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
     return model.clone(scan=wanted or (deep and not apart), remat=config.run.remat)
 
