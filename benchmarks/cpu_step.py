@@ -4,9 +4,9 @@
     python benchmarks/cpu_step.py --nets cifar_resnet20 --repetitions 15 --json
 
 Needs PyTorch (`pip install -e '.[parity]'`). Ours is the step of `python train.py`: one virtual device per core, with decay,
-momentum and metrics. PyTorch is eager, contiguous or channels-last, whichever is faster; and compiled, where a C++ compiler is found. Plain
-Flax is `nn.Conv` and `nn.BatchNorm` under one `jit`. Repetitions of all peers take turns; the median of each is printed, and our
-time over PyTorch's. Two steps of each are run first. The cache of compiled programs is off.
+momentum and metrics. PyTorch is eager, contiguous or channels-last, whichever is faster; and compiled with --compiled. Plain Flax
+is `nn.Conv` and `nn.BatchNorm` under one `jit`. Repetitions of all peers take turns; the median of each is printed, and our time
+over PyTorch's. Two steps of each are run first. The cache of compiled programs is off.
 """
 
 import argparse
