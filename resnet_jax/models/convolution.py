@@ -56,7 +56,8 @@ def _cpu_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int) -> 
     size = kernel.shape[0], kernel.shape[1]
     form = WEIGHT_GRADIENTS[weight_gradient_form(x.shape, kernel.shape, stride)]
     # A branch is compiled by itself. Otherwise XLA fuses the transposition of x with all that x was computed from: normalisations
-    # and additions back to the beginning of the stage, once more for every block. The other branch is only taken where all is NaN.
+    # and additions back to the beginning of the stage, once more for every block. The other branch is taken
+    # where the kernel is not a number, and then nothing else is.
     weights = lax.cond(
         kernel[0, 0, 0, 0] == kernel[0, 0, 0, 0],
         lambda x, gradient: form(x, gradient, size, stride),

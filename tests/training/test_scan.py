@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from resnet_jax.entry import train
+from resnet_jax.models import create_model
 from resnet_jax.models.stacking import is_stacked
 from resnet_jax.training.checkpoints import from_arrays, read_checkpoint, to_arrays
 from resnet_jax.training.config import ConfigError, resolve
-from resnet_jax.training.experiment import build_experiment
+from resnet_jax.training.experiment import build_experiment, looped
 from resnet_jax.training.logging import read_metrics
 from tests.training.tiny import PATH, get_config
 
@@ -59,6 +60,7 @@ def test_the_steps_of_training_and_of_evaluation_are_compiled_once(tmp_path: Pat
     [
         ({"model.name": "vgg16", "run.scan": "yes"}, "scan and remat are for nets of blocks"),
         ({"run.remat": 2, "run.scan": "no"}, "leave the one or the other"),
+        ({"run.remat": 2, "optimizer.frozen": ("stem",)}, "fine-tuning tells apart"),
         ({"run.scan": "maybe"}, "must be one of auto, yes, no"),
         ({"run.remat": -1}, "must be 0 or more"),
     ],
@@ -66,6 +68,22 @@ def test_the_steps_of_training_and_of_evaluation_are_compiled_once(tmp_path: Pat
 def test_what_cannot_be_scanned_is_said(fields, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match=message):
         build_experiment(resolve(get_config(**{"data.synthetic_image_size": 32, **fields})))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "scanned"),
+    [
+        ("cifar_resnet50", {}, False),
+        ("cifar_resnet56", {}, True),
+        ("cifar_resnet56", {"run.scan": "no"}, False),
+        ("cifar_resnet56", {"optimizer.frozen": ("stem",)}, False),
+        ("cifar_resnet20", {"run.scan": "yes"}, True),
+        ("cifar_resnet20", {"run.remat": 1}, True),
+        ("vgg16", {}, False),
+    ],
+)
+def test_which_nets_are_scanned(name, fields, scanned) -> None:  # type: ignore[no-untyped-def]
+    assert getattr(looped(create_model(name), get_config(**fields)), "scan", False) is scanned
 
 
 @pytest.mark.slow
