@@ -1,6 +1,7 @@
 """Bad input ends in one clear line and a non-zero exit; nothing is lost."""
 
 import json
+import logging
 import os
 import resource
 import shutil
@@ -204,6 +205,12 @@ def test_list_names_nets_and_recipes(capsys: pytest.CaptureFixture[str]) -> None
     listed = json.loads(capsys.readouterr().out)
     assert {"resnet50", "cifar_resnet20", "plain34", "vgg16"} <= set(listed["models"])
     assert "digits_resnet20" in listed["recipes"]
+
+
+def test_what_a_failed_save_leaves_to_asyncio_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """When several arrays cannot be written, the tasks of all but the first end unheard."""
+    assert guard(lambda: logging.getLogger("asyncio").error("Task exception was never retrieved")) == 0
+    assert caplog.records == []
 
 
 def test_a_reader_that_stops_reading_is_no_error() -> None:
