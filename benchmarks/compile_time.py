@@ -29,9 +29,9 @@ UNROLLED_UP_TO = 110
 """Deeper nets are not compiled unrolled: 24 minutes were not enough for 1202 layers."""
 
 
-def build(depth: int, mapping: Mapping, *, scan: bool) -> tuple[Any, TrainState, Any]:
+def build(depth: int, mapping: Mapping, *, scan: bool, remat: int = 0) -> tuple[Any, TrainState, Any]:
     """Returns a step, not compiled yet, its state and its batch."""
-    model = create_model(f"cifar_resnet{depth}", scan=scan)
+    model = create_model(f"cifar_resnet{depth}", scan=scan, remat=remat)
     schedule = step_decay(0.1, boundaries=(), factor=0.1, warmup_steps=0, warmup_rate=0.1)
     optimizer = sgd(schedule, momentum=0.9, weight_decay=1e-4)
     rng = np.random.RandomState(0)

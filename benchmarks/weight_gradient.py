@@ -81,13 +81,17 @@ def forms_of_maximum() -> Forms:
 
 
 def milliseconds(forms: Forms, repetitions: int) -> dict[str, float]:
-    """Returns the median time of each form; they take turns, after two of each."""
+    """Returns the median time of each form; they take turns.
+
+    Each runs once untimed before it is timed: a form that allocates much makes the next one slow.
+    """
     taken: dict[str, list[float]] = {name: [] for name in forms}
-    for number in range(repetitions + 2):
+    for _ in range(repetitions):
         for name, form in forms.items():
+            jax.block_until_ready(form())
             start = time.perf_counter()
             jax.block_until_ready(form())
-            taken[name] += [1e3 * (time.perf_counter() - start)] if number >= 2 else []
+            taken[name].append(1e3 * (time.perf_counter() - start))
     return {name: median(times) for name, times in taken.items()}
 
 

@@ -1,12 +1,12 @@
 """Convolution with a gradient of its own on CPU, and the maximum over windows likewise.
 
-XLA compiles the gradient of a convolution for a CPU into another convolution whose dimensions are permuted: its threads get in each
-other's way, and inside a loop it is some forty times slower than outside. Here the gradient is written as convolutions in XLA's
-canonical order (NHWC, HWIO, NHWC) and as products of matrices. Which of them is used where is a rule of the shapes,
-`weight_gradient_form`, and what the rule rests on is printed by `benchmarks/weight_gradient.py`. The choice between this and XLA's
+XLA compiles the gradient of a convolution for a CPU into another convolution whose dimensions are permuted, which inside a loop is
+some forty times slower than outside, and makes the gradient of a 1×1 kernel a convolution too. Here the gradient is written as
+convolutions in XLA's canonical order (NHWC, HWIO, NHWC) and as products of matrices. Which is used where is a rule of the
+shapes, `weight_gradient_form`, and what it rests on is printed by `benchmarks/weight_gradient.py`. The choice between this and XLA's
 own gradient is made when a program is lowered, so TPUs and GPUs get XLA's.
 
-Reverse mode, `jax.hessian`-vector products (forward over reverse), `vmap` and `scan` work; a plain `jax.jvp` is refused by JAX.
+Reverse mode, products with the Hessian (forward over reverse), `vmap` and `scan` work; a plain `jax.jvp` is refused by JAX.
 """
 
 from collections.abc import Callable

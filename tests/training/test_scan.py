@@ -88,13 +88,14 @@ def test_which_nets_are_scanned(name, fields, scanned) -> None:  # type: ignore[
 
 @pytest.mark.slow
 def test_1202_layers_take_ten_steps_on_one_batch_and_learn(tmp_path: Path) -> None:
+    """At a tenth of the recipe's warm-up rate: 600 blocks add up, the first loss is 27, and at 0.01 it rises."""
     arguments = [
         "--config=digits_resnet20",
         "--config.model.name=cifar_resnet1202",
         "--config.batch_size=32",
         "--config.run.steps=10",
     ]
-    arguments += ["--config.data.train_split=train[:32]", "--config.data.pad=0", "--config.optimizer.learning_rate=0.01"]
+    arguments += ["--config.data.train_split=train[:32]", "--config.data.pad=0", "--config.optimizer.learning_rate=0.001"]
     assert train([*arguments, "--config.run.remat=14", "--config.run.evaluate_every=100", f"--workdir={tmp_path}"]) == 0
     values = [record["loss"] for record in read_metrics(tmp_path)]
     assert max(values[-3:]) < min(values[:3]), values
