@@ -3,7 +3,7 @@
 XLA compiles the gradient of a convolution for a CPU into another convolution whose dimensions are permuted, which inside a loop is
 some forty times slower than outside, and makes the gradient of a 1×1 kernel a convolution too. Here the gradient is written as
 convolutions in XLA's canonical order (NHWC, HWIO, NHWC) and as products of matrices. Which is used where is a rule of the
-shapes, `weight_gradient_form`, and what it rests on is printed by `benchmarks/weight_gradient.py`. The choice between this and XLA's
+shapes, `weight_gradient_form`, and `benchmarks/weight_gradient.py` prints what it rests on. The choice between this and XLA's
 own gradient is made when a program is lowered, so TPUs and GPUs get XLA's.
 
 Reverse mode, products with the Hessian (forward over reverse), `vmap` and `scan` work; a plain `jax.jvp` is refused by JAX.
