@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import resnet_jax
-from resnet_jax import create_model, feature_shapes, features
+from resnet_jax import create_model, feature_shapes, features, stack_blocks
 from resnet_jax.models import FeatureShape, ModelError
 from tests.models.numpy_reference import convolution, maximum, normalisation, randomised, relu
 
@@ -119,3 +119,13 @@ def test_vgg_has_no_features() -> None:
 
 def test_they_are_public() -> None:
     assert {"features", "feature_shapes"} <= set(resnet_jax.__all__)
+
+
+def test_scanned_nets_have_the_same_features() -> None:
+    model = create_model("cifar_resnet20", dtype="float32")
+    images = np.random.RandomState(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
+    variables = model.init(jax.random.key(0), images)
+    unrolled, scanned = features(model, variables, images), features(model.clone(scan=True), stack_blocks(variables), images)
+    assert unrolled.keys() == scanned.keys()
+    for name, array in unrolled.items():
+        np.testing.assert_allclose(array, scanned[name], rtol=1e-5, atol=1e-5, err_msg=name)
