@@ -1,10 +1,13 @@
 """From the bytes of an image file to the uint8 pixels of one box of it, on the host; pure functions, safe in threads.
 
 The decoders and OpenCV release the interpreter while they work. JPEG goes through libjpeg-turbo (simplejpeg) with its exact
-transform; where a large image is shrunk, it is decoded at 1/2, 1/4 or 1/8. The box is then scaled once.
+transform; where a large image is shrunk, it is decoded at 1/2, 1/4 or 1/8, and where the box ends above the image's last row, no
+further than the box (`resnet_jax.data.rows`). The box is then scaled once.
 """
 
 import io
+import math
+import re
 import struct
 import threading
 import warnings
@@ -15,6 +18,7 @@ import simplejpeg
 from jaxtyping import UInt8
 
 from resnet_jax.data.errors import CorruptImageError
+from resnet_jax.data.rows import first_rows
 from resnet_jax.data.scale import crop, keep_to_one_thread
 from resnet_jax.data.views import Box
 
@@ -24,6 +28,8 @@ MAX_PIXELS = 2**27
 """Images with more are refused before they are decoded: 400 MB of pixels each."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_ROWS_BELOW = 4  # Of the decoded pixels, that scaling may look at below a box.
+_LEFT_OUT = re.compile(r"\d extraneous bytes before marker 0xd9")
 _threads = threading.local()
 
 
@@ -48,8 +54,10 @@ def image_size(encoded: bytes) -> tuple[int, int]:
     return width, height
 
 
-def decode(encoded: bytes, *, shrink: float = 1.0) -> Pixels:
-    """Returns all pixels of an image file in RGB; a JPEG at 1/f, f = 2, 4 or 8, where `shrink` is at least 2 f.
+def decode(encoded: bytes, *, shrink: float = 1.0, rows: int | None = None) -> Pixels:
+    """Returns the pixels of an image file in RGB; a JPEG at 1/f, f = 2, 4 or 8, where `shrink` is at least 2 f.
+
+    With `rows`, those below the first so many of the whole image may be missing; what is not decoded is not checked for damage.
 
     The decoder's own shrinking is sharper than averaging, and a half or more is left to averaging, so that the two differ little.
     Grey, palette, 16-bit and CMYK images become 8-bit RGB; transparency is dropped, and EXIF orientation ignored, as in every
@@ -62,7 +70,7 @@ def decode(encoded: bytes, *, shrink: float = 1.0) -> Pixels:
     if encoded.startswith(_JPEG):
         if _jpeg_header(encoded)[2] not in ("CMYK", "YCCK"):
             try:
-                return _decode_jpeg(encoded, width, height, shrink)
+                return _decode_jpeg(encoded, width, height, shrink, rows)
             except ValueError as error:
                 # Bytes between segments do no harm, and ImageNet has such files; OpenCV reads them with the same transform.
                 if "remature end" in str(error) or "extraneous bytes" not in str(error):
@@ -94,20 +102,32 @@ def decode_crop(encoded: bytes, box: Box, size: tuple[int, int], out: Pixels) ->
         CorruptImageError: As `decode`.
     """
     height, width = out.shape[:2]
-    pixels = decode(encoded, shrink=min(box.width / width, box.height / height))
-    across, down = pixels.shape[1] / size[0], pixels.shape[0] / size[1]
+    rows = math.ceil(box.top + box.height)
+    pixels = decode(encoded, shrink=min(box.width / width, box.height / height), rows=rows)
+    factor = round(size[0] / pixels.shape[1])
+    across, down = pixels.shape[1] / size[0], -(-size[1] // factor) / size[1]
     crop(pixels, Box(box.left * across, box.top * down, box.width * across, box.height * down), out)
 
 
-def _decode_jpeg(encoded: bytes, width: int, height: int, shrink: float) -> Pixels:
+def _decode_jpeg(encoded: bytes, width: int, height: int, shrink: float, rows: int | None) -> Pixels:
     factor = next((factor for factor in (8, 4, 2) if shrink >= 2 * factor), 1)
+    shortened = first_rows(encoded, rows + _ROWS_BELOW * factor) if rows is not None else None
+    if shortened:
+        encoded, height = shortened
     height, width = -(-height // factor), -(-width // factor)
     buffer = getattr(_threads, "buffer", None)
     if buffer is None or buffer.size < height * width * 3:
         # One per thread, since fresh pages cost a twelfth of a decoding.
         buffer = _threads.buffer = np.empty(height * width * 3, np.uint8)
+    buffer = buffer[: height * width * 3]
     options = {"min_height": height, "min_width": width, "min_factor": 2} if factor > 1 else {}
-    return simplejpeg.decode_jpeg(encoded, buffer=buffer[: height * width * 3], **options)
+    try:
+        return simplejpeg.decode_jpeg(encoded, buffer=buffer, **options)
+    except ValueError as error:
+        # The rows that were left out: the decoder tells of the first irregularity, so nothing was wrong before.
+        if shortened and _LEFT_OUT.search(str(error)):
+            return buffer.reshape(height, width, 3)
+        raise
 
 
 def _jpeg_header(encoded: bytes) -> tuple[int, int, str]:
