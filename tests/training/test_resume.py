@@ -58,7 +58,7 @@ def test_sigkill_at_random_moments_and_during_a_save_changes_nothing(undisturbed
     runs.assert_same_outcome(undisturbed, workdir)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_the_step_and_loses_none(undisturbed: Path, tmp_path: Path, number: int) -> None:
     workdir = tmp_path / "run"
     process = runs.start(workdir)

@@ -16,8 +16,9 @@ from resnet_jax.training.step import evaluate, make_evaluation_step, masked_sums
 from tests.training.tiny import get_config
 
 
-@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(2, 9))
-def test_masked_sums_count_what_numpy_counts(seed: int, count: int, classes: int) -> None:
+@given(st.integers(0, 2**31), st.sampled_from([(1, 2), (7, 5), (40, 6), (33, 9)]))
+def test_masked_sums_count_what_numpy_counts(seed: int, shape: tuple[int, int]) -> None:
+    count, classes = shape
     rng = np.random.RandomState(seed)
     logits = rng.randn(count, classes).astype(np.float32)
     labels, mask = rng.randint(0, classes, count), rng.rand(count) < 0.7
