@@ -64,9 +64,10 @@ class Trial:
         side, fixed = self.source.image_shape[0], not isinstance(self.net.model, ResNet)
         sights = look_of(protocol, self.source)(side, side)
         if fixed and any((sight.height, sight.width) != (side, side) for sight in sights):
+            name = self.checkpoint.model["name"]
             raise ProtocolError(
-                f"{self.checkpoint.model['name']} takes images of {side}×{side} pixels only, the size of its fully connected layers, "
-                f"and the protocol {protocol.name} shows others"
+                f"{name} takes images of {side}×{side} pixels only, for which its fully connected layers are "
+                f"made, and the protocol {protocol.name} shows others"
             )
         workers = reading_threads(self.config.run.workers)
         size = batch_size or self.config.batch_size
