@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -128,7 +128,7 @@ def evaluate_checkpoint(
     statistics: str = MOVING,
     batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """Returns `loss`, `top1`, `top5` (fractions; top5 with more than 5 classes), `examples`, `step` and `split`.
+    """Returns `loss`, `top1`, `top5` (fractions; top5 with more than 5 classes), `examples`, and what `described` gives.
 
     Args:
         workdir: Of a run; of several, whose probabilities are averaged, and `step` is then a list.
@@ -144,9 +144,10 @@ def evaluate_checkpoint(
     """
     trials = open_trials(workdir, step=step, split=split, data_dir=data_dir, statistics=statistics)
     counts = Counts(len(trials[0].source.class_names))
-    for scores in all_scores(trials, protocol, batch_size=batch_size):
+    chosen = Protocol(protocol) if isinstance(protocol, str) else protocol
+    for scores in all_scores(trials, chosen, batch_size=batch_size):
         counts.add(scores)
-    return {**counts.results(), **described(trials)}
+    return {**counts.results(), **described(trials, chosen)}
 
 
 def predictions(
@@ -168,22 +169,43 @@ def predictions(
         >>> found.counts.results()["top1"], found.counts.confusion
     """
     trials = open_trials(workdir, step=step, split=split, data_dir=data_dir, statistics=statistics)
+    protocol = Protocol(protocol) if isinstance(protocol, str) else protocol
     numbers, labels, log_probabilities = collect(all_scores(trials, protocol, batch_size=batch_size))
     steps = tuple(trial.checkpoint.step for trial in trials)
     first = trials[0]
     return Predictions(numbers, labels, log_probabilities, first.source.class_names, first.source, first.split, steps)
 
 
-def all_scores(trials: Sequence[Trial], protocol: Protocol | str, *, batch_size: int | None = None) -> Iterator[Scores]:
-    """Yields the scores of one net, or of the ensemble of several."""
-    chosen = Protocol(protocol) if isinstance(protocol, str) else protocol
-    return average([trial.scores(chosen, batch_size=batch_size) for trial in trials])
+def all_scores(
+    trials: Sequence[Trial],
+    protocol: Protocol,
+    *,
+    batch_size: int | None = None,
+    scored: Callable[[int], object] = lambda _: None,
+) -> Iterator[Scores]:
+    """Yields the scores of one net, or of the ensemble of several.
+
+    Args:
+        trials: Of the nets.
+        protocol: What is seen of an image.
+        batch_size: See `Net.scores`; None is the run's.
+        scored: Is told how many more examples a net has scored.
+    """
+    return average([_told(trial.scores(protocol, batch_size=batch_size), scored) for trial in trials])
 
 
-def described(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Returns `step` and `split` of what was evaluated; `step` is a list for an ensemble."""
+def _told(scores: Iterator[Scores], scored: Callable[[int], object]) -> Iterator[Scores]:
+    for part in scores:
+        scored(len(part.numbers))
+        yield part
+
+
+def described(trials: Sequence[Trial], protocol: Protocol) -> dict[str, Any]:
+    """Returns `step`, a list for an ensemble, `split`, `protocol` and `statistics` of what was evaluated, and their `images`."""
     steps = [trial.checkpoint.step for trial in trials]
-    return {"step": steps[0] if len(trials) == 1 else steps, "split": trials[0].split}
+    first = trials[0]
+    named = {"step": steps[0] if len(trials) == 1 else steps, "split": first.split, "protocol": protocol.name}
+    return named | {"statistics": first.statistics} | ({"statistics_images": first.images} if first.images else {})
 
 
 def open_trials(
@@ -220,8 +242,12 @@ def open_trial(
     split: str | None = None,
     data_dir: str | None = None,
     statistics: str = MOVING,
+    training: bool = False,
 ) -> Trial:
-    """Returns a checkpoint ready to be evaluated; see `evaluate_checkpoint`."""
+    """Returns a checkpoint ready to be evaluated, without a split on its test split, or its `training` split.
+
+    See `evaluate_checkpoint` for the other arguments and what is raised.
+    """
     checkpoint, images = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
     config = resolve(ConfigDict(checkpoint.config))
     if data_dir is not None:
@@ -231,7 +257,7 @@ def open_trial(
     config.run.devices = 0  # Those of this machine, which need not be the run's.
     prepare_jax(config)
     config.run.remat = 0  # There is no backward pass.
-    split = split or config.data.test_split
+    split = split or (config.data.train_split if training else config.data.test_split)
     source = open_split(config, split, test=split == config.data.test_split)
     if len(source.class_names) != checkpoint.model["num_classes"]:
         raise DataError(

@@ -43,7 +43,7 @@ class Recomputed:
 
 
 def recompute_statistics(workdir: str, *, images: int = 0, step: int | None = None, data_dir: str | None = None) -> Recomputed:
-    """Recomputes the statistics of a checkpoint from training images and stores them beside it; see `load_checkpoint` for their use.
+    """Recomputes the statistics of a checkpoint from training images and stores them beside it; `load_checkpoint` takes them.
 
     Args:
         workdir: Of the run.
@@ -55,14 +55,13 @@ def recompute_statistics(workdir: str, *, images: int = 0, step: int | None = No
         ProtocolError: The net has no batch normalisation, or the training set has fewer images.
         CheckpointError, DataError: What was asked for is not there.
     """
-    split = open_trial(workdir, step=step, data_dir=data_dir).config.data.train_split
-    trial = open_trial(workdir, step=step, split=split, data_dir=data_dir)
+    trial = open_trial(workdir, step=step, data_dir=data_dir, training=True)
     total = len(trial.source)
     if not hasattr(trial.net.model, "norm"):
         raise ProtocolError(f"{trial.checkpoint.model['name']} has no batch normalisation, and so no statistics to recompute")
     if not 0 <= images <= total:
         raise ProtocolError(
-            f"statistics of {images} images are asked for; the training split has {total}: 0 (all) to {total} are allowed"
+            f"statistics of {images} images are asked for; allowed are 1 to {total}, those of the training split, or 0 for all"
         )
     batch_size = trial.config.batch_size
     statistics = measure_statistics(
