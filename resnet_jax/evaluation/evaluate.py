@@ -255,6 +255,7 @@ def open_trial(
     if not config.data.source:
         raise DataError(f"the data of this net is not known: {workdir} is an import; it can be fine-tuned and used, not evaluated")
     config.run.devices = 0  # Those of this machine, which need not be the run's.
+    config.run.accumulation = 1
     prepare_jax(config)
     config.run.remat = 0  # There is no backward pass.
     split = split or (config.data.train_split if training else config.data.test_split)

@@ -94,6 +94,7 @@ def base_config() -> ConfigDict:
                 "steps": 300,  # Updates in all; a finished run goes on when it is raised.
                 "mapping": "auto",  # auto, pmap or shard_map.
                 "devices": 0,  # 0 takes all, and on CPU one per core.
+                "accumulation": 1,  # Parts that a batch is computed in, one after the other, where the memory is not for all of it.
                 "scan": "auto",  # The identical blocks of a stage as one loop: yes, no, or auto, which does so for deep nets.
                 "remat": 0,  # Blocks of that loop that are computed again together in the backward pass, to save memory; 0 is none.
                 "log_every": 1,  # Steps from one record in metrics.jsonl to the next.
@@ -134,7 +135,7 @@ def validate(config: ConfigDict) -> None:
         ConfigError: Names the first field that does not hold.
     """
     positive = (
-        "batch_size run.steps run.log_every run.evaluate_every run.checkpoint_every run.keep run.read_ahead "
+        "batch_size run.steps run.accumulation run.log_every run.evaluate_every run.checkpoint_every run.keep run.read_ahead "
         "data.test_scale data.synthetic_examples data.synthetic_image_size data.synthetic_classes optimizer.plateau_window "
         "optimizer.factor optimizer.learning_rate"
     )
