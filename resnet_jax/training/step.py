@@ -11,11 +11,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from resnet_jax.data.batches import EvaluationBatches
+from resnet_jax.models.randomness import EXAMPLES
 from resnet_jax.parallel import Mapping
 from resnet_jax.training.accumulation import mean_over_parts
 from resnet_jax.training.optimizer import rate_factor
 from resnet_jax.training.schedules import Schedule
-from resnet_jax.training.state import AUGMENTATION_STREAM, DROPOUT_STREAM, TrainState
+from resnet_jax.training.state import AUGMENTATION_STREAM, DROPOUT_STREAM, EXAMPLES_STREAM, TrainState
 
 Batch = dict[str, Array]
 """A device's part: image uint8[n, H, W, 3], label int32[n], index int32[n] in the global batch, mask bool[n]."""
@@ -49,7 +50,7 @@ def make_train_step(
         augment: Of images; its keys are folded from the seed, the step and the example's index in the global batch.
         schedule: Only to report the rate.
         label_smoothing: Share of a label that is spread over all classes (arXiv 1512.00567, §7); 0 in the paper.
-        seed: Of augmentation and dropout.
+        seed: Of augmentation, dropout and stochastic depth; see `resnet_jax.models.randomness`.
         axis_name: The mapped axis.
         accumulation: Parts that a batch is computed in, one after the other, each a slice of the global batch that is spread over
             the devices; a device has its share of the first part, then of the second, and so on. The model's normalisations
@@ -63,10 +64,14 @@ def make_train_step(
             images = augment(keys, part["image"], state.image_mean)
             place = lax.axis_index(axis_name) + lax.axis_size(axis_name) * number
             dropout = jax.random.fold_in(_step_key(seed, DROPOUT_STREAM, state.step), place)
+            examples = _step_key(seed, EXAMPLES_STREAM, state.step)
+            if accumulation > 1:  # Positions in a part come again in the next.
+                examples = jax.random.fold_in(examples, number)
+            rngs = {"dropout": dropout, EXAMPLES: examples}
 
             def loss_function(params: Any) -> tuple[Array, tuple[Array, Any]]:
                 variables = {"params": params, **carried, "batch_stats": state.batch_stats}
-                logits, updated = model.apply(variables, images, train=True, mutable=list(carried), rngs={"dropout": dropout})
+                logits, updated = model.apply(variables, images, train=True, mutable=list(carried), rngs=rngs)
                 loss = _cross_entropy(logits, part["label"], label_smoothing).mean()
                 return loss, (logits, carried | updated)
 
