@@ -41,20 +41,19 @@ class Axis:
         return [tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
 
 
-def linear_axis(values: Float[np.ndarray, " n"], *, from_zero: bool = True) -> Axis:
-    """Returns a range that holds values; from 0 on where that is asked for, as all these quantities are positive."""
-    low, high = (0.0 if from_zero else float(values.min())), float(values.max())
-    if high <= low:
-        high = low + (abs(low) or 1.0)
-    return Axis(low, high + 0.04 * (high - low))
+def linear_axis(values: Float[np.ndarray, " n"]) -> Axis:
+    """Returns a range from 0 that holds values, none of which is negative."""
+    return Axis(0.0, 1.04 * float(values.max()) or 1.0)
 
 
-def log_axis(values: Float[np.ndarray, " n"]) -> Axis | None:
-    """Returns a logarithmic range that holds the values above 0; None where there are fewer than two different ones."""
+def log_axis(values: Float[np.ndarray, " n"], *, least: float = 0.0) -> Axis | None:
+    """Returns a logarithmic range of the values above 0, from `least` on; None where there are fewer than two different ones."""
     above = values[values > 0]
-    if not len(above) or above.min() == above.max():
+    if not len(above):
         return None
-    low, high = float(above.min()), float(above.max())
+    low, high = max(float(above.min()), least), float(above.max())
+    if low >= high:
+        return None
     margin = (high / low) ** 0.04
     return Axis(low / margin, high * margin, log=True)
 

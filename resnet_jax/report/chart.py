@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from resnet_jax.report.axes import SIDE, Axis, linear_axis, log_axis, number, percent, tick_text
-from resnet_jax.report.markup import Markup, element, embedded_json
+from resnet_jax.report.markup import Markup, element, embedded_json, join
 from resnet_jax.report.series import POINTS, Series
 
 COLOURS = 6
@@ -28,7 +28,7 @@ class Chart:
         as_percent: The values are shares, written in per cent.
         log: A logarithmic version as well, which the page's switch shows.
         x_name: Of what is on the horizontal axis.
-        smooth: Draw the running mean of a noisy series, and of up to two runs the records faintly behind it.
+        smooth: Draw the running means of noisy series, and of up to two runs the records faintly behind them.
         text: What a reader should know, under the heading.
         x_labels: Names of what stands at 1, 2, … on it, for the table and the cursor; where it is not a step.
     """
@@ -52,6 +52,10 @@ class Chart:
             return f"{one.name}, {one.kind}" if one.kind else one.name
         return one.kind or self.name
 
+    def averages(self, one: Series) -> bool:
+        """Tells whether a running mean stands for a series."""
+        return self.smooth and not one.bold and one.window > 1
+
     def write(self, value: float) -> str:
         """Returns a value as this chart writes it."""
         return percent(value) if self.as_percent else number(value)
@@ -64,15 +68,14 @@ def draw_chart(chart: Chart) -> Markup | None:
         return None
     chart = dataclasses.replace(chart, series=series)
     points = max(60, POINTS // max(1, len(series) // 4))
-    thinned = [one.thinned(points) for one in series]
-    values = np.concatenate([one.values for one in series])
+    lines = [one.smoothed(points) if chart.averages(one) else one.thinned(points) for one in series]
     last = max(int(one.steps[-1]) for one in series)
     first = 0 if not chart.x_labels else 1
     across = Axis(first, max(last, first + 1))
     linear, cut = robust_axis(series)
-    logarithmic = log_axis(values) if chart.log else None
+    logarithmic = robust_log_axis(series) if chart.log else None
     versions = [("linear" if logarithmic else "", linear)] + ([("log", logarithmic)] if logarithmic else [])
-    pictures = [_picture(chart, thinned, points, across, axis, which) for which, axis in versions]
+    pictures = [_picture(chart, lines, points, across, axis, which) for which, axis in versions]
     return element(
         "figure",
         element("figcaption", element("h3", chart.name), chart.text and element("p", chart.text, class_="note")),
@@ -85,7 +88,7 @@ def draw_chart(chart: Chart) -> Markup | None:
             class_="below",
         ),
         _table(chart),
-        element("script", embedded_json(_for_cursor(chart, thinned, across, versions)), type="application/json"),
+        element("script", embedded_json(_for_cursor(chart, lines, across, versions)), type="application/json"),
         class_="chart",
     )
 
@@ -102,6 +105,13 @@ def robust_axis(series: Sequence[Series]) -> tuple[Axis, bool]:
     if 0 < limit < 0.7 * float(values.max()):
         return linear_axis(np.minimum(values, limit)), True
     return linear_axis(values), False
+
+
+def robust_log_axis(series: Sequence[Series]) -> Axis | None:
+    """Returns a logarithmic range; a hundredth of the values of a noisy series may lie below it, lest a near zero stretch it."""
+    above = [one.values[one.values > 0] for one in series]
+    least = min((float(np.quantile(values, 0.01)) for values in above if len(values)), default=0.0)
+    return log_axis(np.concatenate(above), least=least)
 
 
 def dashes(run: int) -> str:
@@ -125,14 +135,15 @@ def _legend(chart: Chart) -> Markup:
     return element("ul", *items, class_="legend")
 
 
-def _picture(chart: Chart, thinned: Sequence[Series], points: int, across: Axis, up: Axis, which: str) -> Markup:
+def _picture(chart: Chart, lines: Sequence[Series], points: int, across: Axis, up: Axis, which: str) -> Markup:
     grid = [_tick(place, tick_text(tick, as_percent=chart.as_percent), "y") for tick, place in _placed(up)]
     grid += [_tick(place, tick_text(tick, as_percent=False), "x") for tick, place in _placed(across)]
-    lines = [mark for full, few in zip(chart.series, thinned, strict=True) for mark in _marks(chart, full, few, points, across, up)]
+    marks = [_spread(chart, one, points, across, up) for one in chart.series] if chart.runs <= 2 else []
+    marks += [_line(one, across, up) for one in lines]
     picture = element(
         "svg",
         *(line for line, _ in grid),
-        *lines,
+        *marks,
         viewBox=f"0 0 {SIDE} {SIDE}",
         preserveAspectRatio="none",
         role="img",
@@ -157,28 +168,34 @@ def _tick(place: float, text: str, direction: str) -> tuple[Markup, Markup]:
     return line, element("span", text, class_="tick x", style=f"left:{100 * place:.2f}%", aria_hidden="true")
 
 
-def _marks(chart: Chart, full: Series, few: Series, points: int, across: Axis, up: Axis) -> list[Markup]:
-    """Returns what is drawn of a series: its line; where that is noisy, its running mean and the records faintly."""
-    colour = dashes(full.run)
-    if full.bold:
-        dots = element("path", d=_dots(few, across, up), class_=f"dots {colour}") if len(few) <= DOTS else None
-        return [mark for mark in (element("path", d=_path(few, across, up), class_=f"line bold {colour}"), dots) if mark]
-    if full.window == 1 or not chart.smooth:
-        return [element("path", d=_path(few, across, up), class_=f"line {colour}")]
-    mean = element("path", d=_path(full.smoothed(points), across, up), class_=f"line {colour}")
-    return [element("path", d=_path(few, across, up), class_=f"line faint {colour}"), mean] if chart.runs <= 2 else [mean]
+def _line(line: Series, across: Axis, up: Axis) -> Markup:
+    """Returns the line of a series, with a mark at every point where it is bold and has few."""
+    drawn = element("path", d=_path(line, across, up), class_=f"line {'bold ' * line.bold}{dashes(line.run)}")
+    if not line.bold or len(line) > DOTS:
+        return drawn
+    return join(drawn, element("path", d=_dots(line, across, up), class_=f"dots {dashes(line.run)}"))
+
+
+def _spread(chart: Chart, series: Series, points: int, across: Axis, up: Axis) -> Markup | None:
+    """Returns the records behind a running mean, faintly: as a line, or where they are many as a band from least to greatest."""
+    if not chart.averages(series):
+        return None
+    if len(series) <= points:
+        return element("path", d=_path(series, across, up), class_=f"line faint {dashes(series.run)}")
+    least, greatest = (_coordinates(end, across, up) for end in series.band(points))
+    outline = "L".join(f"{x:.1f},{y:.1f}" for x, y in [*least, *greatest[::-1]])
+    return element("path", d=f"M{outline}Z", class_=f"band {dashes(series.run)}")
 
 
 def _coordinates(series: Series, across: Axis, up: Axis) -> Float[np.ndarray, "n 2"]:
-    """Returns the points in the picture; those that the scale cannot show, zeros of a logarithmic one, are left out."""
-    shown = series.values > 0 if up.log else np.ones(len(series), bool)
-    x, y = across.places(series.steps[shown].astype(float)), 1 - up.places(series.values[shown])
+    """Returns the points in the picture; far values, and zeros of a logarithmic scale, lie outside it."""
+    values = np.maximum(series.values, up.low**2 / up.high) if up.log else series.values
+    x, y = across.places(series.steps.astype(float)), 1 - up.places(values)
     return SIDE * np.stack([x, np.clip(y, -1, 2)], 1)
 
 
 def _path(series: Series, across: Axis, up: Axis) -> str:
-    points = "L".join(f"{x:.1f},{y:.1f}" for x, y in _coordinates(series, across, up))
-    return f"M{points}" if points else ""
+    return "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in _coordinates(series, across, up))
 
 
 def _dots(series: Series, across: Axis, up: Axis) -> str:
@@ -226,7 +243,7 @@ def scrolling(content: Markup, label: str) -> Markup:
     return element("div", content, class_="scrolling", tabindex=0, role="region", aria_label=label)
 
 
-def _for_cursor(chart: Chart, thinned: Sequence[Series], across: Axis, versions: Sequence[tuple[str, Axis]]) -> dict[str, object]:
+def _for_cursor(chart: Chart, lines: Sequence[Series], across: Axis, versions: Sequence[tuple[str, Axis]]) -> dict[str, object]:
     """Returns what the page's script needs to tell the values at a step."""
     return {
         "name": chart.name,
@@ -243,6 +260,6 @@ def _for_cursor(chart: Chart, thinned: Sequence[Series], across: Axis, versions:
                 "x": one.steps.tolist(),
                 "y": [float(f"{value:.5g}") for value in one.values],
             }
-            for one in thinned
+            for one in lines
         ],
     }

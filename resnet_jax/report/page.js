@@ -67,7 +67,8 @@ function addCursor(figure) {
       dots[number].style.top = `${100 * (1 - y)}%`;
       const row = add(tip, "div");
       add(row, "i", one.run);
-      row.append(found.step === step ? one.label : `${one.label} (${found.step.toLocaleString("en")})`);
+      const close = Math.abs(found.step - step) < 0.01 * (chart.x[1] - chart.x[0]);
+      row.append(close ? one.label : `${one.label} (${found.step.toLocaleString("en")})`);
       add(row, "span").textContent = write(found.value);
       spoken.push(`${one.label} ${write(found.value)}`);
     });

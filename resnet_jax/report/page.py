@@ -108,7 +108,7 @@ def _curves(runs: Sequence[Run]) -> Section:
         ),
         class_="switch",
     )
-    how = "Bold: test. Thin: training, the mean of a fiftieth of the records around each"
+    how = "Bold: test. Thin: training, the mean of the fiftieth of the records around each step"
     how += "; faint: the records themselves." if len(runs) <= 2 else "."
     return Section("curves", "Curves", join(_note(how), switch, element("div", *drawn, class_="charts")))
 
@@ -178,7 +178,7 @@ def _remarks(runs: Sequence[Run]) -> list[str]:
     remarks = []
     if any(len(run.records) > POINTS for run in runs):
         remarks.append(
-            f"Curves of more than {POINTS} records are thinned: the ends stay, and the extremes of every stretch. All records are "
+            f"Curves of more than {POINTS} records are thinned: their ends and extremes stay. All records are "
             "in the metrics.jsonl of the workdirs."
         )
     remarks += [

@@ -43,6 +43,13 @@ class Series:
         means = running_mean(self.values, self.window)
         return dataclasses.replace(self, steps=self.steps[kept], values=means[kept])
 
+    def band(self, points: int = POINTS) -> tuple["Series", "Series"]:
+        """Returns the least and the greatest values of equal stretches, half as many as there are points."""
+        stretches = np.array_split(np.arange(len(self)), points // 2)
+        ends = [np.array([stretch[pick(self.values[stretch])] for stretch in stretches]) for pick in (np.argmin, np.argmax)]
+        least, greatest = (dataclasses.replace(self, steps=self.steps[end], values=self.values[end]) for end in ends)
+        return least, greatest
+
     @property
     def window(self) -> int:
         """Values that are averaged: a fiftieth of them, an odd number."""
@@ -64,8 +71,8 @@ def thin(values: Float[np.ndarray, " n"], points: int) -> Int[np.ndarray, " m"]:
 
 
 def running_mean(values: Float[np.ndarray, " n"], window: int) -> Float[np.ndarray, " n"]:
-    """Returns the mean of the `window` values around each, an odd number; near the ends, of as many on both sides as there are."""
+    """Returns the mean of the `window` values around each, an odd number; near the ends, of those of them that there are."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
-    reach = np.minimum(np.minimum(places, len(values) - 1 - places), window // 2)
-    return (sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1)
+    first, stop = np.maximum(places - window // 2, 0), np.minimum(places + window // 2 + 1, len(values))
+    return (sums[stop] - sums[first]) / (stop - first)
