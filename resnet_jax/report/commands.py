@@ -11,8 +11,8 @@ from etils import epath
 from resnet_jax.data.errors import DataError
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.models import ModelError
+from resnet_jax.report.mistakes import find_mistakes
 from resnet_jax.report.page import write_page
-from resnet_jax.report.predictions import predict_split
 from resnet_jax.report.runs import Run, read_runs
 from resnet_jax.training.checkpoints import CheckpointError
 from resnet_jax.training.config import ConfigError
@@ -48,14 +48,14 @@ def report_command(arguments: argparse.Namespace) -> None:
         raise DataError(f"--to is in {target.parent}, which is no folder; make it, or give another file")
     runs = read_runs(arguments.workdirs)
     skipped = "--records-only was asked for" if arguments.records_only else ""
-    predict = lambda run: predict_split(run.workdir, examples=arguments.examples, data_dir=arguments.data_dir)  # noqa: E731
-    predictions = [_or_why(run, predict, skipped) for run in runs]
-    responses = [_or_why(run, _respond, skipped) for run in runs]
-    page = write_page(runs, predictions, responses, now=datetime.datetime.now(datetime.UTC))
+    data_dir, examples = arguments.data_dir, arguments.examples
+    mistakes = [_or_why(run, skipped, find_mistakes, examples=examples, data_dir=data_dir) for run in runs]
+    responses = [_or_why(run, skipped, find_responses, data_dir=data_dir) for run in runs]
+    page = write_page(runs, mistakes, responses, now=datetime.datetime.now(datetime.UTC))
     write_atomically(target, page)
     left_out = [
         f"{what} of {run.name}: {why}"
-        for what, found in (("mistakes", predictions), ("responses", responses))
+        for what, found in (("mistakes", mistakes), ("responses", responses))
         for run, why in zip(runs, found, strict=True)
         if isinstance(why, str)
     ]
@@ -74,18 +74,18 @@ def write_atomically(target: epath.Path, text: str) -> None:
     partial.replace(target)
 
 
-def _or_why(run: Run, make: Callable[[Run], Any], skipped: str) -> Any:
-    """Returns what is made of a run, or why it cannot be."""
+def _or_why(run: Run, skipped: str, find: Callable[..., Any], **options: Any) -> Any:
+    """Returns what is found of a run, or why it cannot be."""
     if skipped or run.checkpoint is None:
         return skipped or run.note
     try:
-        return make(run)
+        return find(run.workdir, **options)
     except MISSING as error:
         return str(error)
 
 
-def _respond(run: Run) -> Any:
-    raise DataError(f"the responses of {run.name} are not measured yet")
+def find_responses(workdir: str, *, data_dir: str | None) -> Any:
+    raise DataError(f"the responses of {workdir} are not measured yet {data_dir}")
 
 
 def _to_json(run: Run) -> dict[str, Any]:

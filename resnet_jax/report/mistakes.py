@@ -1,104 +1,165 @@
-"""What a net takes for what: the confusion matrix, the pairs that it confuses, and the mistakes that it was surest of."""
+"""What the net of a run takes for what on its test split: the confusion of its classes, and the mistakes that it was surest of."""
 
-import base64
-import io
+import dataclasses
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float, Int, UInt8
+from ml_collections import ConfigDict
 
-from resnet_jax.report.chart import scrolling
-from resnet_jax.report.markup import Markup, element
-from resnet_jax.report.predictions import Predictions
+from resnet_jax.data import DataError
+from resnet_jax.data.encoded import DecodedSource
+from resnet_jax.data.sources import DIGITS, SYNTHETIC, Source, is_path
+from resnet_jax.interop.trained import read_trained
+from resnet_jax.training.config import resolve
+from resnet_jax.training.experiment import open_split
+from resnet_jax.training.workdir import read_config
 
-MATRIX = 30
-"""Classes from which on only the most confused pairs are shown."""
-PAIRS = 10
-MISTAKES = 12
-SIDE = 128
-"""Pixels of a picture's side at most."""
+BATCH = 100
+"""Images that the net sees at once."""
+SUREST = 12
+"""Mistakes that are shown."""
 
 
-def draw_mistakes(predictions: Predictions, run: str) -> Markup:
-    """Returns the confusion, the confused pairs and the surest mistakes of a run.
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """An example that is taken for what it is not.
+
+    Attributes:
+        number: Of the example in its split.
+        label: The true one.
+        predicted: The likeliest label.
+        confidence: Its probability by the net's softmax.
+        pixels: What the net saw.
+    """
+
+    number: int
+    label: int
+    predicted: int
+    confidence: float
+    pixels: UInt8[np.ndarray, "h w 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistakes:
+    """What a net makes of a split.
+
+    Attributes:
+        class_names: By label.
+        split: Its name.
+        of: Examples in the split; those that were looked at may be fewer.
+        step: Of the checkpoint.
+        confusion: Examples of each class (row) that are taken for each class (column).
+        surest: The mistakes with the greatest confidence, the greatest first.
+    """
+
+    class_names: Sequence[str]
+    split: str
+    of: int
+    step: int
+    confusion: Int[np.ndarray, "c c"]
+    surest: tuple[Mistake, ...]
+
+    @property
+    def wrong(self) -> Int[np.ndarray, "c c"]:
+        """The confusion without what is right."""
+        return self.confusion - np.diag(np.diag(self.confusion))
+
+
+def find_mistakes(workdir: str, *, examples: int, data_dir: str | None = None) -> Mistakes:
+    """Returns what the newest checkpoint of a run makes of its test split.
 
     Args:
-        predictions: Of the run.
-        run: Its name.
+        workdir: Of the run.
+        examples: At most, spread evenly over the split; 0 is all.
+        data_dir: Where the data set is; None is where the run found it.
+
+    Raises:
+        CheckpointError, ConfigError, DataError, InteropError, ModelError: The net or the data is not there, or they do not fit.
     """
-    wrong, count = int(predictions.wrong.sum()), len(predictions.labels)
-    seen = f"{count:,} images" if count == predictions.of else f"{count:,} of the {predictions.of:,} images, spread evenly,"
-    text = f"{wrong:,} of {seen} of the split {predictions.split} are mistaken, by the checkpoint of step {predictions.step:,}."
-    matrix, names = predictions.confusion(), predictions.class_names
-    parts = [_matrix(matrix, names, run)] if len(names) <= MATRIX else []
-    parts += [_pairs(matrix, names, run)] if wrong else []
-    return element("div", element("p", text), element("div", *parts, class_="pairs"), _surest(predictions) if wrong else None)
+    config = resolve(ConfigDict(read_config(workdir)))
+    if data_dir is not None:
+        config.run.data_dir = data_dir
+    name = config.data.source
+    if not name:
+        raise DataError("the weights are imported, and the data that they were trained on is not known")
+    check_there(name, config.run.data_dir or None)
+    trained = read_trained(workdir)
+    source = open_split(config, config.data.test_split, test=True)
+    classes = trained.model_arguments["num_classes"]
+    if len(source.class_names) != classes:
+        raise DataError(f"{name} has {len(source.class_names)} classes, and the net {classes}")
+    chosen = spread(len(source), examples)
+
+    @jax.jit
+    def likeliest(variables: dict, pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = trained.logits(variables, pictures)
+        return jnp.argmax(logits, 1), jnp.exp(logits.max(1) - jax.nn.logsumexp(logits, axis=1))
+
+    variables = jax.device_put(trained.variables)
+    found = []
+    for start in range(0, len(chosen), BATCH):
+        numbers = chosen[start : start + BATCH]
+        images, labels, mask = _read(source, numbers)
+        padded = np.zeros((BATCH, *source.image_shape), np.uint8)
+        padded[: len(images)] = images
+        predicted, confidences = jax.device_get(likeliest(variables, padded))
+        found.append([part[: len(numbers)][mask] for part in (numbers, labels, predicted, confidences)])
+    numbers, labels, predicted, confidences = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Mistakes(
+        source.class_names,
+        config.data.test_split,
+        len(source),
+        trained.step,
+        np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes),
+        surest_mistakes(source, numbers, labels, predicted, confidences),
+    )
 
 
-def _matrix(matrix: Int[np.ndarray, "c c"], names: Sequence[str], run: str) -> Markup:
-    """Returns the confusion matrix; the colour of the diagonal is the share of the class, of a mistake its share of the worst."""
-    turned = "turned" if max(map(len, names)) > 3 else ""
-    columns = [element("th", element("span", name, class_=turned or None), scope="col") for name in names]
-    head = element("tr", element("td"), *columns)
-    most_wrong = max(1, int((matrix - np.diag(np.diag(matrix))).max(initial=0)))
-    rows = []
-    for label, row in enumerate(matrix.tolist()):
-        shares = [count / max(1, sum(row)) if label == place else count / most_wrong for place, count in enumerate(row)]
-        cells = [
-            element("td", count or "", class_="right" if label == place else "wrong", style=f"--share:{share:.2f}")
-            if count
-            else element("td")
-            for place, (count, share) in enumerate(zip(row, shares, strict=True))
-        ]
-        rows.append(element("tr", element("th", names[label], scope="row"), *cells))
-    table = element("table", element("thead", head), element("tbody", *rows), class_="matrix")
-    how = element("p", "Rows: the true class. Columns: what it is taken for.", class_="note")
-    return element("div", element("h4", "Confusion matrix"), how, scrolling(table, f"Confusion matrix of {run}"))
+def surest_mistakes(
+    source: Source,
+    numbers: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+    confidences: Float[np.ndarray, " n"],
+) -> tuple[Mistake, ...]:
+    """Returns the `SUREST` examples with the greatest confidence among those that are mistaken; of equals, the first."""
+    wrong = np.flatnonzero(labels != predicted)
+    chosen = wrong[np.argsort(-confidences[wrong], kind="stable")[:SUREST]]
+    if not len(chosen):
+        return ()
+    images, _ = source.read(numbers[chosen])
+    return tuple(
+        Mistake(int(numbers[place]), int(labels[place]), int(predicted[place]), float(confidences[place]), pixels)
+        for place, pixels in zip(chosen, images, strict=True)
+    )
 
 
-def _pairs(matrix: Int[np.ndarray, "c c"], names: Sequence[str], run: str) -> Markup:
-    """Returns the most frequent mistakes."""
-    wrong = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
-    pairs = [(int(place // len(names)), int(place % len(names))) for place in order if wrong.flat[place]]
-    rows = [
-        element(
-            "tr",
-            element("td", names[true]),
-            element("td", names[said]),
-            element("td", f"{wrong[true, said]:,} of {matrix[true].sum():,}"),
-        )
-        for true, said in pairs
-    ]
-    head = element("tr", *(element("th", text, scope="col") for text in ("true", "taken for", "images")))
-    table = element("table", element("thead", head), element("tbody", *rows))
-    return element("div", element("h4", "Most frequent mistakes"), scrolling(table, f"Most frequent mistakes of {run}"))
+def spread(count: int, most: int) -> Int[np.ndarray, " n"]:
+    """Returns the numbers below `count`, or `most` of them spread evenly; 0 is all."""
+    return np.arange(count) if not most or most >= count else np.arange(most) * count // most
 
 
-def _surest(predictions: Predictions) -> Markup:
-    """Returns the pictures of the mistakes with the greatest confidence."""
-    items = []
-    for place in predictions.surest_mistakes(MISTAKES).tolist():
-        true, said = (predictions.class_names[labels[place]] for labels in (predictions.labels, predictions.predicted))
-        pixels = predictions.image(place)
-        picture = element(
-            "img",
-            src=picture_uri(pixels),
-            alt=f"Example {predictions.numbers[place]:,}: {true}, taken for {said}",
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            class_="small" if max(pixels.shape[:2]) < SIDE else None,
-        )
-        sure = f"{100 * predictions.confidences[place]:.1f} %"
-        items.append(element("li", picture, element("p", element("b", said), f" {sure}", element("br"), f"true: {true}")))
-    return element("div", element("h4", "The mistakes that it was surest of"), element("ul", *items, class_="mistakes"))
+def check_there(name: str, data_dir: str | None) -> None:
+    """Checks that a set is there: a report is no reason to download it.
+
+    Raises:
+        DataError: It is not.
+    """
+    if name in (DIGITS, SYNTHETIC) or is_path(name):
+        return
+    from resnet_jax.data.tfds_sets import is_prepared  # Here: others need not wait for TFDS.
+
+    if not is_prepared(name, data_dir):
+        raise DataError(f"{name} is not prepared in {data_dir or 'the folder of TFDS'}; --data-dir says where it is")
 
 
-def picture_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
-    """Returns a picture as a data URI of a PNG, its longer side at most `SIDE` pixels."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((SIDE, SIDE))
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+def _read(
+    source: Source, numbers: Int[np.ndarray, " n"]
+) -> tuple[UInt8[np.ndarray, "n h w 3"], Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Returns images, labels, and which of them could be decoded."""
+    if isinstance(source, DecodedSource):
+        return source.read_masked(numbers)
+    return *source.read(numbers), np.ones(len(numbers), bool)

@@ -9,8 +9,8 @@ import numpy as np
 
 from resnet_jax.report.chart import Chart, draw_chart
 from resnet_jax.report.markup import Markup, element, join
-from resnet_jax.report.mistakes import draw_mistakes
-from resnet_jax.report.predictions import Predictions
+from resnet_jax.report.mistakes import Mistakes
+from resnet_jax.report.pictures import draw_mistakes
 from resnet_jax.report.runs import Run
 from resnet_jax.report.series import POINTS, Series
 from resnet_jax.report.tables import defaults_table, differences_table, recipes_table, results_table, run_cards
@@ -34,13 +34,13 @@ class Section:
 
 
 def write_page(
-    runs: Sequence[Run], predictions: Sequence[Predictions | str], responses: Sequence[Responses | str], *, now: datetime.datetime
+    runs: Sequence[Run], mistakes: Sequence[Mistakes | str], responses: Sequence[Responses | str], *, now: datetime.datetime
 ) -> str:
     """Returns the HTML of a page about runs.
 
     Args:
         runs: On the page.
-        predictions: Of every run, or why there are none.
+        mistakes: Of every run, or why there are none.
         responses: Of every run, or why there are none.
         now: When it is written.
     """
@@ -49,7 +49,7 @@ def write_page(
         _curves(runs),
         _recipe(runs),
         _speed(runs),
-        _mistakes(runs, predictions),
+        _mistakes(runs, mistakes),
         _responses(runs, responses),
     ]
     title = f"{', '.join(run.name for run in runs[:3])}{' and others' if len(runs) > 3 else ''}"
@@ -143,12 +143,12 @@ def _speed(runs: Sequence[Run]) -> Section:
     return Section("speed", "Throughput and input", content)
 
 
-def _mistakes(runs: Sequence[Run], predictions: Sequence[Predictions | str]) -> Section:
+def _mistakes(runs: Sequence[Run], mistakes: Sequence[Mistakes | str]) -> Section:
     parts = []
-    for run, found in zip(runs, predictions, strict=True):
-        if isinstance(found, Predictions):
+    for run, found in zip(runs, mistakes, strict=True):
+        if isinstance(found, Mistakes):
             parts += [element("h3", run.name), draw_mistakes(found, run.name)]
-    return Section("mistakes", "Mistakes", join(*parts, *_left_out(runs, predictions)))
+    return Section("mistakes", "Mistakes", join(*parts, *_left_out(runs, mistakes)))
 
 
 def _responses(runs: Sequence[Run], responses: Sequence[Responses | str]) -> Section:

@@ -16,7 +16,9 @@ def test_a_linear_range_holds_its_values_and_round_ticks(values: np.ndarray) -> 
 
 
 def test_a_logarithmic_range_has_places_by_ratio() -> None:
-    assert Axis(0.01, 100.0, log=True).places(np.array([0.01, 0.1, 1.0, 10.0, 100.0])).tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert Axis(0.01, 100.0, log=True).places(np.array([0.01, 0.1, 1.0, 10.0, 100.0])).tolist() == pytest.approx(
+        [0, 0.25, 0.5, 0.75, 1]
+    )
     assert Axis(0.01, 100.0, log=True).ticks() == pytest.approx([0.01, 0.1, 1, 10, 100])
 
 
