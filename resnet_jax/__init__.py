@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-def load_checkpoint(workdir: str, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+def load_checkpoint(workdir: str, step: int | None = None, *, statistics: str = "moving") -> tuple[Any, dict[str, Any]]:
     """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
 
     The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and compiles faster.
@@ -25,18 +25,21 @@ def load_checkpoint(workdir: str, step: int | None = None) -> tuple[Any, dict[st
     Args:
         workdir: A path, or an object-storage URL.
         step: Of the checkpoint; None is the newest.
+        statistics: Of batch normalisation: "moving", those of training, or "precise", those that
+            `resnet-jax evaluate --precise-bn` recomputed.
 
     Raises:
-        CheckpointError: There is no such checkpoint, or it is damaged.
+        CheckpointError: There is no such checkpoint, it is damaged, or its statistics were not recomputed.
 
     Example:
         >>> model, variables = load_checkpoint("runs/digits_resnet20")
         >>> logits = model.apply(variables, images)
     """
     from resnet_jax.training.checkpoints import read_checkpoint  # Here, so that the nets alone import quickly.
+    from resnet_jax.training.precise import with_statistics
     from resnet_jax.training.state import split_variables
 
-    checkpoint = read_checkpoint(workdir, step)
+    checkpoint, _ = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
     return create_model(**checkpoint.model), split_variables(checkpoint.arrays)[0]
 
 

@@ -42,18 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("--stride-on", help="of bottlenecks: 1x1 (the paper, default) or 3x3 (v1.5)")
     summary.add_argument("--image-size", type=int, metavar="N", help="pixels of a side (default: 32 for CIFAR, 224 for ImageNet)")
 
-    evaluation = _add(
-        commands,
-        "evaluate",
-        _evaluate,
-        "loss and accuracy of a run's checkpoint on a whole split",
-        "resnet-jax evaluate --workdir runs/digits_resnet20",
-        "resnet-jax evaluate --workdir runs/digits_resnet20 --step 150 --json",
-    )
-    evaluation.add_argument("--workdir", required=True, help="of the run")
-    evaluation.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
-    evaluation.add_argument("--split", help="of the run's data set, for example train (default: its test split)")
-    evaluation.add_argument("--data-dir", help="where the data set is (default: where the run found it)")
+    _add_evaluate(commands)
 
     imported = _add(
         commands,
@@ -75,6 +64,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_data_commands(commands)
     _add_report(commands)
     return parser
+
+
+def _add_evaluate(commands: Any) -> None:
+    from resnet_jax.evaluation.commands import evaluate_arguments, evaluate_command
+
+    evaluated = _add(
+        commands,
+        "evaluate",
+        evaluate_command,
+        "loss and accuracy of a run's checkpoint on a whole split, by the paper's protocols; of several runs, as an ensemble",
+        "resnet-jax evaluate --workdir runs/digits_resnet20",
+        "resnet-jax evaluate --workdir runs/digits_resnet20 --step 150 --per-class --confusion",
+        "resnet-jax evaluate --workdir runs/imagenet --protocol ten-crop --json",
+        "resnet-jax evaluate --workdir runs/imagenet --protocol multi-scale --scales 224,256,384 --precise-bn 50000",
+        "resnet-jax evaluate --workdir runs/seed0 --workdir runs/seed1 --predictions predictions.csv",
+    )
+    evaluate_arguments(evaluated)
 
 
 def _add_export(commands: Any) -> None:
@@ -185,18 +191,6 @@ def _summary(arguments: argparse.Namespace) -> None:
         print(json.dumps(to_json(arguments.name, summary)))
         return
     rich.print(format_table(summary))
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from resnet_jax.evaluation.evaluate import evaluate_checkpoint
-
-    results = evaluate_checkpoint(arguments.workdir, step=arguments.step, split=arguments.split, data_dir=arguments.data_dir)
-    if arguments.json:
-        print(json.dumps(results))
-        return
-    text = f"step {results['step']}, {results['examples']} images of {results['split']}: top-1 {results['top1']:.2%}"
-    text += f", top-5 {results['top5']:.2%}" if "top5" in results else ""
-    rich.print(f"{text}, loss {results['loss']:.4f}")
 
 
 def _import(arguments: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ import absl.logging
 
 from resnet_jax.data import DataError
 from resnet_jax.evaluation.predict import UnreadableError
+from resnet_jax.evaluation.views import ProtocolError
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.models import ModelError
 from resnet_jax.parallel import DeviceError
@@ -25,7 +26,7 @@ from resnet_jax.training.run import DivergedError, Interrupted, run
 from resnet_jax.training.workdir import WorkdirError
 
 DONE, FAILED, MISTAKE, RESUMABLE = 0, 1, 2, 75
-MISTAKES = (ConfigError, ModelError, DeviceError, DataError, WorkdirError, CheckpointError, InteropError)
+MISTAKES = (ConfigError, ModelError, DeviceError, DataError, WorkdirError, CheckpointError, InteropError, ProtocolError)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 

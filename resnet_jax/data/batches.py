@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterator
+from typing import Protocol, TypeVar
 
 import grain
 import numpy as np
@@ -13,6 +14,9 @@ from jaxtyping import Float
 from resnet_jax.data.encoded import DecodedSource
 from resnet_jax.data.sources import Source
 from resnet_jax.data.views import DRAWS
+
+Item = TypeVar("Item")
+Item_co = TypeVar("Item_co", covariant=True)
 
 HostBatch = dict[str, np.ndarray]
 """A process's part: image uint8[b, H, W, 3], label int32[b], index int32[b] in the global batch, mask bool[b]."""
@@ -113,9 +117,13 @@ def reading_threads(workers: int) -> int:
     return workers or cores
 
 
-def read_ahead(
-    batches: TrainBatches | EvaluationBatches, start: int, stop: int, *, workers: int, buffer: int, processes: int = 0
-) -> Iterator[HostBatch]:
+class Numbered(Protocol[Item_co]):
+    """Items by number, such as batches: a pure function of the number, safe in threads."""
+
+    def __getitem__(self, number: int, /) -> Item_co: ...
+
+
+def read_ahead(batches: Numbered[Item], start: int, stop: int, *, workers: int, buffer: int, processes: int = 0) -> Iterator[Item]:
     """Yields `batches[start]` to `batches[stop - 1]`, read up to `buffer` batches ahead.
 
     Args:

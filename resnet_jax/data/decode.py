@@ -8,6 +8,7 @@ import io
 import struct
 import threading
 import warnings
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -82,21 +83,27 @@ def decode(encoded: bytes, *, shrink: float = 1.0) -> Pixels:
 
 
 def decode_crop(encoded: bytes, box: Box, size: tuple[int, int], out: Pixels) -> None:
-    """Decodes an image file and writes a box of it, scaled to the shape of `out`, there.
+    """Decodes an image file and writes a box of it, scaled to the shape of `out`, there; see `decode_crops`."""
+    decode_crops(encoded, [box], size, [out])
+
+
+def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]) -> None:
+    """Decodes an image file once and writes boxes of it, each scaled to the shape of its `out`, there.
 
     Args:
         encoded: The file.
-        box: In pixels of the whole image.
+        boxes: In pixels of the whole image.
         size: Width and height of the whole image.
-        out: Where the pixels go.
+        outs: Where the pixels go, one for each box.
 
     Raises:
         CorruptImageError: As `decode`.
     """
-    height, width = out.shape[:2]
-    pixels = decode(encoded, shrink=min(box.width / width, box.height / height))
+    shrinks = [min(box.width / out.shape[1], box.height / out.shape[0]) for box, out in zip(boxes, outs, strict=True)]
+    pixels = decode(encoded, shrink=min(shrinks))
     across, down = pixels.shape[1] / size[0], pixels.shape[0] / size[1]
-    crop(pixels, Box(box.left * across, box.top * down, box.width * across, box.height * down), out)
+    for box, out in zip(boxes, outs, strict=True):
+        crop(pixels, Box(box.left * across, box.top * down, box.width * across, box.height * down), out)
 
 
 def _decode_jpeg(encoded: bytes, width: int, height: int, shrink: float) -> Pixels:

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, UInt8
 
 from resnet_jax.data.choices import ERROR
-from resnet_jax.data.decode import decode_crop, image_size
+from resnet_jax.data.decode import decode_crop, decode_crops, image_size
 from resnet_jax.data.errors import CorruptImageError, DataError
 from resnet_jax.data.scale import crop
-from resnet_jax.data.views import View
+from resnet_jax.data.views import Look, Sight, View
 
 Indices = Sequence[int] | Int[np.ndarray, " n"]
 
@@ -123,6 +123,19 @@ class DecodedSource:
                 raise DataError(f"none of the {len(self)} images can be decoded")
         return images, labels
 
+    def look(self, index: int, look: Look) -> tuple[list[UInt8[np.ndarray, "h w 3"]], int] | None:
+        """Returns what is seen of an example, decoded once, and its label; None for one that is skipped.
+
+        Raises:
+            DataError: It cannot be decoded and is not to be skipped.
+        """
+        payload, label = self.examples.read(index)
+        try:
+            return _look(payload, look), label
+        except CorruptImageError as error:
+            self._leave_out(index, error)
+            return None
+
     def _empty(self, count: int) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
         return np.empty((count, *self.image_shape), np.uint8), np.zeros(count, np.int32)
 
@@ -132,14 +145,40 @@ class DecodedSource:
         try:
             _see(payload, view, drawn, images[place])
         except CorruptImageError as error:
-            where = self.examples.describe(index)
-            if self.corrupt == ERROR:
-                raise DataError(f"{where}: {error}; mend or remove it, or set --config.data.corrupt=skip") from error
-            self.skipped.add(index, f"{where}: {error}")
+            self._leave_out(index, error)
             images[place] = 0
             return False
         labels[place] = label
         return True
+
+    def _leave_out(self, index: int, error: CorruptImageError) -> None:
+        where = self.examples.describe(index)
+        if self.corrupt == ERROR:
+            raise DataError(f"{where}: {error}; mend or remove it, or set --config.data.corrupt=skip") from error
+        self.skipped.add(index, f"{where}: {error}")
+
+
+def look_at(pixels: UInt8[np.ndarray, "H W 3"], look: Look) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Returns what is seen of an image in memory."""
+    sights = look(pixels.shape[1], pixels.shape[0])
+    seen = _empty_pictures(sights)
+    for sight, picture in zip(sights, seen, strict=True):
+        crop(pixels, sight.box, picture)
+    return seen
+
+
+def _look(payload: Payload, look: Look) -> list[UInt8[np.ndarray, "h w 3"]]:
+    if isinstance(payload, np.ndarray):
+        return look_at(payload, look)
+    size = image_size(payload)
+    sights = look(*size)
+    seen = _empty_pictures(sights)
+    decode_crops(payload, [sight.box for sight in sights], size, seen)
+    return seen
+
+
+def _empty_pictures(sights: Sequence[Sight]) -> list[UInt8[np.ndarray, "h w 3"]]:
+    return [np.empty((sight.height, sight.width, 3), np.uint8) for sight in sights]
 
 
 def _see(payload: Payload, view: View, drawn: Sequence[float], out: np.ndarray) -> None:

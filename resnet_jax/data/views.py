@@ -6,11 +6,15 @@ pixel that is cropped away is ever scaled.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 DRAWS = 32
 """Uniform numbers in [0, 1) that a view may use for one example."""
+
+
+STRIDE = 32
+"""Pixels of the image from one place of the ImageNet nets' last map to the next."""
 
 
 class Box(NamedTuple):
@@ -20,6 +24,18 @@ class Box(NamedTuple):
     top: float
     width: float
     height: float
+
+
+class Sight(NamedTuple):
+    """A box of an image, and the height and width in pixels that it is seen at."""
+
+    box: Box
+    height: int
+    width: int
+
+
+Look = Callable[[int, int], Sequence[Sight]]
+"""(width, height) of an image → what is seen of it, one sight or several."""
 
 
 class View(Protocol):
@@ -111,9 +127,25 @@ def corners_and_centre(width: int, height: int, *, shorter: int, size: int) -> l
     return [crop_of_scaled(width, height, shorter=shorter, left=left, top=top, size=size) for left, top in places]
 
 
-def whole(width: int, height: int) -> Box:
-    """Returns the whole image, for fully convolutional testing at a fixed scale; `scaled` gives the size to see it in."""
-    return Box(0, 0, width, height)
+def fully_convolutional(width: int, height: int, *, shorter: int) -> Sight:
+    """Returns the image at a fixed scale, for fully convolutional testing: all of the shorter side, and most of the longer one.
+
+    Of the longer side the middle is seen, cut so that few shapes occur and each is compiled once: it exceeds the shorter one by a
+    multiple of a quarter of that, rounded up to a multiple of 32, and is at most twice as long. With a shorter side of 224, 256,
+    384, 480 or 640 both sides are multiples of 32, and there are at most nine shapes.
+
+    Args:
+        width: Of the image.
+        height: Of the image.
+        shorter: Pixels of the shorter side.
+    """
+    scaled_width, scaled_height = scaled(width, height, shorter)
+    step = math.ceil(shorter / 4 / STRIDE) * STRIDE
+    longer = shorter + min(max(scaled_width, scaled_height) - shorter, shorter) // step * step
+    seen_width, seen_height = (longer, shorter) if scaled_width >= scaled_height else (shorter, longer)
+    left, top = (scaled_width - seen_width) // 2, (scaled_height - seen_height) // 2
+    across, down = width / scaled_width, height / scaled_height
+    return Sight(Box(left * across, top * down, seen_width * across, seen_height * down), seen_height, seen_width)
 
 
 def scaled(width: int, height: int, shorter: int) -> tuple[int, int]:

@@ -157,8 +157,13 @@ def _with_frozen(model: nn.Module, spread: nn.Module, options: ConfigDict, *, im
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
         check_patterns(list(flatten_dict(params, sep="/")), frozen=options.frozen, rate_factors=options.rate_factors)
-    patterns = ("*",) if options.frozen_norm else tuple(options.frozen)
+    patterns = frozen_patterns(options)
     return spread.clone(norm=partial(spread.norm, frozen=patterns)) if patterns and hasattr(spread, "norm") else spread
+
+
+def frozen_patterns(options: ConfigDict) -> tuple[str, ...]:
+    """Returns patterns of the normalisations that the section `optimizer` of a config freezes."""
+    return ("*",) if options.frozen_norm else tuple(options.frozen)
 
 
 def build_augmentation(options: ConfigDict) -> Augment:

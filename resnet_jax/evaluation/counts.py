@@ -1,0 +1,68 @@
+"""From scores to figures: loss, top-1, top-5, those of each class, the confusion matrix; every example counts once."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from resnet_jax.evaluation.scoring import Scores
+
+TOP = 5
+
+
+class Counts:
+    """Exact counts of scores that come in parts.
+
+    Attributes:
+        confusion: int64[classes, classes]: of the examples of each label (row), how many are taken for each class (column).
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.confusion: Int[np.ndarray, "classes classes"] = np.zeros((classes, classes), np.int64)
+        self._loss = 0.0
+        self._among_top = np.zeros(classes, np.int64)
+
+    def add(self, scores: Scores) -> None:
+        """Counts some examples."""
+        ranks = ranks_of_labels(scores)
+        np.add.at(self.confusion, (scores.labels, predicted(scores)), 1)
+        np.add.at(self._among_top, scores.labels, ranks < TOP)
+        self._loss -= float(scores.log_probabilities[np.arange(len(ranks)), scores.labels].sum())
+
+    def results(self) -> dict[str, Any]:
+        """Returns `loss`, `top1` and, for more than five classes, `top5`, means over all examples, and `examples`, their number."""
+        examples = int(self.confusion.sum())
+        results: dict[str, Any] = {"loss": self._loss / examples, "top1": float(self.confusion.trace() / examples)}
+        if len(self.confusion) > TOP:
+            results["top5"] = float(self._among_top.sum() / examples)
+        return results | {"examples": examples}
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Returns `label`, `examples`, `top1` and, for more than five classes, `top5` of each class; None without an example."""
+        rows = []
+        for label, (row, among) in enumerate(zip(self.confusion, self._among_top, strict=True)):
+            examples = int(row.sum())
+            figures = {"top1": float(row[label] / examples) if examples else None}
+            if len(self.confusion) > TOP:
+                figures["top5"] = float(among / examples) if examples else None
+            rows.append({"label": label, "examples": examples, **figures})
+        return rows
+
+
+def ranks_of_labels(scores: Scores) -> Int[np.ndarray, " n"]:
+    """Returns how many other classes score as high as the label or higher. NaN counts against the net, as equality does."""
+    values = scores.log_probabilities
+    of_label = np.take_along_axis(values, scores.labels[:, None], axis=1)
+    return np.sum(~(values < of_label), axis=1) - 1
+
+
+def predicted(scores: Scores) -> Int[np.ndarray, " n"]:
+    """Returns the likeliest class of every example; the label is it only where it is likelier than all others."""
+    others = scores.log_probabilities.copy()
+    np.put_along_axis(others, scores.labels[:, None], -np.inf, axis=1)
+    return np.where(ranks_of_labels(scores) < 1, scores.labels, np.nan_to_num(others, nan=np.inf).argmax(1))
+
+
+def top_classes(log_probabilities: Float[np.ndarray, "n classes"], count: int = TOP) -> Int[np.ndarray, "n k"]:
+    """Returns the likeliest classes of every example, the likeliest first; of equals, the first."""
+    return np.argsort(-log_probabilities, axis=1, kind="stable")[:, :count]

@@ -1,0 +1,204 @@
+"""A net's scores of every example: views are read ahead, gathered into batches of one shape, and averaged by example."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from resnet_jax.data.augment import normalise
+from resnet_jax.data.batches import read_ahead
+from resnet_jax.data.sources import Source
+from resnet_jax.evaluation.views import LOGITS, SOFTMAX, Protocol, SeenExamples, look_of, means_of
+from resnet_jax.parallel import AXIS_NAME, Mapping
+
+Shape = tuple[int, int]
+
+AHEAD = 32
+"""Examples that are read ahead at least."""
+
+
+class Scores(NamedTuple):
+    """What a net says of some examples.
+
+    Attributes:
+        numbers: Of the examples in their split.
+        labels: Theirs.
+        log_probabilities: Natural logarithms of the averaged probabilities.
+    """
+
+    numbers: Int[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    log_probabilities: Float[np.ndarray, "n classes"]
+
+
+def make_scoring_step(
+    model: nn.Module, *, average: str, mirrored: bool, axis_name: str
+) -> Callable[[tuple[Any, Array], Array], Array]:
+    """Returns `scoring_step((variables, mean), views) -> scores [global batch, classes]`.
+
+    `views` is a device's part, uint8[n, v, h, w, 3], v views of one shape of each of n examples. The net is fully convolutional up
+    to its pool: of a view of any size it takes the mean of the last map. Since the head is linear, that is the map of class scores
+    that the head gives at every place, averaged. The scores are, up to a constant for each example, logarithms of the softmax that
+    is averaged over views, or averaged logits.
+
+    Args:
+        model: Gives logits; without a mapped axis.
+        average: "softmax" or "logits".
+        mirrored: See each view in the mirror too.
+        axis_name: Mapped axis of the global batch.
+    """
+
+    def scoring_step(net: tuple[Any, Array], views: Array) -> Array:
+        variables, mean = net
+        images = normalise(views, mean)
+        if mirrored:
+            images = jnp.concatenate([images, images[:, :, :, ::-1]], axis=1)
+        logits: Any = model.apply(variables, images.reshape(-1, *images.shape[2:]), train=False)
+        logits = logits.reshape(*images.shape[:2], -1)
+        if average == LOGITS:
+            scores = logits.mean(1)
+        elif images.shape[1] == 1:
+            scores = logits[:, 0]  # As exact as they are: equal ones are told from nearly equal ones.
+        else:
+            scores = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1)
+        return lax.all_gather(scores, axis_name, tiled=True)
+
+    return scoring_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """A net and the devices that it is evaluated on, those of this process.
+
+    Attributes:
+        model: Gives logits.
+        variables: Of the model, in host memory.
+        image_mean: Subtracted from images, [H, W, 3] or [3].
+        mapping: Of the devices.
+    """
+
+    model: nn.Module
+    variables: Any
+    image_mean: Float[np.ndarray, "..."]
+    mapping: Mapping
+
+    def scores(
+        self, source: Source, protocol: Protocol, *, batch_size: int, workers: int = 1, limit: int | None = None
+    ) -> Iterator[Scores]:
+        """Yields the scores of every example of a split, once, as they come; in order where all views are of one shape.
+
+        Args:
+            source: The split.
+            protocol: What is seen of an image, and how views are averaged.
+            batch_size: Images of the source's shape whose pixels are as many as those of a batch of views.
+            workers: Threads that read and decode.
+            limit: Score only so many examples, the first ones.
+        """
+        count = min(len(source), limit or len(source))
+        look = look_of(protocol, source)
+        pixels = batch_size * source.image_shape[0] * source.image_shape[1]
+        batcher = _Batcher(self, protocol, means_of(self.image_mean, source, look), pixels=pixels, most=min(batch_size, count))
+        examples = SeenExamples(source, look)
+        for number, seen in enumerate(read_ahead(examples, 0, count, workers=workers, buffer=max(AHEAD, 2 * workers))):
+            if seen is not None:
+                batcher.expect(number, seen.label, views=sum(map(len, seen.stacks.values())))
+                for stack in seen.stacks.values():
+                    yield from batcher.add(number, stack)
+        yield from batcher.rest()
+
+
+@dataclasses.dataclass
+class _Open:
+    """An example of which some views are still to be scored: their sum so far, and how many were and are to be added."""
+
+    label: int
+    views: int
+    left: int
+    total: Any = None
+
+
+class _Batcher:
+    """Fills batches of one shape, lets the devices score one while the next is filled, and sums scores by example."""
+
+    def __init__(self, net: Net, protocol: Protocol, mean: Callable[[Shape], np.ndarray], *, pixels: int, most: int) -> None:
+        step = make_scoring_step(net.model, average=protocol.average, mirrored=protocol.both, axis_name=AXIS_NAME)
+        self._step = net.mapping.map(step, donate=False)
+        self._mapping, self._devices = net.mapping, len(net.mapping.devices)
+        self._variables = net.mapping.replicate(net.variables)
+        self._mean = mean
+        self._means: dict[Shape, Any] = {}
+        self._softmax = protocol.average == SOFTMAX
+        self._pixels, self._most, self._sides = pixels, most, 2 if protocol.both else 1
+        self._open: dict[int, _Open] = {}
+        self._waiting: dict[Shape, list[tuple[int, np.ndarray]]] = defaultdict(list)
+        self._flying: tuple[list[int], int, Array] | None = None
+
+    def expect(self, number: int, label: int, *, views: int) -> None:
+        """Begins with an example."""
+        self._open[number] = _Open(label, views, left=views)
+
+    def add(self, number: int, stack: np.ndarray) -> Iterator[Scores]:
+        """Takes views of one shape of an example, and yields the scores that have come in."""
+        shape: Shape = (stack.shape[1], stack.shape[2])
+        self._waiting[shape].append((number, stack))
+        if len(self._waiting[shape]) == self._size(stack):
+            yield from self._dispatch(shape)
+
+    def rest(self) -> Iterator[Scores]:
+        """Scores what is left over."""
+        for shape in list(self._waiting):
+            yield from self._dispatch(shape)
+        yield from self._land()
+
+    def _size(self, stack: np.ndarray) -> int:
+        """Returns the examples in a batch of such stacks: a multiple of the devices, by pixels or all there are."""
+        views = len(stack) * self._sides
+        size = min(max(1, self._pixels // (views * stack.shape[1] * stack.shape[2])), self._most)
+        return -(-size // self._devices) * self._devices
+
+    def _dispatch(self, shape: Shape) -> Iterator[Scores]:
+        waiting = self._waiting.pop(shape)
+        numbers, stacks = [number for number, _ in waiting], [stack for _, stack in waiting]
+        size = self._size(stacks[0])
+        views = np.zeros((size, *stacks[0].shape), np.uint8)  # Filled up, so that a shape is one program.
+        np.stack(stacks, out=views[: len(stacks)])
+        placed = self._mapping.shard(views)
+        if shape not in self._means:
+            self._means[shape] = self._mapping.replicate(self._mean(shape))
+        # No two are under way, which the CPU's collectives need; the host reads on meanwhile.
+        yield from self._land()
+        self._flying = numbers, len(stacks[0]), self._step((self._variables, self._means[shape]), placed)
+
+    def _land(self) -> Iterator[Scores]:
+        """Waits for the batch under way and yields the examples that it completes."""
+        if self._flying is None:
+            return
+        numbers, views, scores = self._flying
+        self._flying = None
+        rows = np.asarray(jax.device_get(scores), np.float64)[: len(numbers)]
+        if self._softmax:
+            rows = scipy.special.log_softmax(rows, axis=1) + np.log(views)
+        else:
+            rows *= views
+        done = []
+        for number, row in zip(numbers, rows, strict=True):
+            example = self._open[number]
+            add = np.logaddexp if self._softmax else np.add
+            example.total = row if example.total is None else add(example.total, row)
+            example.left -= views
+            if not example.left:
+                done.append(number)
+        if done:
+            finished = [self._open.pop(number) for number in done]
+            totals = np.stack([example.total for example in finished])
+            counts = np.array([example.views for example in finished])[:, None]
+            averages = totals - np.log(counts) if self._softmax else scipy.special.log_softmax(totals / counts, axis=1)
+            yield Scores(np.array(done), np.array([example.label for example in finished]), averages)
