@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_predict(commands)
     _add_data_commands(commands)
+    _add_report(commands)
     return parser
 
 
@@ -142,6 +143,21 @@ def _add_data_commands(commands: Any) -> None:
         "resnet-jax statistics digits digits.npz --image-size 0 --json",
     )
     data.statistics_arguments(statistics)
+
+
+def _add_report(commands: Any) -> None:
+    from resnet_jax.report.commands import report_arguments, report_command
+
+    report = _add(
+        commands,
+        "report",
+        report_command,
+        "where it wrote a page about runs: curves, results, recipes, mistakes; one HTML file that needs no network",
+        "resnet-jax report runs/digits_resnet20",
+        "resnet-jax report runs/seed0 runs/seed1 runs/seed2 --to seeds.html",
+        "resnet-jax report runs/imagenet_resnet50 --records-only --json",
+    )
+    report_arguments(report)
 
 
 def _add(commands: Any, name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:

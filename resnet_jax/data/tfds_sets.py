@@ -92,18 +92,18 @@ def read_whole(name: str, split: str, data_dir: str | None) -> ArraySource:
     return ArraySource(np.stack(images), labels, examples.class_names)
 
 
+def is_prepared(name: str, data_dir: str | None) -> bool:
+    """Tells whether a set can be read without preparing it first.
+
+    Raises:
+        DataError: There is no such set.
+    """
+    return bool(_create(name, data_dir).info.splits)
+
+
 def prepared_builder(name: str, data_dir: str | None) -> Any:
     """Returns the builder of a set that is prepared, and prepares it first where it is not."""
-    create = SklearnDigits if name == DIGITS else functools.partial(tfds.builder, name)
-    try:
-        builder = create(data_dir=data_dir, file_format="array_record")
-    except tfds.core.registered.DatasetNotFoundError:
-        raise DataError(
-            f"unknown data set {name!r}; allowed are {DIGITS}, {SYNTHETIC}, a folder, and the names of TFDS, for example cifar10; "
-            "the list is at https://www.tensorflow.org/datasets/catalog/overview"
-        ) from None
-    except (ValueError, OSError) as error:
-        raise DataError(f"data set {name!r} cannot be opened in {data_dir}: {_first_line(error)}") from error
+    builder = _create(name, data_dir)
     if builder.info.splits:
         return builder
     if name != DIGITS and importlib.util.find_spec("tensorflow") is None:
@@ -113,7 +113,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
         )
     try:
         with _lock(builder.data_dir), _silence() if name == DIGITS else contextlib.nullcontext():
-            builder = create(data_dir=data_dir, file_format="array_record")
+            builder = _create(name, data_dir)
             if not builder.info.splits:
                 builder.download_and_prepare()
     except Exception as error:  # TFDS, the network and the disk raise what they like, and all of it ends here.
@@ -122,6 +122,19 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
             "it on another machine and set --config.run.data_dir to a copy"
         ) from error
     return builder
+
+
+def _create(name: str, data_dir: str | None) -> Any:
+    create = SklearnDigits if name == DIGITS else functools.partial(tfds.builder, name)
+    try:
+        return create(data_dir=data_dir, file_format="array_record")
+    except tfds.core.registered.DatasetNotFoundError:
+        raise DataError(
+            f"unknown data set {name!r}; allowed are {DIGITS}, {SYNTHETIC}, a folder, and the names of TFDS, for example cifar10; "
+            "the list is at https://www.tensorflow.org/datasets/catalog/overview"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"data set {name!r} cannot be opened in {data_dir}: {_first_line(error)}") from error
 
 
 def class_names(name: str, data_dir: str | None) -> Sequence[str]:

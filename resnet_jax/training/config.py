@@ -209,11 +209,16 @@ def recipe_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
     A field that did not exist yet when the old config was written had its default.
     """
-    before, after = _flatten(to_json(base_config())) | _flatten(old), _flatten(new)
+    before, after = config_fields(old), _flatten(new)
     names = sorted(name for name in before | after if not name.startswith("run."))
     missing = "(absent)"
     pairs = [(name, before.get(name, missing), after.get(name, missing)) for name in names]
     return [f"{name}: {a} -> {b}" for name, a, b in pairs if a != b]
+
+
+def config_fields(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a config, given as JSON, by path (`optimizer.learning_rate`); those that it lacks at their defaults."""
+    return _flatten(to_json(base_config())) | _flatten(config)
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""`resnet-jax report`: its arguments, and what it writes and prints."""
+
+import argparse
+import datetime
+import json
+from collections.abc import Callable
+from typing import Any
+
+from etils import epath
+
+from resnet_jax.data.errors import DataError
+from resnet_jax.interop.foreign import InteropError
+from resnet_jax.models import ModelError
+from resnet_jax.report.mistakes import find_mistakes
+from resnet_jax.report.page import write_page
+from resnet_jax.report.runs import Run, read_runs
+from resnet_jax.training.checkpoints import CheckpointError
+from resnet_jax.training.config import ConfigError
+
+MISSING = (CheckpointError, ConfigError, DataError, InteropError, ModelError)
+"""What leaves a section out, and not the page."""
+
+
+def report_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `report`."""
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="of a run, also of one that goes on, or of an import")
+    parser.add_argument("--to", default="report.html", metavar="FILE", help="to be written (default: report.html)")
+    parser.add_argument(
+        "--examples", type=int, default=10_000, metavar="N", help="of the test split that the net sees, 0 for all (default: 10000)"
+    )
+    parser.add_argument("--data-dir", help="where the data sets are (default: where the runs found them)")
+    parser.add_argument("--records-only", action="store_true", help="leave out what the net must be run for")
+
+
+def report_command(arguments: argparse.Namespace) -> None:
+    """Writes a page about runs, and prints where it is and what it lacks.
+
+    Raises:
+        WorkdirError: One of the workdirs is not a run's.
+        DataError: An argument is not allowed.
+    """
+    if arguments.examples < 0:
+        raise DataError(f"--examples is {arguments.examples}; it must be a number of images, or 0 for all")
+    target = epath.Path(arguments.to)
+    if target.is_dir():
+        raise DataError(f"--to is the folder {target}; give a file, for example {target / 'report.html'}")
+    if not target.parent.is_dir():
+        raise DataError(f"--to is in {target.parent}, which is no folder; make it, or give another file")
+    runs = read_runs(arguments.workdirs)
+    skipped = "--records-only was asked for" if arguments.records_only else ""
+    data_dir, examples = arguments.data_dir, arguments.examples
+    mistakes = [_or_why(run, skipped, find_mistakes, examples=examples, data_dir=data_dir) for run in runs]
+    responses = [_or_why(run, skipped, find_responses, data_dir=data_dir) for run in runs]
+    page = write_page(runs, mistakes, responses, now=datetime.datetime.now(datetime.UTC))
+    write_atomically(target, page)
+    left_out = [
+        f"{what} of {run.name}: {why}"
+        for what, found in (("mistakes", mistakes), ("responses", responses))
+        for run, why in zip(runs, found, strict=True)
+        if isinstance(why, str)
+    ]
+    size = len(page.encode())
+    if arguments.json:
+        print(json.dumps({"report": str(target), "bytes": size, "runs": [_to_json(run) for run in runs], "left_out": left_out}))
+        return
+    print(f"{target}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.2f} MB; open it in a browser")
+    print("".join(f"  left out: {line}\n" for line in left_out), end="")
+
+
+def write_atomically(target: epath.Path, text: str) -> None:
+    """Writes a file under another name, and renames it: whoever opens it finds the old one or the new one, whole."""
+    partial = target.with_name(f"{target.name}.partial")
+    partial.write_text(text)
+    partial.replace(target)
+
+
+def _or_why(run: Run, skipped: str, find: Callable[..., Any], **options: Any) -> Any:
+    """Returns what is found of a run, or why it cannot be."""
+    if skipped or run.checkpoint is None:
+        return skipped or run.note
+    try:
+        return find(run.workdir, **options)
+    except MISSING as error:
+        return str(error)
+
+
+def find_responses(workdir: str, *, data_dir: str | None) -> Any:
+    raise DataError(f"the responses of {workdir} are not measured yet {data_dir}")
+
+
+def _to_json(run: Run) -> dict[str, Any]:
+    accuracy = run.last("test_top1")
+    return {
+        "workdir": run.workdir,
+        "name": run.name,
+        "status": run.status,
+        "step": run.step,
+        "steps": run.fields["run.steps"],
+        "test_error": None if accuracy is None else 1 - accuracy,
+        "test_loss": run.last("test_loss"),
+        "parameters": run.parameters,
+    }

@@ -1,0 +1,198 @@
+"""The page: its sections, each of which says in one line what it lacks, and its head."""
+
+import dataclasses
+import datetime
+import importlib.resources
+from collections.abc import Sequence
+
+import numpy as np
+
+from resnet_jax.report.chart import Chart, draw_chart
+from resnet_jax.report.markup import Markup, element, join
+from resnet_jax.report.mistakes import Mistakes
+from resnet_jax.report.pictures import draw_mistakes
+from resnet_jax.report.runs import Run
+from resnet_jax.report.series import POINTS, Series
+from resnet_jax.report.tables import defaults_table, differences_table, recipes_table, results_table, run_cards
+
+
+@dataclasses.dataclass(frozen=True)
+class Responses:
+    """The standard deviation of the responses of every layer of a run's net, in order (Fig. 7)."""
+
+    layers: tuple[str, ...]
+    deviations: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the page; its text ends in notes on what is missing."""
+
+    name: str
+    title: str
+    content: Markup
+
+
+def write_page(
+    runs: Sequence[Run], mistakes: Sequence[Mistakes | str], responses: Sequence[Responses | str], *, now: datetime.datetime
+) -> str:
+    """Returns the HTML of a page about runs.
+
+    Args:
+        runs: On the page.
+        mistakes: Of every run, or why there are none.
+        responses: Of every run, or why there are none.
+        now: When it is written.
+    """
+    sections = [
+        Section("results", "Results", join(run_cards(runs), results_table(runs))),
+        _curves(runs),
+        _recipe(runs),
+        _speed(runs),
+        _mistakes(runs, mistakes),
+        _responses(runs, responses),
+    ]
+    title = f"{', '.join(run.name for run in runs[:3])}{' and others' if len(runs) > 3 else ''}"
+    links = (element("li", element("a", section.title, href=f"#{section.name}")) for section in sections)
+    count = "One run" if len(runs) == 1 else f"{len(runs)} runs"
+    body = join(
+        element("a", "To the results", href="#results", class_="skip"),
+        element(
+            "header",
+            element("h1", title),
+            element("p", f"{count}. Written {now:%Y-%m-%d %H:%M} UTC by resnet-jax.", class_="note"),
+            element("nav", element("ul", *links), aria_label="Sections"),
+        ),
+        element(
+            "main",
+            *(element("section", element("h2", one.title), one.content, id=one.name) for one in sections),
+        ),
+        element("footer", *(element("p", text) for text in _remarks(runs))),
+        element("script", _asset("page.js")),
+    )
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{title} – report"),
+        element("style", _asset("page.css")),
+    )
+    return f"<!doctype html>\n{element('html', head, element('body', body), lang='en')}\n"
+
+
+def _curves(runs: Sequence[Run]) -> Section:
+    def both(field: str, *, error: bool = False) -> list[Series]:
+        kinds = (("training", field, False), ("test", f"test_{field}", True))
+        return [run.series(name, kind, bold=bold, error=error) for run in runs for kind, name, bold in kinds]
+
+    charts = [
+        Chart("Error", both("top1", error=True), as_percent=True),
+        Chart("Loss", both("loss")),
+        Chart("Learning rate", [run.series("learning_rate") for run in runs], smooth=False),
+        Chart("Norm of the gradient", [run.series("gradient_norm") for run in runs]),
+    ]
+    drawn = [figure for figure in map(draw_chart, charts) if figure]
+    if not drawn:
+        return Section("curves", "Curves", _note("There are no curves: no step is recorded."))
+    switch = element(
+        "fieldset",
+        element("legend", "Scale:"),
+        *(
+            element(
+                "label",
+                element("input", type="radio", name="scale", id=name, checked=name == "linear"),
+                f" {name}arithmic" if name == "log" else f" {name}",
+            )
+            for name in ("linear", "log")
+        ),
+        class_="switch",
+    )
+    how = "Bold: test. Thin: training, the mean of the fiftieth of the records around each step"
+    how += "; faint: the records themselves." if len(runs) <= 2 else "."
+    return Section("curves", "Curves", join(_note(how), switch, element("div", *drawn, class_="charts")))
+
+
+def _recipe(runs: Sequence[Run]) -> Section:
+    parts: list[Markup | None] = []
+    if len(runs) == 1:
+        changed = defaults_table(runs[0])
+        parts += [_note("What is not at its default:") if changed else _note("Every field is at its default."), changed]
+    else:
+        differences = differences_table(runs)
+        parts += [_note("In what the runs differ; fields under run are operation, all others recipe:"), differences]
+        if not differences:
+            parts = [_note("The runs do not differ in any field.")]
+    every = element("details", element("summary", "All fields"), recipes_table(runs))
+    return Section("recipe", "Recipe" if len(runs) == 1 else "Recipes", join(*parts, every))
+
+
+def _speed(runs: Sequence[Run]) -> Section:
+    charts = [
+        Chart("Images per second", [run.series("images_per_second") for run in runs], log=False),
+        Chart(
+            "Time spent waiting for input",
+            [run.series("input_share") for run in runs],
+            as_percent=True,
+            log=False,
+            text="The share of the time between two records; near 0 where reading keeps up.",
+        ),
+    ]
+    drawn = [figure for figure in map(draw_chart, charts) if figure]
+    content = element("div", *drawn, class_="charts") if drawn else _note("Nothing is known: no step is recorded.")
+    return Section("speed", "Throughput and input", content)
+
+
+def _mistakes(runs: Sequence[Run], mistakes: Sequence[Mistakes | str]) -> Section:
+    parts = []
+    for run, found in zip(runs, mistakes, strict=True):
+        if isinstance(found, Mistakes):
+            parts += [element("h3", run.name), draw_mistakes(found, run.name)]
+    return Section("mistakes", "Mistakes", join(*parts, *_left_out(runs, mistakes)))
+
+
+def _responses(runs: Sequence[Run], responses: Sequence[Responses | str]) -> Section:
+    found = [(run, one) for run, one in zip(runs, responses, strict=True) if isinstance(one, Responses)]
+    in_order = [Series(run.name, run.number, "", np.arange(len(one.layers)) + 1, np.array(one.deviations)) for run, one in found]
+    by_size = [dataclasses.replace(series, values=np.sort(series.values)[::-1]) for series in in_order]
+    longest = max((one.layers for _, one in found), key=len, default=())
+    charts = [
+        Chart("In the order of the layers", in_order, x_name="layer", x_labels=longest if len(found) == 1 else ()),
+        Chart("From the largest to the smallest", by_size, x_name="rank"),
+    ]
+    drawn = [figure for figure in map(draw_chart, charts) if figure]
+    text = "Standard deviation of every 3×3 layer's output after batch normalisation, before the ReLU or the addition."
+    content = join(
+        _note(text) if drawn else None, element("div", *drawn, class_="charts") if drawn else None, *_left_out(runs, responses)
+    )
+    return Section("responses", "Responses of the layers", content)
+
+
+def _left_out(runs: Sequence[Run], found: Sequence[object]) -> list[Markup]:
+    """Returns a line for each run of which there is only a reason why not."""
+    return [_note(f"{run.name} is left out: {why}.") for run, why in zip(runs, found, strict=True) if isinstance(why, str)]
+
+
+def _remarks(runs: Sequence[Run]) -> list[str]:
+    """Returns what was done to the records, in sentences."""
+    remarks = []
+    if any(len(run.records) > POINTS for run in runs):
+        remarks.append(
+            f"Curves of more than {POINTS} records are thinned: their ends and extremes stay. All records are "
+            "in the metrics.jsonl of the workdirs."
+        )
+    remarks += [
+        f"{run.name}: {run.overlapping:,} records were written twice, before and after the run was resumed; the later ones count."
+        for run in runs
+        if run.overlapping
+    ]
+    return remarks
+
+
+def _note(text: str) -> Markup:
+    return element("p", text, class_="note")
+
+
+def _asset(name: str) -> Markup:
+    """Returns a file that stands beside this one, which holds nothing that would end its element."""
+    return Markup(importlib.resources.files(__package__).joinpath(name).read_text())

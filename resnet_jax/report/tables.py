@@ -1,0 +1,146 @@
+"""The tables of a page: how the runs ended, and in what their recipes differ."""
+
+import datetime
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from resnet_jax.report.axes import number, percent
+from resnet_jax.report.chart import scrolling, swatch
+from resnet_jax.report.markup import Markup, element
+from resnet_jax.report.runs import Run
+from resnet_jax.training.config import base_config, config_fields, to_json
+
+NONE = "–"
+
+
+def results_table(runs: Sequence[Run]) -> Markup:
+    """Returns a column for each run: error, loss, examples, parameters, steps, images a second."""
+    rows: list[tuple[str, Callable[[Run], str]]] = [
+        ("State", lambda run: run.status),
+        ("Net", lambda run: run.fields["model.name"]),
+        ("Data", lambda run: run.fields["data.source"] or "not known"),
+        ("Test error", lambda run: _error(run, "test_top1")),
+        ("Test error, best", _best),
+        ("Test error, top 5", lambda run: _error(run, "test_top5")),
+        ("Test loss", lambda run: _value(run, "test_loss")),
+        ("Test images", lambda run: _value(run, "test_examples")),
+        ("Training error (last tenth)", lambda run: _last_tenth(run, "top1", lambda share: percent(1 - share))),
+        ("Training loss (last tenth)", lambda run: _last_tenth(run, "loss", number)),
+        ("Parameters", lambda run: NONE if run.parameters is None else f"{run.parameters:,}"),
+        ("Steps", lambda run: f"{run.step:,}" if run.records else NONE),
+        ("Images seen", lambda run: f"{run.step * run.fields['batch_size']:,}" if run.records else NONE),
+        ("Images per second", lambda run: _median(run, "images_per_second")),
+        ("Last record", _when),
+    ]
+    body = [
+        element("tr", element("th", name, scope="row"), *(element("td", tell(run)) for run in runs))
+        for name, tell in rows
+        if any(tell(run) != NONE for run in runs)
+    ]
+    return scrolling(element("table", _names(runs), element("tbody", *body)), "Results")
+
+
+def run_cards(runs: Sequence[Run]) -> Markup:
+    """Returns the test error of every run, in large figures."""
+    cards = (
+        element(
+            "li",
+            element("p", swatch(run.number, bold=True), " ", run.name),
+            element(
+                "p",
+                element("b", _error(run, "test_top1")),
+                " test error" if run.last("test_top1") is not None else " not evaluated",
+            ),
+            element(
+                "p",
+                f"{run.fields['model.name']} on {run.fields['data.source'] or 'data that is not known'}, {run.status}",
+                class_="note",
+            ),
+        )
+        for run in runs
+    )
+    return element("ul", *cards, class_="cards")
+
+
+def differences_table(runs: Sequence[Run]) -> Markup | None:
+    """Returns the fields in which the runs differ, a column for each run; None where they differ in none."""
+    names = [name for name in all_fields(runs) if len({_json(run.fields.get(name)) for run in runs}) > 1]
+    if not names:
+        return None
+    return scrolling(_fields_table(runs, names), "Differences between the recipes")
+
+
+def defaults_table(run: Run) -> Markup | None:
+    """Returns the fields of a run that are not at their defaults; None where there is none."""
+    defaults = config_fields(to_json(base_config()))
+    names = [name for name in all_fields([run]) if _json(run.fields[name]) != _json(defaults.get(name))]
+    return scrolling(_fields_table([run], names), f"Fields of {run.name} that are not at their defaults") if names else None
+
+
+def recipes_table(runs: Sequence[Run]) -> Markup:
+    """Returns every field of every run."""
+    return scrolling(_fields_table(runs, all_fields(runs)), "All fields")
+
+
+def all_fields(runs: Sequence[Run]) -> list[str]:
+    """Returns the paths of the fields of any of the runs: those of the recipe, then those of the operation."""
+    names = {name for run in runs for name in run.fields}
+    return sorted(names, key=lambda name: (name.startswith("run."), name.count(".") > 0, name))
+
+
+def _fields_table(runs: Sequence[Run], names: Sequence[str]) -> Markup:
+    rows = [
+        element(
+            "tr",
+            element("th", element("code", name), scope="row"),
+            *(element("td", _json(run.fields[name]) if name in run.fields else NONE) for run in runs),
+        )
+        for name in names
+    ]
+    return element("table", _names(runs), element("tbody", *rows))
+
+
+def _names(runs: Sequence[Run]) -> Markup:
+    return element(
+        "thead", element("tr", element("td"), *(element("th", swatch(run.number), " ", run.name, scope="col") for run in runs))
+    )
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+
+
+def _error(run: Run, field: str) -> str:
+    value = run.last(field)
+    return NONE if value is None else percent(1 - value)
+
+
+def _value(run: Run, field: str) -> str:
+    value = run.last(field)
+    return NONE if value is None else number(value)
+
+
+def _best(run: Run) -> str:
+    errors = run.series("test_top1", error=True)
+    if not len(errors):
+        return NONE
+    place = int(np.argmin(errors.values))
+    return f"{percent(errors.values[place])} at step {errors.steps[place]:,}"
+
+
+def _last_tenth(run: Run, field: str, write: Callable[[float], str]) -> str:
+    values = run.series(field).values
+    return write(float(values[-max(1, len(values) // 10) :].mean())) if len(values) else NONE
+
+
+def _median(run: Run, field: str) -> str:
+    values = run.series(field).values
+    return number(float(np.median(values))) if len(values) else NONE
+
+
+def _when(run: Run) -> str:
+    time = run.last("time")
+    return NONE if time is None else f"{datetime.datetime.fromtimestamp(time, datetime.UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,129 @@
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from resnet_jax import load_checkpoint
+from resnet_jax.cli import main
+from resnet_jax.data.sources import SyntheticSource
+from resnet_jax.training.checkpoints import CheckpointWriter, read_checkpoint
+from resnet_jax.training.config import to_json
+from resnet_jax.training.experiment import build_experiment
+from tests.report import workdirs
+from tests.report.reading import Node, read
+from tests.training import tiny
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workdir as of a run that has ended: random weights do, and need not be trained."""
+    config = tiny.get_config(**{"run.steps": 7, "run.devices": 1})
+    workdir = workdirs.write(tmp_path_factory.mktemp("finished") / "run", [], **{"run.steps": 7})
+    experiment = build_experiment(config)
+    writer = CheckpointWriter(workdir, keep=1, config=to_json(config), model=experiment.model_arguments)
+    writer.save(7, experiment.initial_state())
+    writer.close()
+    accuracy = float((predicted(workdir) == np.arange(25) % 7).mean())
+    (workdir / "metrics.jsonl").write_text(json.dumps(workdirs.record(7, test_top1=accuracy)) + "\n")
+    return workdir
+
+
+def predicted(workdir: Path) -> np.ndarray:
+    """Returns what the net takes the images of the test split for."""
+    model, variables = load_checkpoint(workdir)
+    images, _ = SyntheticSource(examples=25, image_size=8, classes=7, seed=1).read(range(25))
+    mean = read_checkpoint(workdir).arrays["image_mean"]
+    return np.asarray(jax.jit(model.apply)(variables, images - mean)).argmax(1)
+
+
+def report(*arguments: object) -> int:
+    return main(["report", *map(str, arguments)])
+
+
+def page_at(path: Path) -> Node:
+    return read(path.read_text())
+
+
+def test_a_run_is_reported_on(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("**/*")}
+    assert report(finished, "--to", tmp_path / "page.html", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    page = page_at(tmp_path / "page.html")
+    last = json.loads((finished / "metrics.jsonl").read_text().splitlines()[-1])
+    assert said["runs"][0]["test_error"] == pytest.approx(1 - last["test_top1"])
+    assert said["runs"][0]["status"] == "complete"
+    assert said["bytes"] == (tmp_path / "page.html").stat().st_size
+    assert said["left_out"] == []
+    taken, mistakes = predicted(finished), page.one("section", id="mistakes")
+    mistaken = int((taken != np.arange(25) % 7).sum())
+    assert f"{mistaken} of 25 images of the split test are mistaken" in mistakes.text
+    assert len(mistakes.all("img")) == min(12, mistaken)
+    matrix = mistakes.one("table", class_="matrix").rows()
+    assert matrix[0][1:] == [f"class {label}" for label in range(7)]
+    counts = [[int(cell or 0) for cell in row[1:]] for row in matrix[1:]]
+    assert counts == [[int((taken[true::7] == label).sum()) for label in range(7)] for true in range(7)]
+    assert {path: path.stat().st_mtime_ns for path in finished.glob("**/*")} == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "page.html"]
+
+
+def test_what_is_missing_is_said_and_the_rest_is_there(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run whose data is gone, one whose checkpoint is damaged, and one that has none yet."""
+    gone, damaged = tmp_path / "gone", tmp_path / "damaged"
+    for copy in (gone, damaged):
+        shutil.copytree(finished, copy)
+    (gone / "config.json").write_text((gone / "config.json").read_text().replace('"synthetic"', '"/nowhere"'))
+    largest = max((damaged / "checkpoints").glob("**/*"), key=lambda path: path.stat().st_size * path.is_file())
+    largest.write_bytes(largest.read_bytes()[:-9])
+    young = workdirs.write(tmp_path / "young", [workdirs.record(1)])
+    assert report(gone, damaged, young, "--to", tmp_path / "page.html") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{tmp_path / 'page.html'}: 3 runs, ")
+    section = page_at(tmp_path / "page.html").one("section", id="mistakes").text
+    for text in (
+        "gone is left out: the images of /nowhere are of any size",
+        "is damaged",
+        "young is left out: there is no checkpoint",
+    ):
+        assert text in section
+
+
+def test_only_records_are_read_where_that_is_asked_for(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert report(finished, "--records-only") == 0
+    page = page_at(tmp_path / "report.html")
+    assert "run is left out: --records-only was asked for." in page.one("section", id="mistakes").text
+    convolutions, norms, head = 432 + 4608 + 13824 + 55296, 96 + 128 + 256, 64 * 7 + 7
+    assert ["Parameters", f"{convolutions + norms + head:,}"] in page.one("section", id="results").one("table").rows()
+
+
+def test_part_of_the_split_is_said_to_be_so(finished: Path, tmp_path: Path) -> None:
+    assert report(finished, "--to", tmp_path / "page.html", "--examples", 10) == 0
+    assert "of 10 of the 25 images, spread evenly, of the split test" in page_at(tmp_path / "page.html").text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere is not the workdir of a run"),
+        (["{run}", "--to", "{folder}"], "--to is the folder"),
+        (["{run}", "--to", "{folder}/no/where.html"], "which is no folder; make it"),
+        (["{run}", "--examples", "-1"], "--examples is -1; it must be a number of images, or 0 for all"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(arguments, message, finished: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert report(*(argument.format(run=finished, folder=tmp_path) for argument in arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "page.html"
+    target.write_text("old")
+    monkeypatch.setattr("resnet_jax.report.commands.write_page", lambda *_, **__: "half \udc00 a page")
+    with pytest.raises(UnicodeEncodeError):
+        report(finished, "--to", target, "--records-only")
+    assert target.read_text() == "old"
