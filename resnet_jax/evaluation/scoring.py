@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from resnet_jax.data.augment import normalise
 from resnet_jax.data.batches import read_ahead
+from resnet_jax.data.errors import DataError
 from resnet_jax.data.sources import Source
 from resnet_jax.evaluation.views import LOGITS, SOFTMAX, Protocol, SeenExamples, look_of, means_of
 from resnet_jax.parallel import AXIS_NAME, Mapping
@@ -101,17 +102,21 @@ class Net:
             batch_size: Images of the source's shape whose pixels are as many as those of a batch of views.
             workers: Threads that read and decode.
             limit: Score only so many examples, the first ones.
+
+        Raises:
+            DataError: An image cannot be decoded and is not to be skipped, or all are skipped.
         """
         count = min(len(source), limit or len(source))
         look = look_of(protocol, source)
         pixels = batch_size * source.image_shape[0] * source.image_shape[1]
-        batcher = _Batcher(self, protocol, means_of(self.image_mean, source, look), pixels=pixels, most=min(batch_size, count))
+        batcher = _Batcher(self, protocol, means_of(self.image_mean, source, protocol), pixels=pixels, most=min(batch_size, count))
         examples = SeenExamples(source, look)
-        for number, seen in enumerate(read_ahead(examples, 0, count, workers=workers, buffer=max(AHEAD, 2 * workers))):
-            if seen is not None:
-                batcher.expect(number, seen.label, views=sum(map(len, seen.stacks.values())))
-                for stack in seen.stacks.values():
-                    yield from batcher.add(number, stack)
+        for seen in read_ahead(examples, 0, count, workers=workers, buffer=max(AHEAD, 2 * workers)):
+            batcher.expect(seen.number, seen.label, views=sum(map(len, seen.stacks.values())))
+            for stack in seen.stacks.values():
+                yield from batcher.add(seen.number, stack)
+        if not batcher.expected:
+            raise DataError("no image of the split can be decoded")
         yield from batcher.rest()
 
 
@@ -137,12 +142,14 @@ class _Batcher:
         self._means: dict[Shape, Any] = {}
         self._softmax = protocol.average == SOFTMAX
         self._pixels, self._most, self._sides = pixels, most, 2 if protocol.both else 1
+        self.expected = 0
         self._open: dict[int, _Open] = {}
         self._waiting: dict[Shape, list[tuple[int, np.ndarray]]] = defaultdict(list)
         self._flying: tuple[list[int], int, Array] | None = None
 
     def expect(self, number: int, label: int, *, views: int) -> None:
         """Begins with an example."""
+        self.expected += 1
         self._open[number] = _Open(label, views, left=views)
 
     def add(self, number: int, stack: np.ndarray) -> Iterator[Scores]:
