@@ -29,7 +29,7 @@ IMAGENET_NET = {"name": "resnet10", "stage_depths": [1, 1, 1, 1], "width": 4, "n
 CIFAR_NET = {"name": "cifar_resnet8", "width": 4, "num_classes": 7}
 VGG = {"name": "vgg8", "stage_depths": [1, 1, 1, 1, 1], "width": 2, "hidden": 4, "num_classes": 3}
 SHORTER, CROP = 96, 64
-SIZES = [(96, 96), (130, 96), (96, 150), (230, 96), (97, 96)]
+SIZES = [(96, 96), (130, 96), (96, 150), (230, 96)]
 """Widths and heights of the images, whose shorter side is the scale: what is seen of them is cut out, and nothing is scaled."""
 
 
