@@ -84,12 +84,23 @@ class Net:
         variables: Of the model, in host memory.
         image_mean: Subtracted from images, [H, W, 3] or [3].
         mapping: Of the devices.
+        programs: The scoring steps that were compiled, by average and mirror.
     """
 
     model: nn.Module
     variables: Any
     image_mean: Float[np.ndarray, "..."]
     mapping: Mapping
+    programs: dict[tuple[str, bool], Callable[[Any, Array], Array]] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def program(self, *, average: str, mirrored: bool) -> Callable[[Any, Array], Array]:
+        """Returns the mapped scoring step, compiled once for every shape; see `make_scoring_step`."""
+        if (average, mirrored) not in self.programs:
+            step = make_scoring_step(self.model, average=average, mirrored=mirrored, axis_name=AXIS_NAME)
+            self.programs[average, mirrored] = self.mapping.map(step, donate=False)
+        return self.programs[average, mirrored]
 
     def scores(
         self, source: Source, protocol: Protocol, *, batch_size: int, workers: int = 1, limit: int | None = None
@@ -120,6 +131,21 @@ class Net:
         yield from batcher.rest()
 
 
+def examples_at_once(stack: tuple[int, ...], pixels: int, *, sides: int, most: int, devices: int) -> int:
+    """Returns the examples in a batch, a multiple of the devices.
+
+    Args:
+        stack: Views of an example, height and width.
+        pixels: Of the batch, about.
+        sides: 2 where every view is seen in the mirror too, else 1.
+        most: Examples that there are, or that a batch may have.
+        devices: That the batch is cut over.
+    """
+    views, height, width = stack
+    size = min(max(1, pixels // (views * sides * height * width)), most)
+    return -(-size // devices) * devices
+
+
 @dataclasses.dataclass
 class _Open:
     """An example of which some views are still to be scored: their sum so far, and how many were and are to be added."""
@@ -134,8 +160,7 @@ class _Batcher:
     """Fills batches of one shape, lets the devices score one while the next is filled, and sums scores by example."""
 
     def __init__(self, net: Net, protocol: Protocol, mean: Callable[[Shape], np.ndarray], *, pixels: int, most: int) -> None:
-        step = make_scoring_step(net.model, average=protocol.average, mirrored=protocol.both, axis_name=AXIS_NAME)
-        self._step = net.mapping.map(step, donate=False)
+        self._step = net.program(average=protocol.average, mirrored=protocol.both)
         self._mapping, self._devices = net.mapping, len(net.mapping.devices)
         self._variables = net.mapping.replicate(net.variables)
         self._mean = mean
@@ -166,10 +191,7 @@ class _Batcher:
         yield from self._land()
 
     def _size(self, stack: np.ndarray) -> int:
-        """Returns the examples in a batch of such stacks: a multiple of the devices, by pixels or all there are."""
-        views = len(stack) * self._sides
-        size = min(max(1, self._pixels // (views * stack.shape[1] * stack.shape[2])), self._most)
-        return -(-size // self._devices) * self._devices
+        return examples_at_once(stack.shape[:3], self._pixels, sides=self._sides, most=self._most, devices=self._devices)
 
     def _dispatch(self, shape: Shape) -> Iterator[Scores]:
         waiting = self._waiting.pop(shape)
