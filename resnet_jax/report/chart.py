@@ -10,6 +10,7 @@ from resnet_jax.report.axes import SIDE, Axis, linear_axis, log_axis, number, pe
 from resnet_jax.report.markup import Markup, element, embedded_json, join
 from resnet_jax.report.series import POINTS, Series
 
+STEP = "step"
 COLOURS = 6
 """Different ones; each has its dashes too."""
 ROWS = 40
@@ -28,7 +29,8 @@ class Chart:
         as_percent: The values are shares, written in per cent.
         log: A logarithmic version as well, which the page's switch shows.
         x_name: Of what is on the horizontal axis.
-        smooth: Draw the running means of noisy series, and of up to two runs the records faintly behind them.
+        smooth: Draw the running means of noisy series, of up to two runs with the records faintly behind them; and end the
+            linear scale below a high beginning.
         text: What a reader should know, under the heading.
         x_labels: Names of what stands at 1, 2, … on it, for the table and the cursor; where it is not a step.
     """
@@ -38,7 +40,7 @@ class Chart:
     as_percent: bool = False
     log: bool = True
     smooth: bool = True
-    x_name: str = "step"
+    x_name: str = STEP
     text: str = ""
     x_labels: Sequence[str] = ()
 
@@ -70,11 +72,9 @@ def draw_chart(chart: Chart) -> Markup | None:
     points = max(60, POINTS // max(1, len(series) // 4))
     lines = [one.smoothed(points) if chart.averages(one) else one.thinned(points) for one in series]
     last = max(int(one.steps[-1]) for one in series)
-    first = 0 if not chart.x_labels else 1
+    first = 0 if chart.x_name == STEP else 1
     across = Axis(first, max(last, first + 1))
-    linear, cut = robust_axis(series)
-    logarithmic = robust_log_axis(series) if chart.log else None
-    versions = [("linear" if logarithmic else "", linear)] + ([("log", logarithmic)] if logarithmic else [])
+    versions, cut = _versions(chart)
     pictures = [_picture(chart, lines, points, across, axis, which) for which, axis in versions]
     return element(
         "figure",
@@ -91,6 +91,15 @@ def draw_chart(chart: Chart) -> Markup | None:
         element("script", embedded_json(_for_cursor(chart, lines, across, versions)), type="application/json"),
         class_="chart",
     )
+
+
+def _versions(chart: Chart) -> tuple[list[tuple[str, Axis]], bool]:
+    """Returns the vertical ranges by the page's name for them, and whether values lie above the linear one."""
+    linear, cut = robust_axis(chart.series)
+    if not chart.smooth:
+        linear, cut = linear_axis(np.concatenate([one.values for one in chart.series])), False
+    logarithmic = robust_log_axis(chart.series) if chart.log else None
+    return ([("linear", linear), ("log", logarithmic)] if logarithmic else [("", linear)]), cut
 
 
 def robust_axis(series: Sequence[Series]) -> tuple[Axis, bool]:

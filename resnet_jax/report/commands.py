@@ -9,16 +9,19 @@ from typing import Any
 from etils import epath
 
 from resnet_jax.data.errors import DataError
-from resnet_jax.interop.foreign import InteropError
+from resnet_jax.evaluation.views import ProtocolError
 from resnet_jax.models import ModelError
-from resnet_jax.report.mistakes import find_mistakes
+from resnet_jax.paper.analysis import analyse_checkpoint
+from resnet_jax.report.mistakes import check_there, find_mistakes
 from resnet_jax.report.page import write_page
 from resnet_jax.report.runs import Run, read_runs
 from resnet_jax.training.checkpoints import CheckpointError
 from resnet_jax.training.config import ConfigError
 
-MISSING = (CheckpointError, ConfigError, DataError, InteropError, ModelError)
+MISSING = (CheckpointError, ConfigError, DataError, ModelError, ProtocolError)
 """What leaves a section out, and not the page."""
+ANALYSED = 256
+"""Images that responses are taken over."""
 
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +53,12 @@ def report_command(arguments: argparse.Namespace) -> None:
     skipped = "--records-only was asked for" if arguments.records_only else ""
     data_dir, examples = arguments.data_dir, arguments.examples
     mistakes = [_or_why(run, skipped, find_mistakes, examples=examples, data_dir=data_dir) for run in runs]
-    responses = [_or_why(run, skipped, find_responses, data_dir=data_dir) for run in runs]
-    page = write_page(runs, mistakes, responses, now=datetime.datetime.now(datetime.UTC))
+    analyses = [_or_why(run, skipped, analyse_checkpoint, examples=ANALYSED, data_dir=data_dir) for run in runs]
+    page = write_page(runs, mistakes, analyses, now=datetime.datetime.now(datetime.UTC))
     write_atomically(target, page)
     left_out = [
         f"{what} of {run.name}: {why}"
-        for what, found in (("mistakes", mistakes), ("responses", responses))
+        for what, found in (("mistakes", mistakes), ("responses", analyses))
         for run, why in zip(runs, found, strict=True)
         if isinstance(why, str)
     ]
@@ -79,13 +82,10 @@ def _or_why(run: Run, skipped: str, find: Callable[..., Any], **options: Any) ->
     if skipped or run.checkpoint is None:
         return skipped or run.note
     try:
+        check_there(run.workdir, options["data_dir"])
         return find(run.workdir, **options)
     except MISSING as error:
         return str(error)
-
-
-def find_responses(workdir: str, *, data_dir: str | None) -> Any:
-    raise DataError(f"the responses of {workdir} are not measured yet {data_dir}")
 
 
 def _to_json(run: Run) -> dict[str, Any]:

@@ -3,22 +3,20 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from resnet_jax.data import DataError
 from resnet_jax.data.encoded import DecodedSource
 from resnet_jax.data.sources import DIGITS, SYNTHETIC, Source, is_path
-from resnet_jax.interop.trained import read_trained
+from resnet_jax.evaluation.counts import Counts, predicted
+from resnet_jax.evaluation.evaluate import open_trial
+from resnet_jax.evaluation.views import SINGLE, Protocol
 from resnet_jax.training.config import resolve
-from resnet_jax.training.experiment import open_split
+from resnet_jax.training.subset import ExamplesSubset, LabelSubset
 from resnet_jax.training.workdir import read_config
 
-BATCH = 100
-"""Images that the net sees at once."""
 SUREST = 12
 """Mistakes that are shown."""
 
@@ -77,44 +75,22 @@ def find_mistakes(workdir: str, *, examples: int, data_dir: str | None = None) -
         data_dir: Where the data set is; None is where the run found it.
 
     Raises:
-        CheckpointError, ConfigError, DataError, InteropError, ModelError: The net or the data is not there, or they do not fit.
+        CheckpointError, ConfigError, DataError, ModelError: The net or the data is not there, or they do not fit.
     """
-    config = resolve(ConfigDict(read_config(workdir)))
-    if data_dir is not None:
-        config.run.data_dir = data_dir
-    name = config.data.source
-    if not name:
-        raise DataError("the weights are imported, and the data that they were trained on is not known")
-    check_there(name, config.run.data_dir or None)
-    trained = read_trained(workdir)
-    source = open_split(config, config.data.test_split, test=True)
-    classes = trained.model_arguments["num_classes"]
-    if len(source.class_names) != classes:
-        raise DataError(f"{name} has {len(source.class_names)} classes, and the net {classes}")
-    chosen = spread(len(source), examples)
-
-    @jax.jit
-    def likeliest(variables: dict, pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = trained.logits(variables, pictures)
-        return jnp.argmax(logits, 1), jnp.exp(logits.max(1) - jax.nn.logsumexp(logits, axis=1))
-
-    variables = jax.device_put(trained.variables)
+    trial = open_trial(workdir, data_dir=data_dir)
+    chosen = spread(len(trial.source), examples)
+    counts = Counts(len(trial.source.class_names))
     found = []
-    for start in range(0, len(chosen), BATCH):
-        numbers = chosen[start : start + BATCH]
-        images, labels, mask = _read(source, numbers)
-        padded = np.zeros((BATCH, *source.image_shape), np.uint8)
-        padded[: len(images)] = images
-        predicted, confidences = jax.device_get(likeliest(variables, padded))
-        found.append([part[: len(numbers)][mask] for part in (numbers, labels, predicted, confidences)])
-    numbers, labels, predicted, confidences = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    for scores in dataclasses.replace(trial, source=_part(trial.source, chosen)).scores(Protocol(SINGLE)):
+        counts.add(scores)
+        found.append((chosen[scores.numbers], scores.labels, predicted(scores), np.exp(scores.log_probabilities.max(1))))
     return Mistakes(
-        source.class_names,
-        config.data.test_split,
-        len(source),
-        trained.step,
-        np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes),
-        surest_mistakes(source, numbers, labels, predicted, confidences),
+        trial.source.class_names,
+        trial.split,
+        len(trial.source),
+        trial.checkpoint.step,
+        counts.confusion,
+        surest_mistakes(trial.source, *map(np.concatenate, zip(*found, strict=True))),
     )
 
 
@@ -142,13 +118,15 @@ def spread(count: int, most: int) -> Int[np.ndarray, " n"]:
     return np.arange(count) if not most or most >= count else np.arange(most) * count // most
 
 
-def check_there(name: str, data_dir: str | None) -> None:
-    """Checks that a set is there: a report is no reason to download it.
+def check_there(workdir: str, data_dir: str | None) -> None:
+    """Checks that the data of a run need not be downloaded: a report is no reason to do so.
 
     Raises:
-        DataError: It is not.
+        DataError: It would have to be.
     """
-    if name in (DIGITS, SYNTHETIC) or is_path(name):
+    config = resolve(ConfigDict(read_config(workdir)))
+    name, data_dir = config.data.source, data_dir or config.run.data_dir or None
+    if not name or name in (DIGITS, SYNTHETIC) or is_path(name):
         return
     from resnet_jax.data.tfds_sets import is_prepared  # Here: others need not wait for TFDS.
 
@@ -156,10 +134,9 @@ def check_there(name: str, data_dir: str | None) -> None:
         raise DataError(f"{name} is not prepared in {data_dir or 'the folder of TFDS'}; --data-dir says where it is")
 
 
-def _read(
-    source: Source, numbers: Int[np.ndarray, " n"]
-) -> tuple[UInt8[np.ndarray, "n h w 3"], Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """Returns images, labels, and which of them could be decoded."""
+def _part(source: Source, numbers: Int[np.ndarray, " n"]) -> Source:
+    """Returns the examples of a split with these numbers."""
+    labels = tuple(range(len(source.class_names)))
     if isinstance(source, DecodedSource):
-        return source.read_masked(numbers)
-    return *source.read(numbers), np.ones(len(numbers), bool)
+        return dataclasses.replace(source, examples=ExamplesSubset(source.examples, numbers, labels))
+    return LabelSubset(source, numbers, labels)

@@ -3,10 +3,11 @@
 import dataclasses
 import datetime
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from resnet_jax.paper.analysis import Analysis
 from resnet_jax.report.chart import Chart, draw_chart
 from resnet_jax.report.markup import Markup, element, join
 from resnet_jax.report.mistakes import Mistakes
@@ -14,14 +15,6 @@ from resnet_jax.report.pictures import draw_mistakes
 from resnet_jax.report.runs import Run
 from resnet_jax.report.series import POINTS, Series
 from resnet_jax.report.tables import defaults_table, differences_table, recipes_table, results_table, run_cards
-
-
-@dataclasses.dataclass(frozen=True)
-class Responses:
-    """The standard deviation of the responses of every layer of a run's net, in order (Fig. 7)."""
-
-    layers: tuple[str, ...]
-    deviations: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +27,14 @@ class Section:
 
 
 def write_page(
-    runs: Sequence[Run], mistakes: Sequence[Mistakes | str], responses: Sequence[Responses | str], *, now: datetime.datetime
+    runs: Sequence[Run], mistakes: Sequence[Mistakes | str], analyses: Sequence[Analysis | str], *, now: datetime.datetime
 ) -> str:
     """Returns the HTML of a page about runs.
 
     Args:
         runs: On the page.
         mistakes: Of every run, or why there are none.
-        responses: Of every run, or why there are none.
+        analyses: Of every run, or why there are none.
         now: When it is written.
     """
     sections = [
@@ -50,7 +43,7 @@ def write_page(
         _recipe(runs),
         _speed(runs),
         _mistakes(runs, mistakes),
-        _responses(runs, responses),
+        _responses(runs, analyses),
     ]
     title = f"{', '.join(run.name for run in runs[:3])}{' and others' if len(runs) > 3 else ''}"
     links = (element("li", element("a", section.title, href=f"#{section.name}")) for section in sections)
@@ -151,21 +144,49 @@ def _mistakes(runs: Sequence[Run], mistakes: Sequence[Mistakes | str]) -> Sectio
     return Section("mistakes", "Mistakes", join(*parts, *_left_out(runs, mistakes)))
 
 
-def _responses(runs: Sequence[Run], responses: Sequence[Responses | str]) -> Section:
-    found = [(run, one) for run, one in zip(runs, responses, strict=True) if isinstance(one, Responses)]
-    in_order = [Series(run.name, run.number, "", np.arange(len(one.layers)) + 1, np.array(one.deviations)) for run, one in found]
-    by_size = [dataclasses.replace(series, values=np.sort(series.values)[::-1]) for series in in_order]
-    longest = max((one.layers for _, one in found), key=len, default=())
+def _responses(runs: Sequence[Run], analyses: Sequence[Analysis | str]) -> Section:
+    found = [(run, one) for run, one in zip(runs, analyses, strict=True) if isinstance(one, Analysis)]
+
+    def each(values: Callable[[Analysis], Iterable[float]]) -> list[Series]:
+        arrays = [(run, np.array(list(values(one)))) for run, one in found]
+        return [Series(run.name, run.number, "", np.arange(len(array)) + 1, array, bold=True) for run, array in arrays]
+
+    def names(of: Callable[[Analysis], Iterable[str]]) -> tuple[str, ...]:
+        return tuple(of(found[0][1])) if len(found) == 1 else ()
+
     charts = [
-        Chart("In the order of the layers", in_order, x_name="layer", x_labels=longest if len(found) == 1 else ()),
-        Chart("From the largest to the smallest", by_size, x_name="rank"),
+        Chart(
+            "In the order of the layers",
+            each(lambda one: one.responses.deviations.values()),
+            log=False,
+            smooth=False,
+            x_name="layer",
+            x_labels=names(lambda one: one.responses.deviations),
+        ),
+        Chart(
+            "From the largest to the smallest",
+            each(lambda one: sorted(one.responses.deviations.values(), reverse=True)),
+            log=False,
+            smooth=False,
+            x_name="rank",
+        ),
+        Chart(
+            "Distance of each block from the identity",
+            each(lambda one: one.responses.distances.values()),
+            log=False,
+            smooth=False,
+            x_name="block",
+            x_labels=names(lambda one: one.responses.distances),
+            text="‖F(x)‖ / ‖x‖, where x goes into the block and F(x) is added to its shortcut.",
+        ),
     ]
     drawn = [figure for figure in map(draw_chart, charts) if figure]
-    text = "Standard deviation of every 3×3 layer's output after batch normalisation, before the ReLU or the addition."
-    content = join(
-        _note(text) if drawn else None, element("div", *drawn, class_="charts") if drawn else None, *_left_out(runs, responses)
+    text = "Standard deviation of every 3×3 layer's output after batch normalisation, before the ReLU or the addition"
+    images = f"; over the first {found[0][1].examples:,} images of the test split, newest checkpoint." if found else ""
+    grid = element("div", *drawn, class_="charts") if drawn else None
+    return Section(
+        "responses", "Responses of the layers", join(_note(text + images) if drawn else None, grid, *_left_out(runs, analyses))
     )
-    return Section("responses", "Responses of the layers", content)
 
 
 def _left_out(runs: Sequence[Run], found: Sequence[object]) -> list[Markup]:

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,23 +12,33 @@ from resnet_jax.cli import main
 from resnet_jax.data.sources import SyntheticSource
 from resnet_jax.training.checkpoints import CheckpointWriter, read_checkpoint
 from resnet_jax.training.config import to_json
-from resnet_jax.training.experiment import build_experiment
+from resnet_jax.training.experiment import Experiment, build_experiment
 from tests.report import workdirs
 from tests.report.reading import Node, read
 from tests.training import tiny
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workdir as of a run that has ended: random weights do, and need not be trained."""
-    config = tiny.get_config(**{"run.steps": 7, "run.devices": 1})
-    workdir = workdirs.write(tmp_path_factory.mktemp("finished") / "run", [], **{"run.steps": 7})
-    experiment = build_experiment(config)
-    writer = CheckpointWriter(workdir, keep=1, config=to_json(config), model=experiment.model_arguments)
-    writer.save(7, experiment.initial_state())
-    writer.close()
+def experiment() -> Experiment:
+    return build_experiment(tiny.get_config(**{"run.devices": 1}))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, experiment: Experiment) -> Path:
+    workdir = write_run(tmp_path_factory.mktemp("finished") / "run", experiment)
     accuracy = float((predicted(workdir) == np.arange(25) % 7).mean())
     (workdir / "metrics.jsonl").write_text(json.dumps(workdirs.record(7, test_top1=accuracy)) + "\n")
+    return workdir
+
+
+def write_run(workdir: Path, experiment: Experiment, **changes: Any) -> Path:
+    """Writes a workdir as of a run that has ended: random weights do, and need not be trained."""
+    changes = {"run.steps": 7, **changes}
+    workdirs.write(workdir, [], **changes)
+    config = to_json(tiny.get_config(**changes))
+    writer = CheckpointWriter(workdir, keep=1, config=config, model=experiment.model_arguments)
+    writer.save(7, experiment.initial_state())
+    writer.close()
     return workdir
 
 
@@ -69,12 +80,12 @@ def test_a_run_is_reported_on(finished: Path, tmp_path: Path, capsys: pytest.Cap
     assert list(tmp_path.iterdir()) == [tmp_path / "page.html"]
 
 
-def test_what_is_missing_is_said_and_the_rest_is_there(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_missing_is_said_and_the_rest_is_there(
+    finished: Path, experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A run whose data is gone, one whose checkpoint is damaged, and one that has none yet."""
-    gone, damaged = tmp_path / "gone", tmp_path / "damaged"
-    for copy in (gone, damaged):
-        shutil.copytree(finished, copy)
-    (gone / "config.json").write_text((gone / "config.json").read_text().replace('"synthetic"', '"/nowhere"'))
+    gone = write_run(tmp_path / "gone", experiment, **{"data.source": "/nowhere", "data.image_size": 8})
+    damaged = shutil.copytree(finished, tmp_path / "damaged")
     largest = max((damaged / "checkpoints").glob("**/*"), key=lambda path: path.stat().st_size * path.is_file())
     largest.write_bytes(largest.read_bytes()[:-9])
     young = workdirs.write(tmp_path / "young", [workdirs.record(1)])
@@ -83,7 +94,7 @@ def test_what_is_missing_is_said_and_the_rest_is_there(finished: Path, tmp_path:
     assert out.startswith(f"{tmp_path / 'page.html'}: 3 runs, ")
     section = page_at(tmp_path / "page.html").one("section", id="mistakes").text
     for text in (
-        "gone is left out: the images of /nowhere are of any size",
+        "gone is left out: there is no folder /nowhere",
         "is damaged",
         "young is left out: there is no checkpoint",
     ):

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from resnet_jax.report.page import Responses, write_page
+from resnet_jax.paper.analysis import Analysis
+from resnet_jax.paper.responses import Responses
+from resnet_jax.report.page import write_page
 from resnet_jax.report.runs import read_runs
 from tests.report import workdirs
 from tests.report.reading import Node, read
@@ -14,9 +16,9 @@ NOW = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
 HOSTILE = """</script><script>alert("1")</script> & 'so' on"""
 
 
-def page_of(*paths: Path, mistakes: str = "not asked for", responses: list[Responses | str] | None = None) -> Node:
+def page_of(*paths: Path, mistakes: str = "not asked for", analyses: list[Analysis | str] | None = None) -> Node:
     runs = read_runs([str(path) for path in paths])
-    return read(write_page(runs, [mistakes] * len(runs), responses or ["not asked for"] * len(runs), now=NOW))
+    return read(write_page(runs, [mistakes] * len(runs), analyses or ["not asked for"] * len(runs), now=NOW))
 
 
 @pytest.fixture
@@ -168,8 +170,9 @@ def test_overlapping_records_are_counted(tmp_path: Path) -> None:
 
 
 def test_responses_are_drawn_in_order_and_by_size(run: Path) -> None:
-    found = Responses(("stem/conv", "stage1/block1/conv1", "stage1/block1/conv2"), (0.5, 2.0, 1.0))
-    page = page_of(run, responses=[found])
+    deviations = {"stem/conv": 0.5, "stage1/block1/conv1": 2.0, "stage1/block1/conv2": 1.0}
+    found = Analysis("cifar_resnet8", 20, "test", 25, Responses(deviations, {"stage1/block1": 0.25}))
+    page = page_of(run, analyses=[found])
     assert column(chart(page, "In the order of the layers").one("table"), "In the order of the layers") == {
         "stem/conv": "0.5",
         "stage1/block1/conv1": "2",
@@ -177,6 +180,8 @@ def test_responses_are_drawn_in_order_and_by_size(run: Path) -> None:
     }
     by_size = chart(page, "From the largest to the smallest")
     assert [row[1] for row in by_size.one("table").rows()[1:]] == ["2", "1", "0.5"]
+    assert chart(page, "Distance of each block from the identity").one("table").rows()[1] == ["stage1/block1", "0.25"]
+    assert "over the first 25 images" in page.one("section", id="responses").text
 
 
 def luminance(colour: str) -> float:
