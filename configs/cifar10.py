@@ -11,8 +11,8 @@ The net of 110 layers warms up at 0.01 until its training error is below 80 %.
 
 The net of 1202 layers is trained as the others; its activations are recomputed by groups of 14 blocks, to fit into memory.
 
-Hardware: one accelerator. CIFAR is prepared by TFDS once, which needs `pip install 'resnet-jax[tfds-prepare]'`. The rows of Table 6,
-with the paper's error and what a training costs (`resnet-jax paper table6 --plan`); not run in full with this code:
+Hardware: one accelerator. CIFAR is prepared by TFDS once, which needs `pip install 'resnet-jax[tfds-prepare]'`. The rows of
+Table 6, with the paper's error and what a training costs (`resnet-jax paper table6 --plan`); not run in full with this code:
 
     | argument   | expected error (%) | multiply-adds of the training |
     |------------|--------------------|-------------------------------|

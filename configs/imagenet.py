@@ -6,10 +6,10 @@ r"""The ImageNet recipe of §3.4: 60e4 iterations of batch 256, rate 0.1 divided
     python train.py --config=imagenet:resnet34,A                                (with shortcut A, as in Table 2)
     python train.py --config=imagenet:resnet18 --config.data.source=synthetic   (without data: 224 × 224 noise)
 
-The argument names the net (default resnet50), and after a comma the shortcut where it is not the family's B. Batch normalisation is over groups of 32 images, the authors' 8 GPUs. The paper
-does not say which error is watched and when it counts as a plateau: here it is the training error, averaged over 5,000 steps
-(an epoch), and the rate falls when five of these in a row have not fallen by 1 % of the best. Decay is on all parameters, as
-in Caffe.
+The argument names the net (default resnet50), and after a comma the shortcut where it is not the family's B. Batch
+normalisation is over groups of 32 images, the authors' 8 GPUs. The paper does not say which error is watched and when it counts
+as a plateau: here it is the training error, averaged over 5,000 steps (an epoch), and the rate falls when five of these in a row
+have not fallen by 1 % of the best. Decay is on all parameters, as in Caffe.
 
 The shorter side is drawn from [256, 480], of it a 224 crop of the image or its mirror, and colours vary along their principal
 components. What is subtracted is the published mean of each channel. For the paper's mean of each pixel, and for other sets:

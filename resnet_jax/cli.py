@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_paper(commands: Any) -> None:
-    from resnet_jax.paper.commands import paper_arguments, paper_command
+    from resnet_jax.paper.commands import paper_arguments, paper_command, responses_arguments, responses_command
 
     paper = _add(
         commands,
@@ -80,6 +80,15 @@ def _add_paper(commands: Any) -> None:
         "resnet-jax paper table3 --source prepared/imagenet --plan",
     )
     paper_arguments(paper)
+    responses = _add(
+        commands,
+        "responses",
+        responses_command,
+        "the standard deviation of every 3×3 layer's output (Fig. 7), and how far each block is from the identity",
+        "resnet-jax responses --workdir runs/digits_resnet20",
+        "resnet-jax responses --workdir runs/digits_resnet20 --all --gradients --json",
+    )
+    responses_arguments(responses)
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -1,6 +1,7 @@
-"""`resnet-jax paper`: its arguments, and what it prints."""
+"""`resnet-jax paper` and `resnet-jax responses`: their arguments, and what they print."""
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from resnet_jax.data.errors import DataError
+from resnet_jax.paper import PaperError
+from resnet_jax.paper.analysis import EXAMPLES, analyse_checkpoint, analyse_run
 from resnet_jax.paper.making import Made, Request, as_text, make, plan, write_csv
 from resnet_jax.paper.reported import DATA, FIGURES, TABLES, Figure
 from resnet_jax.paper.results import Rows, table_1
@@ -24,7 +27,12 @@ def paper_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `paper`."""
     add = parser.add_argument
     add("name", choices=[TABLE_1, *TABLES, *FIGURES], metavar="NAME", help=", ".join([TABLE_1, *TABLES, *FIGURES]))
-    add("--data", choices=DATA, default="", help="the paper's data set (default), or digits: the same in miniature, without a download")
+    add(
+        "--data",
+        choices=DATA,
+        default="",
+        help="the paper's data set (default), or digits: the same in miniature, without a download",
+    )
     add("--seeds", type=int, default=1, metavar="N", help="train with the seeds 0 … N-1, and give mean ± deviation (default: 1)")
     add("--budget", type=float, default=1.0, metavar="B", help="share of the iterations, 1 is all of them (default)")
     add("--nets", default="", metavar="NET,…", help="only these, for example resnet20,plain20 (with commas in a name: resnet34:A)")
@@ -65,9 +73,49 @@ def paper_command(arguments: argparse.Namespace) -> None:
     else:
         _print(request, made)
     if made.missing:
-        raise DataError(f"nothing here to set beside the paper's numbers: {made.missing}")
+        reason = made.missing.replace("--config.run.data_dir", "--data-dir").replace("config.data.source", "--source")
+        raise DataError(f"there are no numbers of ours to set beside the paper's: {reason}")
     if not arguments.json:
         print(f"rows: {table_file}\npicture: {figure_file}")
+
+
+def responses_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `responses`."""
+    add = parser.add_argument
+    add("--workdir", required=True, help="of the run")
+    add("--step", type=int, help="of the checkpoint (default: the newest)")
+    add("--all", action="store_true", help="of every checkpoint that the run keeps; --config.run.keep=N keeps more of them")
+    add("--examples", type=int, default=EXAMPLES, metavar="N", help=f"test images, the first so many (default: {EXAMPLES})")
+    add("--gradients", action="store_true", help="norms of the gradient too, of the first training batch")
+    add("--data-dir", help="where the data set is (default: where the run found it)")
+
+
+def responses_command(arguments: argparse.Namespace) -> None:
+    """Prints the deviation of every 3×3 layer's response, and ‖F(x)‖ / ‖x‖ of every block."""
+    if arguments.examples < 1:
+        raise PaperError(f"--examples is {arguments.examples}; it must be a number of images above 0")
+    if arguments.all and arguments.step is not None:
+        raise PaperError("--all and --step are given; choose one of them")
+    options = {"examples": arguments.examples, "gradients": arguments.gradients, "data_dir": arguments.data_dir}
+    if arguments.all:
+        found = analyse_run(arguments.workdir, **options)
+    else:
+        found = [analyse_checkpoint(arguments.workdir, arguments.step, **options)]
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(analysis) for analysis in found]))
+        return
+    for analysis in found:
+        title = f"{analysis.net}, step {analysis.step}, {analysis.examples} images of {analysis.split}"
+        table = _table(title, ["layer", "deviation", *(["gradient"] if analysis.gradients else [])])
+        for layer, deviation in analysis.responses.deviations.items():
+            gradient = [f"{analysis.gradients[layer]:.3g}"] if analysis.gradients else []
+            table.add_row(layer, f"{deviation:.4f}", *gradient)
+        rich.print(table)
+        if analysis.responses.distances:
+            blocks = _table("", ["block", "‖F(x)‖ / ‖x‖"])
+            for block, distance in analysis.responses.distances.items():
+                blocks.add_row(block, f"{distance:.4f}")
+            rich.print(blocks)
 
 
 def _files(arguments: argparse.Namespace, data: str) -> tuple[Path, Path]:
@@ -120,7 +168,9 @@ def _figure_text(rows: Rows) -> tuple[list[str], list[list[str]]]:
         return "–" if row[name] is None else f"{row[name]:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
 
     header = ["", "training error (%)", "test error (%)", "paper's test error (%)"]
-    return header, [[row["name"], *(error(row, name) for name in ("train_error", "test_error", "paper_test_error"))] for row in rows]
+    return header, [
+        [row["name"], *(error(row, name) for name in ("train_error", "test_error", "paper_test_error"))] for row in rows
+    ]
 
 
 def _table(title: str, header: list[str]) -> Table:

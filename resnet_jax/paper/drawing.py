@@ -12,13 +12,15 @@ from resnet_jax.paper.results import Rows
 
 COLOURS = ("tab:olive", "tab:cyan", "tab:green", "tab:red", "black", "tab:purple", "tab:orange")
 CAPTION_SIZE = 8
+LEAST_LIMIT = 5
+"""Per cent that an axis of errors goes up to at least; it ends half as high again as the worst net does, as the paper's do."""
 
 
 def draw_curves(file: Path, panels: dict[str, Sequence[str]], rows: Rows, *, caption: str) -> None:
     """Writes the training error (dashed) and the test error (bold) of each panel's nets against iterations, means over seeds."""
     colours = _colours([net for nets in panels.values() for net in nets])
     figure, axes = _figure(len(panels), caption)
-    shown = [row[name] for row in rows for name in ("train_error", "test_error")]
+    limit = min(100, max(LEAST_LIMIT, 1.5 * max(found[-1]["test_error"] for found in _by_net(rows).values())))
     for axis, (title, nets) in zip(axes, panels.items(), strict=True):
         for net in nets:
             if line := _mean_curve(rows, net):
@@ -28,7 +30,7 @@ def draw_curves(file: Path, panels: dict[str, Sequence[str]], rows: Rows, *, cap
                 if title != "training error":
                     axis.plot(steps, test, color=colours[net], linewidth=2)
                 axis.plot([], [], color=colours[net], linewidth=2, label=net)
-        axis.set(title=title, xlabel="iterations", ylabel="error (%)", xlim=(0, None), ylim=(0, min(100, 1.05 * max(shown))))
+        axis.set(title=title, xlabel="iterations", ylabel="error (%)", xlim=(0, None), ylim=(0, limit))
         axis.grid(axis="y", linestyle="--", linewidth=0.6)
         axis.legend(fontsize=8)
     _save(figure, file)
@@ -94,8 +96,12 @@ def _depth(net: str) -> str:
     return net.removeprefix("plain").removeprefix("resnet").partition(",")[0]
 
 
+def _by_net(rows: Rows) -> dict[str, Rows]:
+    return {net: [row for row in rows if row["net"] == net] for net in dict.fromkeys(row["net"] for row in rows)}
+
+
 def _mean_curve(rows: Rows, net: str) -> tuple[list[int], list[float], list[float]] | None:
-    found = [row for row in rows if row["net"] == net]
+    found = _by_net(rows).get(net, [])
     steps = sorted({row["step"] for row in found})
     train, test = (
         [float(np.mean([row[name] for row in found if row["step"] == step])) for step in steps]

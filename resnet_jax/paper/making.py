@@ -159,7 +159,9 @@ def write_csv(file: Path, rows: Rows) -> None:
     with file.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: " ".join(map(str, cell)) if isinstance(cell, list) else cell for name, cell in row.items()} for row in rows)
+        writer.writerows(
+            {name: " ".join(map(str, cell)) if isinstance(cell, list) else cell for name, cell in row.items()} for row in rows
+        )
 
 
 def _make_figure(
@@ -242,9 +244,7 @@ def _setting(request: Request, runs: dict[Any, PaperRun], sizes: tuple[int, int]
     one, subject = next(iter(runs.values())), request.subject
     protocol = subject.protocol if isinstance(subject, Table) else SINGLE
     seeds = range(request.seeds)
-    return Setting(
-        request.chosen_data, sizes, one.config.run.steps, one.full_steps, request.budget, seeds, protocol, subject.data
-    )
+    return Setting(request.chosen_data, sizes, one.config.run.steps, one.full_steps, request.budget, seeds, protocol, subject.data)
 
 
 def _cost(request: Request, net: str) -> dict[str, Any]:

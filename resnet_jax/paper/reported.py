@@ -1,4 +1,4 @@
-"""The numbers that the paper reports (arXiv 1512.03385), by table and row, and the nets that its figures show. Errors in per cent."""
+"""What the paper reports (arXiv 1512.03385), by table and row, in per cent, and the nets that its figures show."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -138,7 +138,7 @@ def _members(row: Row, seed: int, runs: dict[tuple[str, int], PaperRun]) -> list
 
 
 def _errors(members: list[PaperRun], protocol: str) -> dict[str, float]:
-    """Returns errors in per cent of the last checkpoint of a run, or of an ensemble; those of costly protocols are kept beside it."""
+    """Returns the errors of the last checkpoint of a run, or of an ensemble, in per cent; costly ones are kept beside it."""
     if not members:
         return {}
     if len(members) == 1 and protocol == SINGLE:

@@ -137,6 +137,8 @@ def _miniature(recipe: ConfigDict) -> ConfigDict:
         config.optimizer[name] = recipe.optimizer[name]
     config.optimizer.boundaries = (DIGITS_STEPS // 2, DIGITS_STEPS * 3 // 4)
     config.run.steps, config.run.remat = DIGITS_STEPS, recipe.run.remat
+    if not config.run.remat:
+        config.run.scan = "no"  # Faster from some hundred steps on.
     config.run.evaluate_every = config.run.checkpoint_every = DIGITS_STEPS
     return config
 
@@ -168,18 +170,21 @@ def _progress(console: Console, runs: Sequence[PaperRun]) -> Iterator[tuple[Any,
         def begin(each: PaperRun) -> None:
             progress.update(task, completed=runs.index(each), text=each.workdir.name)
 
-        yield begin, Console(file=_LastLine(progress, task), width=200)
+        yield begin, Console(file=io.TextIOWrapper(_LastLine(progress, task), write_through=True), width=200)
         progress.update(task, completed=len(runs), text="done")
 
 
-class _LastLine(io.TextIOBase):
+class _LastLine(io.RawIOBase):
     """A file whose last line is the text of a progress bar."""
 
     def __init__(self, progress: Progress, task: Any) -> None:
         super().__init__()
         self._progress, self._task = progress, task
 
-    def write(self, text: str) -> int:
-        if text.strip():
-            self._progress.update(self._task, text=text.strip().splitlines()[-1])
-        return len(text)
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if text := bytes(data).decode().strip():
+            self._progress.update(self._task, text=text.splitlines()[-1])
+        return len(data)
