@@ -73,7 +73,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_predict(commands)
     _add_data_commands(commands)
+    _add_compare(commands)
     return parser
+
+
+def _add_compare(commands: Any) -> None:
+    from resnet_jax.comparison.commands import compare_arguments, compare_command
+
+    compared = _add(
+        commands,
+        "compare",
+        compare_command,
+        "errors (mean ± deviation over seeds), parameters, multiply-adds and times of several configs, which it trains",
+        "resnet-jax compare plain-20=digits_resnet20,model.name=cifar_plain20 ResNet-20=digits_resnet20 --seeds 3",
+        "resnet-jax compare A=cifar10:resnet20 B=cifar10:resnet20,model.shortcut=B --to runs/shortcuts --budget 0.1",
+        "resnet-jax compare digits_resnet20 my_recipe.py --set run.steps=100 --json",
+    )
+    compare_arguments(compared)
 
 
 def _add_export(commands: Any) -> None:
