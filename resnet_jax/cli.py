@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    _add(commands, "list", _list, "the nets and the recipes, by name", "resnet-jax list", "resnet-jax list --json")
+    _add_list(commands)
 
     summary = _add(
         commands,
@@ -35,11 +35,13 @@ def _parser() -> argparse.ArgumentParser:
         "output shape, parameters and multiply-adds of a net, by layer",
         "resnet-jax summary resnet50",
         "resnet-jax summary resnet34 --shortcut C",
+        "resnet-jax summary resnet50 --variant resnext:32,4 --variant squeeze_excitation",
         "resnet-jax summary resnet50 --stride-on 3x3 --image-size 288 --json",
     )
     summary.add_argument("name", metavar="NAME", help="of the net; `resnet-jax list` prints them")
     summary.add_argument("--shortcut", help="A, B or C (default: A in the CIFAR family, B in the ImageNet family)")
     summary.add_argument("--stride-on", help="of bottlenecks: 1x1 (the paper, default) or 3x3 (v1.5)")
+    summary.add_argument("--variant", action="append", dest="variants", metavar="NAME", help="of `resnet-jax list --variants`")
     summary.add_argument("--image-size", type=int, metavar="N", help="pixels of a side (default: 32 for CIFAR, 224 for ImageNet)")
 
     evaluation = _add(
@@ -77,19 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_compare(commands: Any) -> None:
-    from resnet_jax.comparison.commands import compare_arguments, compare_command
-
-    compared = _add(
-        commands,
-        "compare",
-        compare_command,
-        "errors (mean ± deviation over seeds), parameters, multiply-adds and times of several configs, which it trains",
-        "resnet-jax compare plain-20=digits_resnet20,model.name=cifar_plain20 ResNet-20=digits_resnet20 --seeds 3",
-        "resnet-jax compare A=cifar10:resnet20 B=cifar10:resnet20,model.shortcut=B --to runs/shortcuts --budget 0.1",
-        "resnet-jax compare digits_resnet20 my_recipe.py --set run.steps=100 --json",
-    )
-    compare_arguments(compared)
+def _add_list(commands: Any) -> None:
+    examples = "resnet-jax list", "resnet-jax list --variants", "resnet-jax list --json"
+    listed = _add(commands, "list", _list, "the nets and the recipes, by name", *examples)
+    listed.add_argument("--variants", action="store_true", help="what --config.model.variants may name, with arguments and papers")
 
 
 def _add_export(commands: Any) -> None:
@@ -146,6 +139,22 @@ def _add_data_commands(commands: Any) -> None:
     data.statistics_arguments(statistics)
 
 
+def _add_compare(commands: Any) -> None:
+    from resnet_jax.comparison.commands import compare_arguments, compare_command
+
+    compared = _add(
+        commands,
+        "compare",
+        compare_command,
+        "errors (mean ± deviation over seeds), parameters, multiply-adds and times of several configs, which it trains",
+        "resnet-jax compare plain-20=digits_resnet20,model.name=cifar_plain20 ResNet-20=digits_resnet20 --seeds 3",
+        "resnet-jax compare digits_resnet20 'pre-activation=digits_resnet20,model.variants=(\"preactivation\",)' --seeds 1",
+        "resnet-jax compare A=cifar10:resnet20 B=cifar10:resnet20,model.shortcut=B --to runs/shortcuts --budget 0.1",
+        "resnet-jax compare digits_resnet20 my_recipe.py --set run.steps=100 --json",
+    )
+    compare_arguments(compared)
+
+
 def _add(commands: Any, name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
@@ -161,8 +170,13 @@ def _add(commands: Any, name: str, command: Command, text: str, *examples: str) 
 
 def _list(arguments: argparse.Namespace) -> None:
     from resnet_jax.models import list_models
+    from resnet_jax.models.variants import VARIANTS
     from resnet_jax.recipes import recipes
 
+    if arguments.variants:
+        variants = {v.name: {"what": v.what, "paper": v.paper, "arguments": v.arguments} for v in VARIANTS.values()}
+        print(json.dumps({"variants": variants}) if arguments.json else _variants_table(variants))
+        return
     if arguments.json:
         print(json.dumps({"models": list_models(), "recipes": list(recipes())}))
         return
@@ -172,10 +186,18 @@ def _list(arguments: argparse.Namespace) -> None:
     print("\n".join(f"  {name}" for name in recipes()))
 
 
+def _variants_table(variants: dict[str, dict[str, Any]]) -> str:
+    """Returns a line for every variant: its name with the arguments that it has if none are given, what it does, and its paper."""
+    specs = {name: ":".join([name, *filter(None, [",".join(map(str, v["arguments"].values()))])]) for name, v in variants.items()}
+    width = max(map(len, specs.values()))
+    rows = [f"  {specs[name]:{width}}  {v['what']} ({v['paper']})" for name, v in variants.items()]
+    return "\n".join(["variants (for --config.model.variants='(\"NAME\",)'; arguments after the colon):", *rows])
+
+
 def _summary(arguments: argparse.Namespace) -> None:
     from resnet_jax.models import ModelError, create_model, default_image_size, format_table, summarize, to_json
 
-    options = {"shortcut": arguments.shortcut, "stride_on": arguments.stride_on}
+    options = {"shortcut": arguments.shortcut, "stride_on": arguments.stride_on, "variants": arguments.variants}
     model = create_model(arguments.name, **{name: value for name, value in options.items() if value})
     size = arguments.image_size if arguments.image_size is not None else default_image_size(arguments.name)
     if size < 1:

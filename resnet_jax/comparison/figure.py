@@ -33,9 +33,14 @@ def draw_comparison(comparison: Comparison, directory: epath.PathLike) -> None:
         at, training = training_curve(records, steps)
         axes.plot(at, training, color=colour, linewidth=0.8, linestyle="--")
         highest = max(highest, 1.3 * float(np.quantile(mean[len(mean) // 5 :], 0.9)))
-    axes.set(title=caption(comparison), xlabel="iterations", ylabel="error (%)", xlim=(0, None), ylim=(0, min(100, highest)))
+    axes.set(
+        title=caption(comparison, "Test error (bold) and training error (dashed)"),
+        xlabel="iterations",
+        ylabel="error (%)",
+        xlim=(0, None),
+        ylim=(0, min(100, highest)),
+    )
     axes.title.set_fontsize(9)
-    axes.plot([], [], color="grey", linewidth=0.8, linestyle="--", label="training")
     axes.grid(linestyle=":", linewidth=0.6)
     axes.legend(frameon=False)
     with warnings.catch_warnings(), (epath.Path(directory) / FIGURE).open("wb") as file:

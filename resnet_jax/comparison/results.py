@@ -204,8 +204,8 @@ def to_markdown(comparison: Comparison) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{caption(comparison)}.\n"
 
 
-def caption(comparison: Comparison) -> str:
-    """Returns what the numbers are: of the last evaluation, over how many seeds and steps."""
+def caption(comparison: Comparison, what: str = "Test error at the end") -> str:
+    """Returns what the numbers are, over how many seeds and steps."""
     steps = sorted({result.step for outcome in comparison.outcomes for result in outcome.runs})
     over = f"mean ± standard deviation over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
-    return f"Test error at the end, {over}; {', '.join(f'{step:,}' for step in steps)} steps"
+    return f"{what}, {over}; {', '.join(f'{step:,}' for step in steps)} steps"

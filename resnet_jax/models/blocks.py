@@ -6,7 +6,7 @@ from typing import ClassVar
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from resnet_jax.models.layers import LayerFactory, Shortcut
+from resnet_jax.models.layers import LayerFactory, Shortcut, unchanged
 
 
 class BasicBlock(nn.Module):
@@ -18,6 +18,7 @@ class BasicBlock(nn.Module):
         conv, norm: Make the layers: `conv(channels, size, stride, name=…)`, `norm(name=…)`.
         activation: After the first normalisation and after the addition.
         shortcut: The path around F.
+        residual: What becomes of F(x) before the addition; see Residual.
     """
 
     filters: int
@@ -26,6 +27,7 @@ class BasicBlock(nn.Module):
     norm: LayerFactory
     activation: Callable[[Array], Array]
     shortcut: Shortcut
+    residual: Callable[[Array], Array] = unchanged
     expansion: ClassVar[int] = 1
     convolutions: ClassVar[int] = 2
 
@@ -35,7 +37,8 @@ class BasicBlock(nn.Module):
         y = self.activation(self.norm(name="norm1")(y))
         y = self.conv(self.filters, (3, 3), name="conv2")(y)
         y = self.norm(name="norm2")(y)
-        return self.activation(y + self.shortcut(x, channels=self.filters, stride=self.stride, conv=self.conv, norm=self.norm))
+        shortcut = self.shortcut(x, channels=self.filters, stride=self.stride, conv=self.conv, norm=self.norm)
+        return self.activation(self.residual(y) + shortcut)
 
 
 class BottleneckBlock(nn.Module):
@@ -44,8 +47,10 @@ class BottleneckBlock(nn.Module):
     Attributes:
         filters: Of the first two convolutions; the third has four times as many.
         stride: Of the block.
-        conv, norm, activation, shortcut: As in BasicBlock.
+        conv, norm, activation, shortcut, residual: As in BasicBlock.
         stride_on: The convolution that strides: "1x1", the first, as in the authors' models, or "3x3", known as v1.5.
+        widening: Of the first two convolutions; the third has four times `filters` all the same.
+        groups: Of the 3×3 convolution (arXiv 1611.05431).
     """
 
     filters: int
@@ -54,18 +59,27 @@ class BottleneckBlock(nn.Module):
     norm: LayerFactory
     activation: Callable[[Array], Array]
     shortcut: Shortcut
+    residual: Callable[[Array], Array] = unchanged
     stride_on: str = "1x1"
+    widening: float = 1.0
+    groups: int = 1
     expansion: ClassVar[int] = 4
     convolutions: ClassVar[int] = 3
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
-        channels = self.filters * self.expansion
-        first, second = {"1x1": (self.stride, 1), "3x3": (1, self.stride)}[self.stride_on]
-        y = self.conv(self.filters, (1, 1), first, name="conv1")(x)
+        channels, inner = self.filters * self.expansion, int(self.filters * self.widening)
+        first, second = strides_of(self.stride, self.stride_on)
+        y = self.conv(inner, (1, 1), first, name="conv1")(x)
         y = self.activation(self.norm(name="norm1")(y))
-        y = self.conv(self.filters, (3, 3), second, name="conv2")(y)
+        y = self.conv(inner, (3, 3), second, groups=self.groups, name="conv2")(y)
         y = self.activation(self.norm(name="norm2")(y))
         y = self.conv(channels, (1, 1), name="conv3")(y)
         y = self.norm(name="norm3")(y)
-        return self.activation(y + self.shortcut(x, channels=channels, stride=self.stride, conv=self.conv, norm=self.norm))
+        shortcut = self.shortcut(x, channels=channels, stride=self.stride, conv=self.conv, norm=self.norm)
+        return self.activation(self.residual(y) + shortcut)
+
+
+def strides_of(stride: int, stride_on: str) -> tuple[int, int]:
+    """Returns the strides of the 1×1 and of the 3×3 convolution of a bottleneck, of which `stride_on` names the one that has it."""
+    return {"1x1": (stride, 1), "3x3": (1, stride)}[stride_on]

@@ -24,37 +24,48 @@ WeightGradient = Callable[[Array, Array, Size, int], Array]
 CANONICAL = ("NHWC", "HWIO", "NHWC")
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve(x: Float[Array, "n h w c"], kernel: Float[Array, "a b c k"], stride: int) -> Float[Array, "n h2 w2 k"]:
-    """Returns the convolution of x with symmetric padding of half the kernel's odd size: [N, ⌈H / stride⌉, ⌈W / stride⌉, K]."""
-    return _convolve(x, kernel, stride)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "a b i k"], stride: int, groups: int = 1
+) -> Float[Array, "n h2 w2 k"]:
+    """Returns the convolution of x with symmetric padding of half the kernel's odd size: [N, ⌈H / stride⌉, ⌈W / stride⌉, K].
+
+    Args:
+        x: Images or activations.
+        kernel: Its third axis has C / groups channels: output channels of a group see the input channels of that group.
+        stride: From one place of the kernel to the next.
+        groups: Into which input and output channels are cut, in order; divides both.
+    """
+    return _convolve(x, kernel, stride, groups)
 
 
-def _convolve(x: Array, kernel: Array, stride: int) -> Array:
+def _convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
     padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
-    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=CANONICAL)
+    strides = (stride, stride)
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=CANONICAL, feature_group_count=groups)
 
 
-def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel, stride), (x, kernel)  # Not `convolve`, which could not be differentiated forward once more.
+def _forward(x: Array, kernel: Array, stride: int, groups: int) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel, stride, groups), (x, kernel)  # Not `convolve`: it could not be differentiated forward once more.
 
 
-def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    return lax.platform_dependent(
-        *saved, gradient, cpu=partial(_cpu_gradients, stride=stride), default=partial(_xla_gradients, stride=stride)
-    )
+def _backward(stride: int, groups: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    cpu = partial(_cpu_gradients, stride=stride, groups=groups)
+    default = partial(_xla_gradients, stride=stride, groups=groups)
+    return lax.platform_dependent(*saved, gradient, cpu=cpu, default=default)
 
 
 convolve.defvjp(_forward, _backward)
 
 
-def _xla_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int) -> tuple[Array, Array]:
-    return jax.vjp(partial(_convolve, stride=stride), x, kernel)[1](gradient)
+def _xla_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int, groups: int) -> tuple[Array, Array]:
+    return jax.vjp(partial(_convolve, stride=stride, groups=groups), x, kernel)[1](gradient)
 
 
-def _cpu_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int) -> tuple[Array, Array]:
+def _cpu_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int, groups: int) -> tuple[Array, Array]:
     size = kernel.shape[0], kernel.shape[1]
-    form = WEIGHT_GRADIENTS[weight_gradient_form(x.shape, kernel.shape, stride)]
+    whole = WEIGHT_GRADIENTS[weight_gradient_form(x.shape, kernel.shape, stride)]
+    form = whole if groups == 1 else partial(by_columns, groups=groups)
     # A branch is compiled by itself. Otherwise XLA fuses the transposition of x with all that x was computed from: normalisations
     # and additions back to the beginning of the stage, once more for every block. The other branch is taken
     # where the kernel is not a number, and then nothing else is.
@@ -65,19 +76,28 @@ def _cpu_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int) -> 
         x,
         gradient,
     )
-    return input_gradient(gradient, kernel, x.shape, stride), weights
+    return input_gradient(gradient, kernel, x.shape, stride, groups), weights
 
 
 def input_gradient(
-    gradient: Float[Array, "n h2 w2 k"], kernel: Float[Array, "a b c k"], shape: tuple[int, ...], stride: int
+    gradient: Float[Array, "n h2 w2 k"], kernel: Float[Array, "a b i k"], shape: tuple[int, ...], stride: int, groups: int = 1
 ) -> Float[Array, "n h w c"]:
     """Returns the gradient of the input, of that shape: the output's, convolved with the mirrored kernel."""
     sides = list(zip(shape[1:3], gradient.shape[1:3], kernel.shape[:2], strict=True))
     # What of the input lies beyond the last window has no gradient: `height - reach` rows.
     after = [height - ((out - 1) * stride + 1) + side // 2 for height, out, side in sides]
     padding = [(side // 2, below) for (_, _, side), below in zip(sides, after, strict=True)]
-    mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return lax.conv_general_dilated(gradient, mirrored, (1, 1), padding, lhs_dilation=(stride, stride), dimension_numbers=CANONICAL)
+    by_group = jnp.flip(kernel, (0, 1)).reshape(*kernel.shape[:3], groups, -1)
+    mirrored = by_group.swapaxes(2, 4).reshape(*kernel.shape[:2], -1, shape[3])
+    return lax.conv_general_dilated(
+        gradient,
+        mirrored,
+        (1, 1),
+        padding,
+        lhs_dilation=(stride, stride),
+        dimension_numbers=CANONICAL,
+        feature_group_count=groups,
+    )
 
 
 def weight_gradient_form(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> str:
@@ -100,8 +120,8 @@ def by_product(x: Array, gradient: Array, size: Size, stride: int) -> Array:
     return _product(x[:, ::stride, ::stride], gradient)[None, None]
 
 
-def by_columns(x: Array, gradient: Array, size: Size, stride: int) -> Array:
-    """One product, with all pixels of a window side by side as channels."""
+def by_columns(x: Array, gradient: Array, size: Size, stride: int, groups: int = 1) -> Array:
+    """One product for every group of channels, with all pixels of a window side by side as channels."""
     padded = jnp.pad(x, [(0, 0), *((side // 2, side // 2) for side in size), (0, 0)])
     height, width = ((out - 1) * stride + 1 for out in gradient.shape[1:3])
     windows = [
@@ -109,7 +129,11 @@ def by_columns(x: Array, gradient: Array, size: Size, stride: int) -> Array:
         for row in range(size[0])
         for column in range(size[1])
     ]
-    return _product(jnp.concatenate(windows, -1), gradient).reshape(*size, x.shape[-1], -1)
+    if groups == 1:
+        return _product(jnp.concatenate(windows, -1), gradient).reshape(*size, x.shape[-1], -1)
+    columns = jnp.stack(windows, 3).reshape(*gradient.shape[:3], len(windows), groups, -1)
+    weights = jnp.einsum("nhwpgc,nhwgk->pcgk", columns, gradient.reshape(*gradient.shape[:3], groups, -1))
+    return weights.reshape(*size, -1, gradient.shape[-1])
 
 
 def by_convolution(x: Array, gradient: Array, size: Size, stride: int) -> Array:

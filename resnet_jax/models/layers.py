@@ -38,21 +38,30 @@ class Conv(nn.Module):
         channels: Number of filters.
         size: Height and width of the kernel in pixels, both odd.
         stride: Step of the kernel in pixels, the same in both directions.
+        groups: Into which the channels of input and output are cut; each filter sees those of its group (arXiv 1611.05431).
         dtype: Of the computation; the kernel is kept in `parameter_dtype(dtype)`.
-        kernel_init: Initialiser of the kernel [height, width, C, channels].
+        kernel_init: Initialiser of the kernel [height, width, C / groups, channels].
     """
 
     channels: int
     size: tuple[int, int]
     stride: int = 1
+    groups: int = 1
     dtype: Dtype = jnp.float32
     kernel_init: nn.initializers.Initializer = he_normal
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
-        shape = (*self.size, x.shape[-1], self.channels)
+        check_groups(self.groups, x.shape[-1], self.channels)
+        shape = (*self.size, x.shape[-1] // self.groups, self.channels)
         kernel = self.param("kernel", self.kernel_init, shape, parameter_dtype(self.dtype))
-        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.groups)
+
+
+def check_groups(groups: int, into: int, out: int) -> None:
+    """Raises ModelError unless so many groups divide the channels that go in and those that come out."""
+    if groups < 1 or into % groups or out % groups:
+        raise ModelError(f"a convolution from {into} to {out} channels cannot be cut into {groups} groups; take a divisor of both")
 
 
 class BatchNorm(nn.Module):
@@ -198,6 +207,33 @@ def no_shortcut(x: Array, *, channels: int, stride: int, conv: LayerFactory, nor
     """Nothing is added: the plain nets of the paper."""
     del x, channels, stride, conv, norm
     return 0.0
+
+
+class Residual(Protocol):
+    """What becomes of F(x) before it is added, in every block: [N, H, W, C] → [N, H, W, C].
+
+    It is called inside the block, so that layers it makes are the block's: give them names that the block does not have.
+    `depth` is l / L for the l-th of the net's L blocks, an array; `train` and `axis_name` are as in ResNet.
+    """
+
+    def __call__(self, y: Array, *, depth: Array, train: bool, axis_name: str | None) -> Array: ...
+
+
+def unchanged(y: Array) -> Array:
+    """F(x) is added as it is."""
+    return y
+
+
+def no_norm(*, name: str) -> Callable[[Array], Array]:
+    """Makes no normalisation: for a block to hand to a stem or a shortcut."""
+    del name
+    return unchanged
+
+
+def without_end(x: Array, *, norm: LayerFactory, activation: Callable[[Array], Array]) -> Array:
+    """Nothing comes between the last block and the head's average."""
+    del norm, activation
+    return x
 
 
 SHORTCUTS: dict[str, Shortcut] = {

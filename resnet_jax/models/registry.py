@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Dtype, ModelError
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
+from resnet_jax.models.variants import apply_variants
 from resnet_jax.models.vgg import VGG
 
 IMAGENET_STAGES = {
@@ -60,8 +61,9 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
         **overrides: `stage_depths`, blocks in each stage (convolutions, for VGG); `shortcut` "A", "B", "C" or a function
             (default: B in the ImageNet family, A in the CIFAR family); `stride_on` "1x1" (the paper) or "3x3" ("v1.5") for
             bottlenecks; `group_size`, images per group of batch normalisation; its `variance` "biased" or "unbiased", `momentum`
-            and `epsilon`; `pool` "centred" or "caffe", how the windows of the ImageNet stem's maximum lie; every other attribute of
-            ResNet or VGG by its name.
+            and `epsilon`; `variants`, names of `resnet-jax list --variants` applied in order, such as ("preactivation",
+            "squeeze_excitation:8"); `pool` "centred" or "caffe", how the windows of the ImageNet stem's maximum lie; every other
+            attribute of ResNet or VGG by its name.
 
     Raises:
         ModelError: The name, its depth or an override does not exist.
@@ -81,8 +83,9 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
         overrides["input_scale"] = tuple(overrides["input_scale"])
     if attributes["num_classes"] < 1:
         raise ModelError(f"num_classes must be at least 1, and is {num_classes}")
+    variants = tuple(overrides.pop("variants", ()))
     if family == "vgg":
-        return _construct(name, VGG, attributes | overrides)
+        return _construct(name, VGG, attributes | overrides | ({"variants": variants} if variants else {}))
     attributes |= {"stem": CifarStem, "width": 16} if cifar else {"stem": ImageNetStem, "width": 64}
     default_shortcut = "none" if plain else "A" if cifar else "B"
     attributes["shortcut"] = _shortcut(overrides.pop("shortcut", None) or default_shortcut)
@@ -97,7 +100,7 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
         raise ModelError(f"unknown variance {norm['variance']!r}; allowed are {', '.join(VARIANCES)}")
     if norm:
         attributes["norm"] = partial(overrides.pop("norm", BatchNorm), **norm)
-    return _construct(name, ResNet, attributes | overrides)
+    return _construct(name, ResNet, apply_variants(name, attributes | overrides, variants))
 
 
 def _parse(name: str) -> tuple[str, int]:
@@ -181,6 +184,6 @@ def _construct(name: str, constructor: Any, attributes: dict[str, Any]) -> nn.Mo
     unknown = set(attributes) - set(constructor.__dataclass_fields__)
     if unknown:
         allowed = set(constructor.__dataclass_fields__) - {"parent", "name"}
-        allowed |= {"stride_on", "pool", *NORM_OPTIONS} if constructor is ResNet else set()
+        allowed |= {"stride_on", "pool", "variants", *NORM_OPTIONS} if constructor is ResNet else set()
         raise ModelError(f"{name} has no option {', '.join(sorted(unknown))}; options are {', '.join(sorted(allowed))}")
     return constructor(**attributes)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -13,13 +14,16 @@ from resnet_jax.models.layers import (
     Conv,
     Dtype,
     LayerFactory,
+    Residual,
     Shortcut,
     global_average_pool,
     he_normal,
     parameter_dtype,
     scale_input,
+    without_end,
 )
 from resnet_jax.models.pooling import max_pool
+from resnet_jax.models.randomness import Keys, block_keys, with_keys
 from resnet_jax.models.stacking import STACKED, scan_blocks, stack_blocks
 
 
@@ -65,7 +69,8 @@ class Stage(nn.Module):
     Attributes:
         depth: Number of blocks.
         stride: Of the first block.
-        block: Makes a block: `block(stride=…, name=…)`.
+        block: Makes a block: `block(stride=…, depth=…, name=…)`, where `depth` is its place in the net; see Residual.
+        places: `depth` of every block.
         scan: The blocks after the first are one loop over stacked variables; see `resnet_jax.models.stacking`.
         remat: Blocks of that loop that are recomputed together in the backward pass; 0 keeps all activations.
     """
@@ -73,27 +78,35 @@ class Stage(nn.Module):
     depth: int
     stride: int
     block: Callable[..., nn.Module]
+    places: tuple[float, ...]
     scan: bool = False
     remat: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
-        x = self.block(stride=self.stride, name="block1")(x)
+        keys = block_keys(self, self.depth)
+        x = self._block(1, keys)(x)
         if self.scan and self.depth > 2:
-            return self._scan(x)
+            return self._scan(x, jax.tree.map(lambda all_keys: all_keys[1:], keys))
         for number in range(2, self.depth + 1):
-            x = self.block(stride=1, name=f"block{number}")(x)
+            x = self._block(number, keys)(x)
         return x
 
-    def _scan(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        block = self.block(stride=1, parent=None)
+    def _block(self, number: int, keys: Keys) -> nn.Module:
+        depth = jnp.asarray(self.places[number - 1])
+        block = self.block(stride=self.stride if number == 1 else 1, depth=depth, name=f"block{number}")
+        return with_keys(block, jax.tree.map(lambda all_keys: all_keys[number - 1], keys))
+
+    def _scan(self, x: Float[Array, "n h w c"], keys: Keys) -> Float[Array, "n h w c"]:
         variables = {name: collection[STACKED] for name, collection in self.variables.items() if STACKED in collection}
         mutable = [name for name in variables if name != "params" and self.is_mutable_collection(name)]
 
-        def one_block(x: Array, variables: dict[str, Any]) -> tuple[Array, Any]:
-            return block.apply(variables, x, mutable=mutable)
+        def one_block(x: Array, of_block: tuple[dict[str, Any], Array, Keys]) -> tuple[Array, Any]:
+            variables, depth, keys = of_block
+            return self.block(stride=1, depth=depth, parent=None).apply(variables, x, mutable=mutable, rngs=keys)
 
-        x, updated = scan_blocks(one_block, x, variables, remat=self.remat)
+        of_blocks = variables, jnp.asarray(self.places[1:]), keys
+        x, updated = scan_blocks(one_block, x, of_blocks, remat=self.remat)
         for name in mutable:
             self.put_variable(name, STACKED, updated[name])
         return x
@@ -106,10 +119,11 @@ class ResNet(nn.Module):
     float32 (float64 where `dtype` is). With `train=True` batch normalisation uses the batch and updates the collection
     `batch_stats`, which must then be mutable. Submodules are named by what they are: stem, stage1, block1, conv1, norm1, head.
     With `with_features=True` it gives the logits, and by name the outputs of stem and stages and the pooled vector: `features`.
+    What draws random numbers in training needs `rngs`; see `resnet_jax.models.randomness`.
 
     Attributes:
         stage_depths: Blocks in each stage.
-        block: Makes a block from filters, stride, conv, norm, activation and shortcut.
+        block: Makes a block from filters, stride, conv, norm, activation and shortcut, and from `residual` where there is one.
         shortcut: The path around a block.
         stem: Makes the layers before the first stage.
         width: Channels of the stem and filters of the first stage; every later stage has twice the filters on half the side.
@@ -118,6 +132,9 @@ class ResNet(nn.Module):
         norm: Makes a normalisation layer; see BatchNorm.
         conv: Makes a convolution; see Conv.
         activation: The non-linearity.
+        residual: What becomes of F(x) in every block before it is added; None leaves it alone.
+        end: What comes between the last block and the head's average: `end(x, norm=…, activation=…)`.
+        stem_width: Channels of the stem where they are not `width`.
         group_size, axis_name: Of batch normalisation: images per group of statistics, and the mapped axis of the global batch.
         input_scale: Factors of the channels of the images, for nets that were trained on images divided by a deviation.
         scan: The identical blocks of a stage are one loop, so that the size of the program does not grow with depth; variables are
@@ -135,6 +152,9 @@ class ResNet(nn.Module):
     norm: Callable[..., nn.Module] = BatchNorm
     conv: Callable[..., nn.Module] = Conv
     activation: Callable[[Array], Array] = nn.relu
+    residual: Residual | None = None
+    end: Callable[..., Array] = without_end
+    stem_width: int | None = None
     group_size: int | None = None
     axis_name: str | None = None
     input_scale: tuple[float, ...] | None = None
@@ -165,15 +185,28 @@ class ResNet(nn.Module):
             "activation": self.activation,
         }
         features = {}
-        x = self.stem(self.width, **layers, name="stem")(scale_input(images.astype(self.dtype), self.input_scale))
+        x = self.stem(self.stem_width or self.width, **layers, name="stem")(
+            scale_input(images.astype(self.dtype), self.input_scale)
+        )
         features["stem"] = x
+        total, before = sum(self.stage_depths), 0
         for index, depth in enumerate(self.stage_depths):
             block = partial(self.block, filters=self.width * 2**index, shortcut=self.shortcut, **layers)
+            places = tuple(number / total for number in range(before + 1, before + depth + 1))
             stride = 1 if index == 0 else 2
-            x = Stage(depth, stride, block, self.scan, self.remat, name=f"stage{index + 1}")(x)
+            x = Stage(depth, stride, self._placed(block, train), places, self.scan, self.remat, name=f"stage{index + 1}")(x)
             features[f"stage{index + 1}"] = x
-        features["pooled"] = global_average_pool(x)
+            before += depth
+        features["pooled"] = global_average_pool(self.end(x, norm=layers["norm"], activation=self.activation))
         dtype = parameter_dtype(self.dtype)
         head = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=dtype, param_dtype=dtype, name="head")
         logits = head(features["pooled"])
         return (logits, features) if with_features else logits
+
+    @nn.nowrap
+    def _placed(self, block: Callable[..., nn.Module], train: bool) -> Callable[..., nn.Module]:
+        """Returns `block` taking its `depth` as well, which it hands to `residual`."""
+        if self.residual is None:
+            return lambda *, depth, **options: block(**options)  # noqa: ARG005
+        residual = partial(self.residual, train=train, axis_name=self.axis_name)
+        return lambda *, depth, **options: block(residual=partial(residual, depth=depth), **options)

@@ -40,6 +40,7 @@ def base_config() -> ConfigDict:
                 "stride_on": "",  # Of bottlenecks: 1x1 or 3x3; empty is the paper's 1x1.
                 "group_size": 0,  # Images per group of batch normalisation; 0 is the whole global batch.
                 "variance": "biased",  # Of the running statistics: biased or unbiased.
+                "variants": (),  # Names of `resnet-jax list --variants`, in order: ("preactivation", "stochastic_depth:0.8").
             },
             "data": {
                 "source": "digits",  # digits, synthetic, an image folder or prepared set (path or URL), or a TFDS set.

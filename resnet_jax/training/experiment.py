@@ -93,7 +93,7 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
     }
     if not config.model.name.startswith("vgg"):  # These have no batch normalisation.
         arguments |= {"group_size": group_size, "variance": config.model.variance}
-    arguments |= {name: config.model[name] for name in ("shortcut", "stride_on") if config.model[name]}
+    arguments |= {name: config.model[name] for name in ("shortcut", "stride_on", "variants") if config.model[name]}
     origin, head = (begun, "kept") if begun else (config.initial.workdir, config.initial.head)
     initial = read_initial(origin) if config.initial.workdir else None
     if initial:

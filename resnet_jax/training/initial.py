@@ -41,8 +41,8 @@ class Initial:
         Raises:
             ConfigError: It asks for another net, or for a last layer that does not fit the classes.
         """
-        for field in ("name", "shortcut", "stride_on"):
-            if field in wanted and field in self.model and wanted[field] != self.model[field]:
+        for field in ("name", "shortcut", "stride_on", "variants"):
+            if field in wanted and field in self.model and _listed(wanted[field]) != _listed(self.model[field]):
                 raise ConfigError(
                     f"config.model.{field} is {wanted[field]!r}, and the net of {self.workdir} has {self.model[field]!r}; begin "
                     f"with --config=finetune:{self.workdir}, or set it so"
@@ -86,6 +86,10 @@ class Initial:
         kept = {name: array for name, array in own.items() if not name.startswith(("params/", "batch_stats/"))}
         state = state.replace(image_mean=np.asarray(mean, np.float32))
         return from_arrays(state, kept | cast | {"image_mean": state.image_mean})
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def read_initial(workdir: epath.PathLike) -> Initial:

@@ -68,5 +68,5 @@ def split_variables(arrays: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     return variables, tree["image_mean"]
 
 
-INIT_STREAM, AUGMENTATION_STREAM, DROPOUT_STREAM = range(3)
-"""Folded into the run's seed, so that initialisation, augmentation and dropout draw independent numbers."""
+INIT_STREAM, AUGMENTATION_STREAM, DROPOUT_STREAM, EXAMPLES_STREAM = range(4)
+"""Folded into the run's seed, so that initialisation, augmentation and layers draw independent numbers."""

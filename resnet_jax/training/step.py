@@ -11,10 +11,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from resnet_jax.data.batches import EvaluationBatches
+from resnet_jax.models.randomness import EXAMPLES
 from resnet_jax.parallel import Mapping
 from resnet_jax.training.optimizer import rate_factor
 from resnet_jax.training.schedules import Schedule
-from resnet_jax.training.state import AUGMENTATION_STREAM, DROPOUT_STREAM, TrainState
+from resnet_jax.training.state import AUGMENTATION_STREAM, DROPOUT_STREAM, EXAMPLES_STREAM, TrainState
 
 Batch = dict[str, Array]
 """A device's part: image uint8[n, H, W, 3], label int32[n], index int32[n] in the global batch, mask bool[n]."""
@@ -47,7 +48,8 @@ def make_train_step(
         augment: Of images; its keys are folded from the seed, the step and the example's index in the global batch.
         schedule: Only to report the rate.
         label_smoothing: Share of a label that is spread over all classes (arXiv 1512.00567, §7); 0 in the paper.
-        seed: Of augmentation and dropout; a number, or a traced one, as where steps of several seeds are one program.
+        seed: Of augmentation, dropout and stochastic depth, see `resnet_jax.models.randomness`; it may be traced, as where steps of
+            several seeds are one program.
         axis_name: The mapped axis.
     """
 
@@ -55,10 +57,11 @@ def make_train_step(
         keys = _example_keys(seed, AUGMENTATION_STREAM, state.step, batch["index"])
         images = augment(keys, batch["image"], state.image_mean)
         dropout = jax.random.fold_in(_step_key(seed, DROPOUT_STREAM, state.step), lax.axis_index(axis_name))
+        rngs = {"dropout": dropout, EXAMPLES: _step_key(seed, EXAMPLES_STREAM, state.step)}
 
         def loss_function(params: Any) -> tuple[Array, tuple[Array, Any]]:
             variables = {"params": params, "batch_stats": state.batch_stats}
-            logits, updated = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": dropout})
+            logits, updated = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
             loss = _cross_entropy(logits, batch["label"], label_smoothing).mean()
             return loss, (logits, updated.get("batch_stats", {}))
 

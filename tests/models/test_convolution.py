@@ -165,5 +165,5 @@ def test_cpu_gradients_are_what_runs_here() -> None:
     x, kernel = drawn((2, 6, 6, 3), jnp.float32), drawn((3, 3, 3, 4), jnp.float32, 1)
     gradient = drawn((2, 6, 6, 4), jnp.float32, 2)
     ours = jax.vjp(lambda x, kernel: convolve(x, kernel, 1), x, kernel)[1](gradient)
-    for one, other in zip(ours, _cpu_gradients(x, kernel, gradient, stride=1), strict=True):
+    for one, other in zip(ours, _cpu_gradients(x, kernel, gradient, stride=1, groups=1), strict=True):
         np.testing.assert_array_equal(one, other)
