@@ -2,6 +2,9 @@
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -11,9 +14,10 @@ from resnet_jax import cli
 from resnet_jax.comparison import compare as module
 from resnet_jax.comparison.figure import evaluated_curve, training_curve
 from resnet_jax.models import create_model, summarize
+from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.logging import read_metrics
 from resnet_jax.training.run import DivergedError, Interrupted
-from tests.training import tiny
+from tests.training import runs, tiny
 
 COMMON = ["--set", "run.steps=3", "--set", "data.synthetic_examples=64", "--set", "run.evaluate_every=1"]
 
@@ -122,3 +126,28 @@ def test_seeds_that_stand_at_one_step_are_trained_together_where_that_is_asked_f
         module.compare([entry], tmp_path, seeds=3, vmap=vmap)
     assert groups == [[1, 2], [1, 2]]
     assert alone == [0, 0, 1, 2, 0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
+    """The run that was finished is not touched again; the one that was killed goes on from its checkpoint and ends as undisturbed."""
+    command = [sys.executable, "-m", "resnet_jax.cli", "compare", f"one={tiny.PATH}", f"two={tiny.PATH},seed=3"]
+    command += ["--set", "run.steps=40", "--seeds", "1", "--to", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    second = tmp_path / "killed" / "two" / "seed3"
+    runs.wait_until(lambda: second.exists() and runs.logged_step(second) >= 20, process)
+    process.kill()
+    process.communicate()
+    first = (tmp_path / "killed" / "one" / "seed0" / "metrics.jsonl").stat().st_mtime_ns
+    assert not (tmp_path / "killed" / "compare.json").exists()
+    stood = steps_in(second)[-1]
+
+    began = time.time()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "1 of 2 runs are finished already" in done.stderr
+    assert "2 of 2: two, seed 3, done" in done.stderr
+    assert (tmp_path / "killed" / "one" / "seed0" / "metrics.jsonl").stat().st_mtime_ns == first
+    assert [record["step"] for record in read_metrics(second) if record["time"] > began] == list(range(stood + 1, 41))
+    code, _, err = runs.finish(runs.start(tmp_path / "alone", "--config.run.steps=40", "--config.seed=3"))
+    assert code == 0, err
+    runs.assert_same_outcome(second, tmp_path / "alone")
