@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data_commands(commands)
     _add_report(commands)
     _add_paper(commands)
+    _add_compare(commands)
     return parser
 
 
@@ -185,6 +186,20 @@ def _add_report(commands: Any) -> None:
         "resnet-jax report runs/imagenet_resnet50 --records-only --json",
     )
     report_arguments(report)
+def _add_compare(commands: Any) -> None:
+    from resnet_jax.comparison.commands import compare_arguments, compare_command
+
+    compared = _add(
+        commands,
+        "compare",
+        compare_command,
+        "errors (mean ± deviation over seeds), parameters, multiply-adds and times of several configs, which it trains",
+        "resnet-jax compare plain-20=digits_resnet20,model.name=cifar_plain20 ResNet-20=digits_resnet20 --seeds 3",
+        "resnet-jax compare digits_resnet20 'pre-activation=digits_resnet20,model.variants=(\"preactivation\",)' --seeds 1",
+        "resnet-jax compare A=cifar10:resnet20 B=cifar10:resnet20,model.shortcut=B --to runs/shortcuts --budget 0.1",
+        "resnet-jax compare digits_resnet20 my_recipe.py --set run.steps=100 --json",
+    )
+    compare_arguments(compared)
 
 
 def _add(commands: Any, name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:

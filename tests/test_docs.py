@@ -17,7 +17,7 @@ from tests.interop import nets, workdirs
 from tests.training import tiny
 
 ROOT = Path(__file__).parents[1]
-PAGES = [path for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))] if path.exists()]
+PAGES = [path for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))] if path.exists()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])

@@ -34,12 +34,18 @@ SCANNED_DEPTH = 9
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A recipe made concrete: the functions, data and devices of a run."""
+    """A recipe made concrete: the functions, data and devices of a run.
+
+    `train_step` and `evaluation_step` are mapped over the devices. `make_step(seed=…)` gives the training step of one device, the
+    seed of which may be traced; `sum_over_device` is the evaluation step of one.
+    """
 
     model: nn.Module
     model_arguments: dict[str, Any]
     optimizer: optax.GradientTransformationExtraArgs
     mapping: Mapping
+    make_step: Callable[..., Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]]
+    sum_over_device: Callable[[TrainState, Any], dict[str, jax.Array]]
     train_step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
     evaluation_step: Callable[[TrainState, Any], dict[str, jax.Array]]
     train: Source
@@ -97,12 +103,12 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
     spread = model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
     if config.run.accumulation > 1 and hasattr(spread, "norm"):
         spread = spread.clone(norm=partial(spread.norm, parts=config.run.accumulation))
-    train_step = make_train_step(
+    make_step = partial(
+        make_train_step,
         _with_frozen(model, spread, config.optimizer, image_shape=train.image_shape),
         optimizer,
         build_augmentation(config.data),
         schedule=schedule,
-        seed=config.seed,
         axis_name=AXIS_NAME,
         label_smoothing=config.optimizer.label_smoothing,
         accumulation=config.run.accumulation,
@@ -116,7 +122,9 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
         model_arguments=arguments,
         optimizer=optimizer,
         mapping=mapping,
-        train_step=mapping.map(train_step, donate=True),
+        make_step=make_step,
+        sum_over_device=evaluation_step,
+        train_step=mapping.map(make_step(seed=config.seed), donate=True),
         evaluation_step=mapping.map(evaluation_step, donate=False),
         train=train,
         train_batches=TrainBatches(train, config.batch_size, config.seed, share),

@@ -33,7 +33,7 @@ def make_train_step(
     augment: Augment,
     *,
     schedule: Schedule,
-    seed: int,
+    seed: int | Array,
     axis_name: str,
     label_smoothing: float = 0.0,
     accumulation: int = 1,
@@ -50,7 +50,8 @@ def make_train_step(
         augment: Of images; its keys are folded from the seed, the step and the example's index in the global batch.
         schedule: Only to report the rate.
         label_smoothing: Share of a label that is spread over all classes (arXiv 1512.00567, §7); 0 in the paper.
-        seed: Of augmentation, dropout and stochastic depth; see `resnet_jax.models.randomness`.
+        seed: Of augmentation, dropout and stochastic depth, see `resnet_jax.models.randomness`; it may be traced, as where steps of
+            several seeds are one program.
         axis_name: The mapped axis.
         accumulation: Parts that a batch is computed in, one after the other, each a slice of the global batch that is spread over
             the devices; a device has its share of the first part, then of the second, and so on. The model's normalisations
@@ -157,9 +158,9 @@ def _cross_entropy(logits: Float[Array, "n c"], labels: Int[Array, " n"], smooth
     return optax.softmax_cross_entropy(logits, targets)
 
 
-def _step_key(seed: int, stream: int, step: Array) -> jax.Array:
+def _step_key(seed: int | Array, stream: int, step: Array) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
 
 
-def _example_keys(seed: int, stream: int, step: Array, index: Array) -> jax.Array:
+def _example_keys(seed: int | Array, stream: int, step: Array, index: Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(_step_key(seed, stream, step), index)

@@ -1,0 +1,154 @@
+"""What is compared: configs, each with its own changes, as a person writes them in one word."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resnet_jax.recipes import load_recipe
+from resnet_jax.training.config import ConfigError, to_json
+
+Overrides = tuple[tuple[str, str], ...]
+"""Pairs of a field's path and the text of its value."""
+
+DATA = ("source", "train_split", "test_split", "labels", "synthetic_examples", "synthetic_image_size", "synthetic_classes")
+"""Fields of the section `data` that say which set a net learns and is tested on."""
+
+SCALED = ("steps", "evaluate_every", "checkpoint_every", "log_every")
+SCALED_OF_OPTIMIZER = ("warmup_steps", "plateau_window")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A config that is compared with others.
+
+    Attributes:
+        name: In the table and the figure, and of its directory.
+        text: As it was asked for, without the name.
+        config: Resolved; its seed is the first of those that are trained.
+    """
+
+    name: str
+    text: str
+    config: ConfigDict
+
+    @property
+    def directory(self) -> str:
+        """The name without what a file system or a shell might stumble over."""
+        return re.sub(r"[^\w.=+-]+", "_", self.name).strip("_.") or "config"
+
+    def with_seed(self, number: int) -> ConfigDict:
+        """Returns the config of the run of that number, from 0."""
+        config = self.config.copy_and_resolve_references()
+        with config.unlocked():
+            config.seed += number
+        return config
+
+
+def parse_entry(text: str, *, common: Iterable[tuple[str, str]] = (), budget: float = 1.0) -> Entry:
+    """Returns what `[NAME=]CONFIG[,FIELD=VALUE…]` means.
+
+    CONFIG is a name or a path as for `--config`, what follows a colon included: `cifar10:resnet20,cifar100`. The changes begin at
+    the first word with an equals sign. Commas within brackets part nothing: `digits_resnet20,optimizer.boundaries=(100,200)`.
+
+    Args:
+        text: See above.
+        common: Changes that come before those of the text.
+        budget: Factor of the steps, see `scale_steps`.
+
+    Raises:
+        ConfigError: The recipe or a field does not exist, or a value is not allowed.
+
+    Example:
+        >>> parse_entry("plain-20=digits_resnet20,model.name=cifar_plain20").config.model.name
+        'cifar_plain20'
+    """
+    words = _split(text)
+    name, equals, first = words[0].partition("=")
+    if not equals or Path(words[0]).is_file():
+        name, first = "", words[0]
+    count = next((number for number, word in enumerate(words) if number and "=" in word), len(words))
+    overrides = [parse_override(word) for word in words[count:]]
+    spec = ",".join([first, *words[1:count]])
+    config = scale_steps(load_recipe(spec, [*common, *overrides]), budget)
+    asked = ",".join([spec, *words[count:]])
+    return Entry(name or asked, asked, config)
+
+
+def scale_steps(config: ConfigDict, factor: float) -> ConfigDict:
+    """Returns a config whose steps, and all that is counted in steps, are times the factor: a shorter run of the same form.
+
+    Raises:
+        ConfigError: The factor is not above 0.
+    """
+    if not factor > 0:
+        raise ConfigError(f"--budget is {factor}; it must be a number above 0, the share of the steps")
+    if factor == 1:
+        return config
+    scaled = config.copy_and_resolve_references()
+
+    def times(steps: int) -> int:
+        return max(1, round(factor * steps)) if steps else 0
+
+    for name in SCALED:
+        scaled.run[name] = times(scaled.run[name])
+    for name in SCALED_OF_OPTIMIZER:
+        scaled.optimizer[name] = times(scaled.optimizer[name])
+    scaled.optimizer.boundaries = tuple(sorted({times(step) for step in scaled.optimizer.boundaries}))
+    return scaled
+
+
+def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> None:
+    """Checks that configs can be compared in one table.
+
+    Raises:
+        ConfigError: There are none, two have one name, their data differ, or some compute in float64 and others do not.
+    """
+    if not entries:
+        raise ConfigError("there is nothing to compare; name one config or more")
+    places = [entry.directory for entry in entries]
+    twice = next((entry.name for entry in entries if places.count(entry.directory) > 1), None)
+    if twice:
+        raise ConfigError(f"two configs are called {twice!r}; give them names: NAME={entries[0].text}")
+    first = entries[0]
+    for entry in entries[1:]:
+        one, other = (to_json(e.config)["data"] for e in (first, entry))
+        differing = [f"data.{name} {one[name]!r} and {other[name]!r}" for name in DATA if one[name] != other[name]]
+        if differing and not any_data:
+            raise ConfigError(
+                f"{first.name} and {entry.name} are of different data: {'; '.join(differing)}; errors on different data say little "
+                "of nets, with --any-data they are compared all the same"
+            )
+        if (first.config.model.dtype == "float64") != (entry.config.model.dtype == "float64"):
+            raise ConfigError(
+                f"{first.name} computes in {first.config.model.dtype} and {entry.name} in {entry.config.model.dtype}; float64 is "
+                "a setting of the whole process: compare them in two commands"
+            )
+
+
+def _split(text: str) -> list[str]:
+    """Returns the words between commas that are outside brackets and quotes."""
+    words, depth, quote = [""], 0, ""
+    for character in text:
+        if quote or character in "'\"":
+            quote = "" if character == quote else quote or character
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and not depth and not quote:
+            words.append("")
+        else:
+            words[-1] += character
+    return words
+
+
+def parse_override(word: str) -> tuple[str, str]:
+    """Returns field and value of `FIELD=VALUE`.
+
+    Raises:
+        ConfigError: It is not of this form.
+    """
+    field, equals, value = word.partition("=")
+    if not equals or not field:
+        raise ConfigError(f"{word!r} is not a change of a config; write FIELD=VALUE, and lists in brackets: FIELD=(1,2)")
+    return field.removeprefix("config."), value

@@ -1,0 +1,153 @@
+"""A comparison trains what is missing, and its numbers are those that the runs wrote down."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+
+from resnet_jax import cli
+from resnet_jax.comparison import compare as module
+from resnet_jax.comparison.figure import evaluated_curve, training_curve
+from resnet_jax.models import create_model, summarize
+from resnet_jax.training.checkpoints import steps_in
+from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.run import DivergedError, Interrupted
+from tests.training import runs, tiny
+
+COMMON = ["--set", "run.steps=3", "--set", "data.synthetic_examples=64", "--set", "run.evaluate_every=1"]
+
+
+def compare(folder: Path, *more: str) -> int:
+    configs = [f"residual={tiny.PATH}", f"plain={tiny.PATH},model.name=cifar_plain8,seed=1"]
+    return cli.main(["compare", *configs, *COMMON, "--to", str(folder), *more])
+
+
+def test_finished_runs_stay_and_the_table_is_what_they_wrote_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, run = [], module.run
+
+    def counted(config, workdir, console):  # type: ignore[no-untyped-def]
+        if len(trained) == 1:
+            trained.append("stopped")
+            raise Interrupted("stopped and saved at step 1")
+        trained.append(Path(workdir).relative_to(tmp_path).as_posix())
+        return run(config, workdir, console)
+
+    monkeypatch.setattr(module, "run", counted)
+    assert compare(tmp_path, "--seeds", "1", "--json") == 75
+    assert compare(tmp_path, "--seeds", "1", "--json") == 0
+    assert trained == ["residual/seed0", "stopped", "plain/seed1"]
+    said = json.loads(capsys.readouterr().out)
+    assert said == json.loads((tmp_path / "compare.json").read_text())
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+    summary = summarize(create_model("cifar_plain8", num_classes=7), 8)
+    plain = said["outcomes"][1]
+    assert (plain["name"], plain["params"], plain["macs"]) == ("plain", summary.params, summary.macs)
+    last = read_metrics(tmp_path / "plain" / "seed1")[-1]
+    assert plain["error_mean"] == 1 - last["test_top1"]
+    assert plain["error_std"] is None
+    rows = list(csv.DictReader((tmp_path / "compare.csv").open()))
+    assert [(row["name"], row["seed"], row["step"], float(row["error"])) for row in rows][1] == (
+        "plain",
+        "1",
+        "3",
+        plain["error_mean"],
+    )
+    assert "| plain | " in (tmp_path / "compare.md").read_text()
+
+    assert compare(tmp_path, "--seeds", "1", "--set", "optimizer.momentum=0.5") == 2
+    assert "optimizer.momentum: 0.9 -> 0.5; give the config another name" in capsys.readouterr().err
+    assert compare(tmp_path, "--seeds", "1", "--set", "run.steps=2") == 2
+    assert "step 3, which is beyond run.steps 2" in capsys.readouterr().err
+
+
+def fake_run(workdir: Path, errors: list[float]) -> None:
+    """Writes the records of a run whose training error is 0.5 above the test error, evaluated at every other step."""
+    workdir.mkdir(parents=True)
+    records = [
+        {"step": step, "top1": 0.5 - error, "images_per_second": 32.0}
+        | ({"test_top1": 1 - error, "test_loss": 1.0} if step % 2 == 0 else {})
+        for step, error in enumerate(errors, start=1)
+    ]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_mean_and_deviation_are_over_seeds_and_a_run_that_diverges_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(config, workdir, console):  # type: ignore[no-untyped-def]
+        del console
+        if config.model.name == "cifar_plain8" and config.seed == 2:
+            raise DivergedError("loss is nan at step 2")
+        fake_run(Path(workdir), [0.5, 0.4, 0.3, 0.1 * config.seed])
+
+    monkeypatch.setattr(module, "run", run)
+    assert compare(tmp_path, "--seeds", "3", "--json") == 1
+    out, err = capsys.readouterr()
+    assert "resnet-jax: 1 diverged (plain, seed 2: loss is nan at step 2)" in err
+    residual, plain = json.loads(out)["outcomes"]
+    assert residual["error_mean"] == pytest.approx(fmean([0, 0.1, 0.2]))
+    assert residual["error_std"] == pytest.approx(stdev([0, 0.1, 0.2]))
+    assert residual["seconds_mean"] == pytest.approx(4 * 16 / 32)
+    assert [run["seed"] for run in plain["runs"]] == [1, 3]
+    assert "20.00 ± 14.14 % (1 of 3 diverged)" in (tmp_path / "compare.md").read_text()
+
+    records = [read_metrics(tmp_path / "residual" / f"seed{seed}") for seed in range(3)]
+    steps, mean, deviation = evaluated_curve(records)
+    assert (steps.tolist(), mean.tolist()) == ([2, 4], pytest.approx([40, 10]))
+    assert deviation.tolist() == pytest.approx([0, 10])
+    assert [values.tolist() for values in training_curve(records, steps)] == [[2, 4], pytest.approx([95, 70])]
+
+
+def test_seeds_that_stand_at_one_step_are_trained_together_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, alone, stand = [], [], {"seed0": 2, "seed1": 0, "seed2": 0}
+    monkeypatch.setattr(module, "steps_in", lambda workdir: [stand[workdir.name]] if stand.get(workdir.name) else [])
+    monkeypatch.setattr(module, "collect", lambda *_, **__: None)
+
+    def run_together(configs, workdirs, console):  # type: ignore[no-untyped-def]
+        del workdirs, console
+        groups.append([config.seed for config in configs])
+        if len(groups) == 2:
+            raise DivergedError("loss of seed 1 is nan")
+
+    monkeypatch.setattr(module, "run_together", run_together)
+    monkeypatch.setattr(module, "run", lambda config, *_: alone.append(config.seed))
+    entry = module.Entry("tiny", "tiny", tiny.get_config())
+    for vmap in ("yes", "yes", "auto", "no"):
+        module.compare([entry], tmp_path, seeds=3, vmap=vmap)
+    assert groups == [[1, 2], [1, 2]]
+    assert alone == [0, 0, 1, 2, 0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
+    """The run that was finished is not touched again; the one that was killed goes on from its checkpoint and ends as undisturbed."""
+    command = [sys.executable, "-m", "resnet_jax.cli", "compare", f"one={tiny.PATH}", f"two={tiny.PATH},seed=3"]
+    command += ["--set", "run.steps=40", "--seeds", "1", "--to", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    second = tmp_path / "killed" / "two" / "seed3"
+    runs.wait_until(lambda: second.exists() and runs.logged_step(second) >= 20, process)
+    process.kill()
+    process.communicate()
+    first = (tmp_path / "killed" / "one" / "seed0" / "metrics.jsonl").stat().st_mtime_ns
+    assert not (tmp_path / "killed" / "compare.json").exists()
+    stood = steps_in(second)[-1]
+
+    began = time.time()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "1 of 2 runs are finished already" in done.stderr
+    assert "2 of 2: two, seed 3, done" in done.stderr
+    assert (tmp_path / "killed" / "one" / "seed0" / "metrics.jsonl").stat().st_mtime_ns == first
+    assert [record["step"] for record in read_metrics(second) if record["time"] > began] == list(range(stood + 1, 41))
+    code, _, err = runs.finish(runs.start(tmp_path / "alone", "--config.run.steps=40", "--config.seed=3"))
+    assert code == 0, err
+    runs.assert_same_outcome(second, tmp_path / "alone")
