@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import resnet_jax
-from resnet_jax.training.config import ConfigError, resolve
+from resnet_jax.training.config import ConfigError, names_code, resolve
 
 DEFAULT = "digits_resnet20"
 
@@ -47,6 +47,8 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigD
         raise ConfigError(f"{name}: get_config({argument!r}) raised {type(error).__name__}: {error}") from error
     for path, text in overrides:
         _override(config, path, text)
+    if names_code(config) and not config.run.code_dir:
+        config.run.code_dir = str(_code_directory(name))
     return resolve(config)
 
 
@@ -54,6 +56,12 @@ def recipe_name(spec: str) -> str:
     """Returns a name for the workdir of a recipe: `cifar10:resnet110` → `cifar10_resnet110`, `finetune:runs/a` → `finetune_a`."""
     name, _, argument = spec.partition(":")
     return Path(name).stem + (f"_{Path(argument).name}" if argument else "")
+
+
+def _code_directory(name: str) -> Path:
+    """Returns where modules that a recipe names are looked for: beside it, or here where it is one that comes with the package."""
+    path = _find(name)
+    return (Path() if path in recipes().values() else path.parent).absolute()
 
 
 def _find(name: str) -> Path:

@@ -20,7 +20,7 @@ METADATA = "resnet_jax"
 
 OPTIONS = {
     *("name", "num_classes", "dtype", "shortcut", "stride_on", "stage_depths", "width", "hidden", "dropout", "epsilon", "momentum"),
-    *("variance", "group_size", "input_scale", "pool"),
+    *("variance", "group_size", "input_scale", "pool", "variants"),
 }
 """Arguments of create_model that a record may hold."""
 
@@ -47,7 +47,7 @@ def describe(model: dict[str, Any], preprocessing: Preprocessing, class_names: t
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": json.loads(json.dumps(model, sort_keys=True)),
+        "model": json.loads(json.dumps({name: value for name, value in model.items() if name != "code_dir"}, sort_keys=True)),
         "preprocessing": preprocessing.to_json(),
         "class_names": list(class_names),
         "data": source,

@@ -33,7 +33,7 @@ IN_BLOCK = re.compile(r"stage(?P<stage>\d+)/block(?P<block>\d+)/(?P<kind>conv|no
 
 
 def residual(table: dict[str, str]) -> NameOf:
-    """Returns the names of a residual net's arrays after a table."""
+    """Returns the names of a residual net's arrays after a table; what it does not have keeps our name, with dots."""
 
     def name_of(path: Path) -> str:
         module = "/".join(path[1:-1])
@@ -42,6 +42,8 @@ def residual(table: dict[str, str]) -> NameOf:
             stage, block, layer = int(match["stage"]), int(match["block"]), int(match["layer"] or 0)
             numbers = {"stage": stage, "stage0": stage - 1, "block0": block - 1, "layer": layer, "layer0": layer - 1}
             return f"{table[match['kind']].format(**numbers)}.{LEAVES[path[-1]]}"
+        if module not in table:
+            return ".".join(path[1:])
         return f"{table[module]}.{LEAVES[path[-1]]}"
 
     return name_of

@@ -14,7 +14,7 @@ from resnet_jax.interop.foreign import InteropError, Path
 from resnet_jax.interop.layouts import to_foreign
 from resnet_jax.interop.trained import Trained
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import BatchNorm, no_shortcut
+from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Conv, begin_at_zero, no_shortcut
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
 from resnet_jax.models.vgg import VGG
 
@@ -78,10 +78,10 @@ class _Graph:
     def weights(self, path: Path, *names: str) -> list[str]:
         return [self.constant("/".join((*path, name)), self.arrays[_collection(name), *path, name]) for name in names]
 
-    def conv(self, x: str, *path: str, stride: int = 1, bias: bool = False) -> str:
+    def conv(self, x: str, *path: str, stride: int = 1, groups: int = 1, bias: bool = False) -> str:
         weights = self.weights(path, "kernel", *(["bias"] if bias else []))
         padding = self.arrays["params", *path, "kernel"].shape[2] // 2
-        return self.node("Conv", [x, *weights], "/".join(path), strides=[stride] * 2, pads=[padding] * 4)
+        return self.node("Conv", [x, *weights], "/".join(path), strides=[stride] * 2, pads=[padding] * 4, group=groups)
 
     def norm(self, x: str, *path: str, epsilon: float) -> str:
         weights = self.weights(path, "scale", "bias", "mean", "var")
@@ -141,24 +141,37 @@ def _vgg(graph: _Graph, model: VGG, x: str) -> None:
 
 def _residual(graph: _Graph, model: ResNet, x: str) -> None:
     (stem, stem_options), (norm, norm_options) = _parts(model.stem), _parts(model.norm)
+    if norm is begin_at_zero:  # The scale is among the weights, however it began.
+        norm, norm_options = _parts(norm_options["norm"])
     block, block_options = _parts(model.block)
-    known = stem in (ImageNetStem, CifarStem) and block in (BasicBlock, BottleneckBlock) and norm is BatchNorm
-    if not known or model.activation is not nn.relu:
-        raise InteropError("format onnx knows the stems, blocks and layers of this package, and the net has another")
+    parts = {
+        "stem": stem in (ImageNetStem, CifarStem),
+        "block": block in (BasicBlock, BottleneckBlock),
+        "norm": norm is BatchNorm,
+        "conv": model.conv is Conv,
+        "shortcut": model.shortcut in SHORTCUTS.values(),
+        "activation": model.activation is nn.relu,
+        "residual": model.residual is None,
+    }
+    if others := [part for part, known in parts.items() if not known]:
+        raise InteropError(
+            f"format onnx knows the blocks and layers of the paper, and this net has another {' and '.join(others)}; "
+            "export it as stablehlo, which knows every net"
+        )
     epsilon = norm_options.get("epsilon", BatchNorm.epsilon)
     x = graph.conv(x, "stem", "conv", stride=1 if stem is CifarStem else 2)
     x = graph.relu(graph.norm(x, "stem", "norm", epsilon=epsilon))
     if stem is ImageNetStem:
         padding = stem_options.get("pool_padding", ImageNetStem.pool_padding)
         x = graph.max_pool(x, "stem", size=3, stride=2, padding=padding)
-    into = model.width
+    into = model.stem_width or model.width
     for stage, depth in enumerate(model.stage_depths, start=1):
         channels = model.width * 2 ** (stage - 1) * block.expansion
         for index in range(1, depth + 1):
             stride = 2 if stage > 1 and index == 1 else 1
             strides = _strides(block, stride, block_options.get("stride_on", BottleneckBlock.stride_on))
             at = (f"stage{stage}", f"block{index}")
-            y = _branch(graph, x, at, strides, epsilon=epsilon)
+            y = _branch(graph, x, at, strides, groups=block_options.get("groups", 1), epsilon=epsilon)
             if model.shortcut is not no_shortcut:
                 shortcut = _shortcut(graph, x, at, stride=stride, extra=channels - into, epsilon=epsilon)
                 y = graph.node("Add", [y, shortcut], "/".join((*at, "sum")))
@@ -178,10 +191,11 @@ def _strides(block: Any, stride: int, stride_on: str) -> tuple[int, ...]:
     return (stride, 1, 1) if stride_on == "1x1" else (1, stride, 1)
 
 
-def _branch(graph: _Graph, x: str, at: Path, strides: tuple[int, ...], *, epsilon: float) -> str:
-    """Adds F(x): convolutions with their normalisations, and the non-linearity between them."""
+def _branch(graph: _Graph, x: str, at: Path, strides: tuple[int, ...], *, groups: int, epsilon: float) -> str:
+    """Adds F(x): convolutions with their normalisations, and the non-linearity between them; groups are the second one's."""
     for number, stride in enumerate(strides, start=1):
-        x = graph.norm(graph.conv(x, *at, f"conv{number}", stride=stride), *at, f"norm{number}", epsilon=epsilon)
+        convolved = graph.conv(x, *at, f"conv{number}", stride=stride, groups=groups if number == 2 else 1)
+        x = graph.norm(convolved, *at, f"norm{number}", epsilon=epsilon)
         if number < len(strides):
             x = graph.relu(x)
     return x

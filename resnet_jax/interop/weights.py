@@ -37,7 +37,9 @@ def differences_from_torchvision(trained: Trained) -> list[str]:
     name = arguments["name"]
     if name not in IN_TORCHVISION or any(arguments.get(option) for option in ("stage_depths", "width", "hidden")):
         return [f"torchvision has no {name} of this shape; the names follow its manner, for `resnet-jax import` and nets like it"]
-    if arguments.get("shortcut") in ("A", "C"):
+    if changed := [option for option in ("variants", "block", "norm", "activation") if arguments.get(option)]:
+        return [f"torchvision's {name} is without what this net has in {' and '.join(changed)}: it does not load there"]
+    if arguments.get("shortcut") not in (None, "B"):
         return [f"torchvision's {name} has shortcut option B, and this net {arguments['shortcut']}: it does not load there"]
     found = []
     if name.startswith("vgg") and trained.preprocessing.crop != VGG_INPUT:

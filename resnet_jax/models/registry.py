@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Dtype, ModelError
+from resnet_jax.models.named import named_options
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
 from resnet_jax.models.variants import apply_variants
 from resnet_jax.models.vgg import VGG
@@ -50,7 +51,9 @@ def default_image_size(name: str) -> int:
     return 32 if _parse(name)[0].startswith("cifar") else 224
 
 
-def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jnp.float32, **overrides: Any) -> nn.Module:
+def create_model(
+    name: str, *, num_classes: int | None = None, dtype: Dtype = jnp.float32, code_dir: str = "", **overrides: Any
+) -> nn.Module:
     """Returns the net of that name, a Linen module whose `apply` gives logits [N, num_classes].
 
     Args:
@@ -58,12 +61,13 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
             CIFAR family has depths 6n + 2 (§4.2). Any other depth needs `stage_depths` that add up to it.
         num_classes: 1,000 by default, 10 for the CIFAR family.
         dtype: Of the computation: float32, bfloat16 or float64.
+        code_dir: Searched for the modules of functions that are given by name; see `resnet_jax.models.named`.
         **overrides: `stage_depths`, blocks in each stage (convolutions, for VGG); `shortcut` "A", "B", "C" or a function
             (default: B in the ImageNet family, A in the CIFAR family); `stride_on` "1x1" (the paper) or "3x3" ("v1.5") for
             bottlenecks; `group_size`, images per group of batch normalisation; its `variance` "biased" or "unbiased", `momentum`
             and `epsilon`; `variants`, names of `resnet-jax list --variants` applied in order, such as ("preactivation",
             "squeeze_excitation:8"); `pool` "centred" or "caffe", how the windows of the ImageNet stem's maximum lie; every other
-            attribute of ResNet or VGG by its name.
+            attribute of ResNet or VGG by its name. A function or class may be a name: block="my_parts:Block".
 
     Raises:
         ModelError: The name, its depth or an override does not exist.
@@ -75,7 +79,7 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
     """
     family, depth = _parse(name)
     cifar, plain = family.startswith("cifar"), family.endswith("plain")
-    overrides = dict(overrides)
+    overrides = named_options(overrides, directory=code_dir)
     attributes = _stages(name, family, depth, overrides.pop("stage_depths", None))
     attributes["num_classes"] = (10 if cifar else 1000) if num_classes is None else num_classes
     attributes["dtype"] = _dtype(dtype)
@@ -160,7 +164,7 @@ def _shortcut(shortcut: Any) -> Any:
     if callable(shortcut):
         return shortcut
     if shortcut not in SHORTCUTS:
-        raise ModelError(f"unknown shortcut {shortcut!r}; options are {', '.join(SHORTCUTS)} (§3.3), or a function")
+        raise ModelError(f"unknown shortcut {shortcut!r}; options are {', '.join(SHORTCUTS)} (§3.3), or a function, also by name")
     return SHORTCUTS[shortcut]
 
 

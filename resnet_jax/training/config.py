@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resnet_jax.data.choices import CHANNEL, CORRUPT, CROPS, IMAGENET, PIXEL, STATISTICS_SUFFIX
+from resnet_jax.models.named import FORM, is_name
 from resnet_jax.parallel import MAPPINGS
 from resnet_jax.training.optimizer import DECAYED, FACTOR, MOMENTUM_FORMS
 
@@ -36,10 +37,13 @@ def base_config() -> ConfigDict:
             "model": {
                 "name": "cifar_resnet20",
                 "dtype": "float32",  # Of the computation: float32, bfloat16 or float64.
-                "shortcut": "",  # A, B or C (§3.3); empty is the family's: A for CIFAR, B for ImageNet.
+                "shortcut": "",  # A, B or C (§3.3), or module:function; empty is the family's: A for CIFAR, B for ImageNet.
                 "stride_on": "",  # Of bottlenecks: 1x1 or 3x3; empty is the paper's 1x1.
                 "group_size": 0,  # Images per group of batch normalisation; 0 is the whole global batch.
                 "variance": "biased",  # Of the running statistics: biased or unbiased.
+                "block": "",  # module:class of your own (docs/variants.md); empty is the family's.
+                "norm": "",  # module:function that makes a normalisation; empty is batch normalisation.
+                "activation": "",  # module:function, such as flax.linen:gelu; empty is ReLU.
                 "variants": (),  # Names of `resnet-jax list --variants`, in order: ("preactivation", "stochastic_depth:0.8").
             },
             "data": {
@@ -72,6 +76,9 @@ def base_config() -> ConfigDict:
                 "class_names": (),  # By label; empty are those of the data.
             },
             "optimizer": {
+                "name": "sgd",  # sgd, or module:function, such as optax:adamw(b1=0.8), called with learning_rate=schedule.
+                "schedule": "",  # module:function of (step, learning_rate=…); empty is the steps of boundaries and warm-up below.
+                "loss": "",  # module:function from logits and labels to a loss for each example; empty is cross-entropy.
                 "learning_rate": 0.1,
                 "boundaries": (),  # Steps at which the rate is multiplied by the factor.
                 "factor": 0.1,
@@ -107,6 +114,7 @@ def base_config() -> ConfigDict:
                 "read_ahead": 4,  # Batches read ahead.
                 "data_dir": "",  # Where TFDS keeps its sets; empty is TFDS_DATA_DIR or ~/tensorflow_datasets.
                 "tensorboard": True,
+                "code_dir": "",  # Where modules that fields name are looked for, beside Python's path and the current directory.
             },
         },
         type_safe=True,
@@ -171,6 +179,12 @@ def validate(config: ConfigDict) -> None:
     optimizer = config.optimizer
     if optimizer.boundaries and optimizer.plateau_patience:
         raise ConfigError("config.optimizer has boundaries and a plateau_patience: the rate decays at the one or on the other")
+    if optimizer.name != "sgd" and not is_name(optimizer.name):
+        raise ConfigError(f"config.optimizer.name is {optimizer.name!r}; it must be sgd, or a function: {FORM}")
+    if optimizer.schedule and (optimizer.boundaries or optimizer.warmup_steps):
+        raise ConfigError("config.optimizer has a schedule, and boundaries or warmup_steps: the rate is by the one or by the other")
+    if optimizer.loss and optimizer.label_smoothing:
+        raise ConfigError("config.optimizer has a loss of its own and label_smoothing, which is of cross-entropy; leave one out")
     if optimizer.warmup_until_error and optimizer.warmup_steps:
         raise ConfigError("config.optimizer has warmup_steps and warmup_until_error: the warm-up ends by the one or the other")
 
@@ -197,6 +211,11 @@ def _check(config: ConfigDict, paths: list[str], holds: Callable[[Any], bool], a
             value = value[part]
         if not holds(value):
             raise ConfigError(f"config.{path} is {value!r}; it must be {allowed}")
+
+
+def names_code(config: ConfigDict) -> bool:
+    """Tells whether the config names functions or classes of modules."""
+    return any(map(is_name, [*config.model.values(), *(config.optimizer[field] for field in ("name", "schedule", "loss"))]))
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:

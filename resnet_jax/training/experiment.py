@@ -19,17 +19,21 @@ from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_thr
 from resnet_jax.data.sources import Reading, Source, SyntheticSource, check_classes, open_source
 from resnet_jax.data.statistics import colour_of, image_mean
 from resnet_jax.models import ResNet, create_model
+from resnet_jax.models.named import is_name, named
 from resnet_jax.parallel import AXIS_NAME, Mapping, choose_devices, create_mapping, prepare_backend, process_share
 from resnet_jax.training.config import ConfigError
 from resnet_jax.training.initial import Initial, check_patterns, read_initial
 from resnet_jax.training.optimizer import by_module, decay_on_plateau, sgd, warm_up_until
 from resnet_jax.training.schedules import Schedule, step_decay
 from resnet_jax.training.state import TrainState, create_state
-from resnet_jax.training.step import make_evaluation_step, make_train_step
+from resnet_jax.training.step import Loss, cross_entropy, make_evaluation_step, make_train_step
 from resnet_jax.training.subset import with_labels
 
 SCANNED_DEPTH = 9
 """Blocks in a stage from which "auto" scans them."""
+
+MODEL_OPTIONS = ("shortcut", "stride_on", "block", "norm", "activation", "variants")
+"""Fields of the section `model` that are options of create_model where they are set."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +96,16 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
         "dtype": config.model.dtype,
     }
     if not config.model.name.startswith("vgg"):  # These have no batch normalisation.
-        arguments |= {"group_size": group_size, "variance": config.model.variance}
-    arguments |= {name: config.model[name] for name in ("shortcut", "stride_on", "variants") if config.model[name]}
+        arguments |= {"group_size": group_size} | ({} if config.model.norm else {"variance": config.model.variance})
+    arguments |= {name: config.model[name] for name in MODEL_OPTIONS if config.model[name]}
+    if any(map(is_name, arguments.values())):
+        arguments["code_dir"] = config.run.code_dir
     origin, head = (begun, "kept") if begun else (config.initial.workdir, config.initial.head)
     initial = read_initial(origin) if config.initial.workdir else None
     if initial:
         arguments = initial.model_arguments(arguments, head=head)
     model = looped(create_model(**arguments), config)
-    schedule, optimizer = build_optimizer(config.optimizer)
+    schedule, optimizer = build_optimizer(config.optimizer, config.run.code_dir)
     spread = model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
     if config.run.accumulation > 1 and hasattr(spread, "norm"):
         spread = spread.clone(norm=partial(spread.norm, parts=config.run.accumulation))
@@ -110,7 +116,7 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
         build_augmentation(config.data),
         schedule=schedule,
         axis_name=AXIS_NAME,
-        label_smoothing=config.optimizer.label_smoothing,
+        loss=build_loss(config.optimizer, config.run.code_dir),
         accumulation=config.run.accumulation,
     )
     evaluation_step = make_evaluation_step(spread, normalise, axis_name=AXIS_NAME)
@@ -207,15 +213,35 @@ def build_augmentation(options: ConfigDict) -> Augment:
     return vary_colour(augment, colour.eigenvalues, colour.eigenvectors, deviation=options.colour_deviation)
 
 
-def build_optimizer(options: ConfigDict) -> tuple[Schedule, optax.GradientTransformationExtraArgs]:
-    """Returns the schedule and the optimiser that the section `optimizer` of a config describes."""
-    schedule = step_decay(
+def build_loss(options: ConfigDict, code_dir: str = "") -> Loss:
+    """Returns the loss of each example that the section `optimizer` of a config describes."""
+    if options.loss:
+        return named(options.loss, field="config.optimizer.loss", directory=code_dir)
+    return partial(cross_entropy, smoothing=options.label_smoothing)
+
+
+def build_schedule(options: ConfigDict, code_dir: str = "") -> Schedule:
+    """Returns the learning rate by step that the section `optimizer` of a config describes."""
+    if options.schedule:
+        schedule = named(options.schedule, field="config.optimizer.schedule", directory=code_dir)
+        return partial(schedule, learning_rate=options.learning_rate)
+    return step_decay(
         options.learning_rate,
         boundaries=options.boundaries,
         factor=options.factor,
         warmup_steps=options.warmup_steps,
         warmup_rate=options.warmup_rate,
     )
+
+
+def build_optimizer(options: ConfigDict, code_dir: str = "") -> tuple[Schedule, optax.GradientTransformationExtraArgs]:
+    """Returns the schedule and the optimiser that the section `optimizer` of a config describes.
+
+    Args:
+        options: The section.
+        code_dir: Where the modules that it names are looked for.
+    """
+    schedule = build_schedule(options, code_dir)
     factors = []
     if options.warmup_until_error:
         factors.append(warm_up_until(options.warmup_until_error, factor=options.warmup_rate / options.learning_rate))
@@ -224,15 +250,19 @@ def build_optimizer(options: ConfigDict) -> tuple[Schedule, optax.GradientTransf
         factors.append(
             decay_on_plateau(factor=options.factor, patience=patience, window=window, threshold=options.plateau_threshold)
         )
-    optimizer = sgd(
-        schedule,
-        momentum=options.momentum,
-        weight_decay=options.weight_decay,
-        decayed=options.decayed,
-        momentum_form=options.momentum_form,
-        gradient_clip=options.gradient_clip,
-        rate_factors=tuple(factors),
-    )
+    if is_name(options.name):
+        make = named(options.name, field="config.optimizer.name", directory=code_dir)
+        optimizer = optax.with_extra_args_support(optax.chain(make(learning_rate=schedule), *factors))
+    else:
+        optimizer = sgd(
+            schedule,
+            momentum=options.momentum,
+            weight_decay=options.weight_decay,
+            decayed=options.decayed,
+            momentum_form=options.momentum_form,
+            gradient_clip=options.gradient_clip,
+            rate_factors=tuple(factors),
+        )
     if options.frozen or options.rate_factors:
         optimizer = by_module(optimizer, frozen=options.frozen, rate_factors=options.rate_factors)
     return schedule, optimizer

@@ -41,7 +41,7 @@ class Initial:
         Raises:
             ConfigError: It asks for another net, or for a last layer that does not fit the classes.
         """
-        for field in ("name", "shortcut", "stride_on", "variants"):
+        for field in ("name", "shortcut", "stride_on", "block", "norm", "activation", "variants"):
             if field in wanted and field in self.model and _listed(wanted[field]) != _listed(self.model[field]):
                 raise ConfigError(
                     f"config.model.{field} is {wanted[field]!r}, and the net of {self.workdir} has {self.model[field]!r}; begin "

@@ -24,6 +24,9 @@ Batch = dict[str, Array]
 Augment = Callable[[jax.Array, Array, Array], Array]
 """(keys [n], images uint8[n, H, W, 3], image_mean) → normalised images float32[n, h, w, 3]."""
 
+Loss = Callable[[Array, Array], Array]
+"""(logits [n, classes], labels int32[n]) → loss of each example [n]."""
+
 Sums = dict[str, Array]
 
 
@@ -35,12 +38,12 @@ def make_train_step(
     schedule: Schedule,
     seed: int | Array,
     axis_name: str,
-    label_smoothing: float = 0.0,
+    loss: Loss | None = None,
     accumulation: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
     """Returns `train_step(state, batch) -> (state, metrics)`, a pure function of one device's part of the batch.
 
-    The gradient is that of the mean cross-entropy over the global batch; weight decay is the optimiser's. Metrics are of the
+    The gradient is that of the mean loss over the global batch; weight decay is the optimiser's. Metrics are of the
     global batch before the update: `loss` and `top1` (a fraction), means; the `gradient_norm` without decay; and the
     `learning_rate` of the update.
 
@@ -49,7 +52,7 @@ def make_train_step(
         optimizer: Makes updates of gradients; is given the step's training error as `value`.
         augment: Of images; its keys are folded from the seed, the step and the example's index in the global batch.
         schedule: Only to report the rate.
-        label_smoothing: Share of a label that is spread over all classes (arXiv 1512.00567, §7); 0 in the paper.
+        loss: None is cross-entropy.
         seed: Of augmentation, dropout and stochastic depth, see `resnet_jax.models.randomness`; it may be traced, as where steps of
             several seeds are one program.
         axis_name: The mapped axis.
@@ -57,6 +60,8 @@ def make_train_step(
             the devices; a device has its share of the first part, then of the second, and so on. The model's normalisations
             must know their number (`parts`).
     """
+
+    loss_of = loss or cross_entropy
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
 
@@ -73,12 +78,12 @@ def make_train_step(
             def loss_function(params: Any) -> tuple[Array, tuple[Array, Any]]:
                 variables = {"params": params, **carried, "batch_stats": state.batch_stats}
                 logits, updated = model.apply(variables, images, train=True, mutable=list(carried), rngs=rngs)
-                loss = _cross_entropy(logits, part["label"], label_smoothing).mean()
-                return loss, (logits, carried | updated)
+                mean = loss_of(logits, part["label"]).mean()
+                return mean, (logits, carried | updated)
 
-            (loss, (logits, updated)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
+            (mean, (logits, updated)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
             top1 = jnp.mean(jnp.argmax(logits, -1) == part["label"], dtype=logits.dtype)
-            return (gradients, {"loss": loss, "top1": top1}), updated
+            return (gradients, {"loss": mean, "top1": top1}), updated
 
         carried = {"batch_stats": state.batch_stats}
         if accumulation > 1:
@@ -151,7 +156,8 @@ def masked_sums(logits: Float[Array, "n c"], labels: Int[Array, " n"], mask: Boo
     return {name: jnp.sum(jnp.where(mask, value, 0)) for name, value in values.items()}
 
 
-def _cross_entropy(logits: Float[Array, "n c"], labels: Int[Array, " n"], smoothing: float) -> Float[Array, " n"]:
+def cross_entropy(logits: Float[Array, "n c"], labels: Int[Array, " n"], *, smoothing: float = 0.0) -> Float[Array, " n"]:
+    """Returns the loss of each example; `smoothing` is the share of a label spread over all classes (arXiv 1512.00567, §7)."""
     if not smoothing:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), smoothing)

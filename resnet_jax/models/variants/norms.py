@@ -1,7 +1,6 @@
-"""Normalisation without the batch, convolutions with standardised weights, and scales that begin at zero."""
+"""Normalisation of every image by itself, convolutions with standardised weights, and no normalisation."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -73,9 +72,3 @@ class Bias(nn.Module):
 def bias(*, dtype: Dtype, name: str, **_: Any) -> nn.Module:
     """Makes a Bias where a net asks for batch normalisation."""
     return Bias(dtype, name=name)
-
-
-def zero_last_scale(*, norm: Callable[..., Any], last: str, name: str, **options: Any) -> Any:
-    """Makes a norm; the one named `last`, the last of F(x), with scale 0: a net begins as its shortcuts (arXiv 1706.02677)."""
-    start = {"scale_init": nn.initializers.zeros} if name == last else {}
-    return norm(name=name, **start, **options)

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import BatchNorm, ModelError
-from resnet_jax.models.resnet import ImageNetStem
-from resnet_jax.models.variants.norms import StandardisedConv, bias, group_norm, zero_last_scale
+from resnet_jax.models.layers import BatchNorm, ModelError, begin_at_zero
+from resnet_jax.models.resnet import CifarStem, ImageNetStem
+from resnet_jax.models.variants.norms import StandardisedConv, bias, group_norm
 from resnet_jax.models.variants.preactivation import (
     PreactivationBlock,
     PreactivationBottleneckBlock,
@@ -20,6 +20,10 @@ from resnet_jax.models.variants.shortcuts import DeepStem, average, blur, pooled
 
 Attributes = dict[str, Any]
 """Of a ResNet, by name."""
+
+
+STEMS = {ImageNetStem: DeepStem, CifarStem: CifarStem}
+"""The stems of this package, and what ResNet-D has in their place: that for small images stays."""
 
 
 @dataclass(frozen=True)
@@ -80,34 +84,37 @@ def _arguments(variant: Variant, text: str) -> dict[str, int | float]:
     return values
 
 
-def _block(attributes: Attributes) -> tuple[Any, dict[str, Any]]:
-    """Returns the class of the block, and the options it was given."""
-    block = attributes["block"]
-    return (block.func, dict(block.keywords)) if isinstance(block, partial) else (block, {})
+def _parts(factory: Any) -> tuple[Any, dict[str, Any]]:
+    """Returns the class that a factory makes, and the options that it was given."""
+    return (factory.func, dict(factory.keywords)) if isinstance(factory, partial) else (factory, {})
 
 
-def _norm(attributes: Attributes) -> Any:
-    return attributes.get("norm", BatchNorm)
+def _with_norm(attributes: Attributes, norm: Any) -> Attributes:
+    """Returns the attributes with another normalisation, which begins as that before it did."""
+    before, options = _parts(attributes.get("norm", BatchNorm))
+    return attributes | {"norm": partial(begin_at_zero, **options | {"norm": norm}) if before is begin_at_zero else norm}
 
 
 def _preactivation(attributes: Attributes) -> Attributes:
     kinds = {BasicBlock: PreactivationBlock, BottleneckBlock: PreactivationBottleneckBlock}
-    block, options = _block(attributes)
-    if block not in kinds:
-        raise ModelError(f"it changes the block, and {getattr(block, '__name__', block)} is none that it knows")
-    stem = bare(attributes["stem"])
-    return attributes | {"block": partial(kinds[block], **options), "stem": stem, "end": normalise_and_activate}
+    (block, options), (stem, _) = _parts(attributes["block"]), _parts(attributes["stem"])
+    if block not in kinds or stem not in STEMS:
+        raise ModelError("it changes block and stem, and one of them is changed already")
+    if _parts(attributes.get("norm"))[0] is begin_at_zero:
+        raise ModelError("its blocks do not end with a normalisation, whose scale could begin at 0; leave out zero_last_scale")
+    changes = {"block": partial(kinds[block], **options), "stem": bare(attributes["stem"]), "end": normalise_and_activate}
+    return attributes | changes
 
 
 def _bottleneck(attributes: Attributes, **changes: Any) -> Attributes:
-    block, options = _block(attributes)
+    block, options = _parts(attributes["block"])
     if block not in (BottleneckBlock, PreactivationBottleneckBlock):
         raise ModelError("it is for bottleneck blocks, as those of resnet50 and deeper, or of stage_depths that give them")
     return attributes | {"block": partial(block, **(options | changes))}
 
 
 def _wide(attributes: Attributes, factor: int) -> Attributes:
-    if _block(attributes)[0] in (BottleneckBlock, PreactivationBottleneckBlock):
+    if _parts(attributes["block"])[0] in (BottleneckBlock, PreactivationBottleneckBlock):
         return _bottleneck(attributes, widening=float(factor))
     stem = attributes.get("stem_width") or attributes["width"]
     return attributes | {"stem_width": stem, "width": attributes["width"] * factor}
@@ -130,19 +137,16 @@ def _stochastic_depth(attributes: Attributes, survival: float) -> Attributes:
 
 
 def _group_norm(attributes: Attributes, groups: int) -> Attributes:
-    return attributes | {"norm": partial(group_norm, groups=groups), "conv": StandardisedConv}
+    return _with_norm(attributes, partial(group_norm, groups=groups)) | {"conv": StandardisedConv}
 
 
 def _resnet_d(attributes: Attributes) -> Attributes:
-    attributes["shortcut"] = pooled(attributes["shortcut"], average)
-    if attributes["stem"] is ImageNetStem:
-        attributes["stem"] = DeepStem
-    block, options = _block(attributes)
-    return (
-        _bottleneck(attributes, stride_on="3x3")
-        if hasattr(block, "stride_on")
-        else attributes | {"block": partial(block, **options)}
-    )
+    stem, _ = _parts(attributes["stem"])
+    if stem not in STEMS:
+        raise ModelError("it changes the stem, and so did another variant")
+    attributes |= {"stem": STEMS[stem], "shortcut": pooled(attributes["shortcut"], average)}
+    block, options = _parts(attributes["block"])
+    return attributes | ({"block": partial(block, **options | {"stride_on": "3x3"})} if hasattr(block, "stride_on") else {})
 
 
 def _blur_shortcut(attributes: Attributes) -> Attributes:
@@ -150,14 +154,15 @@ def _blur_shortcut(attributes: Attributes) -> Attributes:
 
 
 def _zero_last_scale(attributes: Attributes) -> Attributes:
-    block, _ = _block(attributes)
+    block, _ = _parts(attributes["block"])
     if block not in (BasicBlock, BottleneckBlock):
         raise ModelError("it is for blocks that end with a normalisation")
-    return attributes | {"norm": partial(zero_last_scale, norm=_norm(attributes), last=f"norm{block.convolutions}")}
+    norm = attributes.get("norm", BatchNorm)
+    return attributes | {"norm": partial(begin_at_zero, layer=f"norm{block.convolutions}", norm=norm)}
 
 
 def _skip_init(attributes: Attributes) -> Attributes:
-    return attributes | {"norm": bias, "residual": after(attributes.get("residual"), residual_scale)}
+    return _with_norm(attributes, bias) | {"residual": after(attributes.get("residual"), residual_scale)}
 
 
 VARIANTS: dict[str, Variant] = {
