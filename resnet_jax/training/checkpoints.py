@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import flax.serialization
@@ -90,7 +90,7 @@ class CheckpointWriter:
         Raises:
             SaveError: This save cannot begin, or an earlier one failed, for example for want of space.
         """
-        arrays = {name: np.asarray(array) for name, array in to_arrays(state).items()}
+        arrays = jax.device_get(to_arrays(state))  # All transfers at once; Orbax copies what shares memory with the state.
         described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         self.wait()
         self._saving = step
@@ -141,12 +141,18 @@ class CheckpointWriter:
         )
 
     def _write_checksums(self, *, committed: bool = False) -> None:
-        """Is called just before a save is committed, under the temporary name, and once more after."""
+        """Is called just before a save is committed, under the temporary name, and once more after, when the loop may wait for it.
+
+        So what is long, the sums of the arrays, is left to the first time, in the background.
+        """
         if jax.process_index() != 0 or self._saving is None:
             return
         for path in self._directory.iterdir():
             if path.name.split(".")[0] == str(self._saving):
-                sums = {name: digest for name, digest in _checksums(path).items() if committed or name not in COMMIT_FILES}
+                if committed:
+                    sums = json.loads((path / CHECKSUMS).read_text()) | _checksums(path, [path / name for name in COMMIT_FILES])
+                else:
+                    sums = _checksums(path, [file for file in _files(path) if str(file.relative_to(path)) not in COMMIT_FILES])
                 partial = path / f"{CHECKSUMS}.partial"
                 partial.write_text(json.dumps(sums, separators=(",", ":")))
                 partial.replace(path / CHECKSUMS)
@@ -228,9 +234,9 @@ def _describe(array: Any) -> str:
     return f"{np.dtype(array.dtype).name}{list(array.shape)}"
 
 
-def _checksums(path: epath.Path) -> dict[str, str]:
-    files = {str(file.relative_to(path)): file for file in _files(path) if not file.name.startswith(CHECKSUMS)}
-    return {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in sorted(files)}
+def _checksums(path: epath.Path, files: Iterable[epath.Path]) -> dict[str, str]:
+    named = {str(file.relative_to(path)): file for file in files if not file.name.startswith(CHECKSUMS)}
+    return {name: hashlib.sha256(named[name].read_bytes()).hexdigest() for name in sorted(named)}
 
 
 def _files(path: epath.Path) -> Iterator[epath.Path]:
@@ -243,7 +249,7 @@ def _verify(path: epath.Path) -> None:
         expected = json.loads((path / CHECKSUMS).read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {CHECKSUMS} cannot be read; {_way_out(path)}") from error
-    found = _checksums(path)
+    found = _checksums(path, _files(path))
     # A process killed right after a commit has not recorded what the commit itself writes; nothing reads these files.
     found = {name: digest for name, digest in found.items() if name in expected or name not in COMMIT_FILES}
     wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
