@@ -39,6 +39,18 @@ class CheckpointError(Exception):
     """A checkpoint that is not there, not whole, or of another net; the message says which and what to do."""
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint that is not as it was written.
+
+    Attributes:
+        damage: Which, and what is wrong with it.
+    """
+
+    def __init__(self, path: epath.Path, damage: str) -> None:
+        self.damage = f"{path} {damage}"
+        super().__init__(f"{self.damage}; {_way_out(path)}")
+
+
 class SaveError(Exception):
     """A checkpoint that could not be written; the message says why, and where the run can go on from."""
 
@@ -94,7 +106,6 @@ class CheckpointWriter:
         described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         self.wait()
         self._saving = step
-        self._check_space(sum(array.nbytes for array in arrays.values()))
         items = ocp.args.Composite(
             **{
                 STATE: ocp.args.StandardSave(unflatten_dict(arrays, sep="/")),
@@ -102,6 +113,7 @@ class CheckpointWriter:
             }
         )
         try:
+            self._check_space(sum(array.nbytes for array in arrays.values()))
             self._manager.save(step, args=items, metrics=metrics, force=True)
         except Exception as error:
             raise self._failure(error) from error
@@ -130,10 +142,16 @@ class CheckpointWriter:
             return
         free = shutil.disk_usage(self._directory).free
         if free < needed:
-            raise self._failure(OSError(f"No space left on device: it takes {needed:,} bytes, and {free:,} are free"))
+            raise OSError(f"No space left on device: it takes {needed:,} bytes, and {free:,} are free")
 
     def _failure(self, error: Exception) -> SaveError:
-        whole = steps_in(self._directory.parent)
+        workdir = self._directory.parent
+        if not workdir.exists():
+            return SaveError(
+                f"the workdir {workdir} is gone (deleted, moved or unmounted), and step {self._saving} is not saved; bring it back "
+                "and run the same command again: it goes on from the newest checkpoint in it, or begins anew without one"
+            )
+        whole = steps_in(workdir)
         resumable = f"step {whole[-1]}" if whole else "the beginning"
         return SaveError(
             f"the checkpoint of step {self._saving} could not be written to {self._directory}: {_reason(error)}; mend that "
@@ -170,7 +188,8 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     """Reads and verifies a checkpoint, the newest by default.
 
     Raises:
-        CheckpointError: There is none, a file of it is missing or altered, or its format is newer than this version.
+        CheckpointError: There is none, or its format is newer than this version.
+        DamagedError: A file of it is missing or altered.
     """
     steps = steps_in(workdir)
     if not steps:
@@ -196,7 +215,7 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{path} cannot be read: {_reason(error)}; {_way_out(path)}") from error
+        raise DamagedError(path, f"cannot be read: {_reason(error)}") from error
     arrays = unstack_arrays(flatten_dict(restored, sep="/"))
     return Checkpoint(description["step"], arrays, description["config"], description["model"])
 
@@ -248,14 +267,14 @@ def _verify(path: epath.Path) -> None:
     try:
         expected = json.loads((path / CHECKSUMS).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {CHECKSUMS} cannot be read; {_way_out(path)}") from error
+        raise DamagedError(path, f"is damaged: {CHECKSUMS} cannot be read") from error
     found = _checksums(path, _files(path))
     # A process killed right after a commit has not recorded what the commit itself writes; nothing reads these files.
     found = {name: digest for name, digest in found.items() if name in expected or name not in COMMIT_FILES}
     wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
     if wrong:
         kind = "is missing" if wrong[0] not in found else "is not as it was written (its checksum differs)"
-        raise CheckpointError(f"{path} is damaged: {wrong[0]} {kind}; {_way_out(path)}")
+        raise DamagedError(path, f"is damaged: {wrong[0]} {kind}")
 
 
 def _way_out(path: epath.Path) -> str:
