@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from resnet_jax.cli import main
 from resnet_jax.entry import guard, train
 from resnet_jax.recipes import load_recipe, recipes
-from resnet_jax.training.checkpoints import steps_in
+from resnet_jax.training.checkpoints import read_checkpoint, steps_in
 from resnet_jax.training.run import run
 from tests.training import runs, tiny
 
@@ -123,16 +124,45 @@ def test_a_checkpoint_of_another_depth_is_refused(finished: Path, tmp_path: Path
     assert "the checkpoint is of another net: " in last_line(capsys)
 
 
-def test_a_truncated_checkpoint_is_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
+def test_of_a_damaged_checkpoint_the_one_before_is_taken_with_a_warning(damage, finished, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
     shutil.copytree(finished, tmp_path / "run")
-    largest = max((tmp_path / "run" / "checkpoints" / "14").glob("**/*"), key=lambda path: path.stat().st_size * path.is_file())
-    largest.write_bytes(largest.read_bytes()[:-100])
-    assert train([TINY, f"--workdir={tmp_path / 'run'}"]) == 2
+    damage(max((tmp_path / "run" / "checkpoints" / "14").glob("**/*"), key=lambda path: path.stat().st_size * path.is_file()))
+    assert train([TINY, f"--workdir={tmp_path / 'run'}", "--config.run.fallback=false"]) == 2
     assert "is damaged" in (error := last_line(capsys))
     assert "go on from step 7" in error
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "14")
-    assert train([TINY, f"--workdir={tmp_path / 'run'}", "--config.run.steps=14"]) == 0
-    runs.assert_same_outcome(finished, tmp_path / "run")
+    # A run of 14 steps is complete with this checkpoint, and does not read it: it goes on when it is lengthened.
+    assert train([TINY, f"--workdir={tmp_path / 'run'}", "--config.run.steps=15"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "warning: " in captured.err
+    assert f"moved to {tmp_path / 'run' / 'damaged' / '14'}, and the run goes on from step 7" in captured.err
+    assert "goes on from step 7 of 15" in captured.out
+    assert (tmp_path / "run" / "damaged" / "14").is_dir()
+    whole, again = read_checkpoint(finished, 14), read_checkpoint(tmp_path / "run", 14)
+    assert all(np.array_equal(array, again.arrays[name]) for name, array in whole.arrays.items())
+
+
+def test_where_no_checkpoint_is_whole_the_run_is_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    for step in (7, 14):
+        (tmp_path / "run" / "checkpoints" / str(step) / "checksums.json").unlink()
+    assert train([TINY, f"--workdir={tmp_path / 'run'}"]) == 2
+    assert "is whole (" in (error := last_line(capsys))
+    assert "restore one from a copy" in error
+    assert steps_in(tmp_path / "run") == [7, 14]
 
 
 def test_evaluate_prints_what_the_run_recorded(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

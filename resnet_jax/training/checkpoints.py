@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import flax.serialization
@@ -37,6 +37,18 @@ Arrays = dict[str, np.ndarray]
 
 class CheckpointError(Exception):
     """A checkpoint that is not there, not whole, or of another net; the message says which and what to do."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint that is not as it was written.
+
+    Attributes:
+        damage: Which, and what is wrong with it.
+    """
+
+    def __init__(self, path: epath.Path, damage: str) -> None:
+        self.damage = f"{path} {damage}"
+        super().__init__(f"{self.damage}; {_way_out(path)}")
 
 
 class SaveError(Exception):
@@ -90,11 +102,10 @@ class CheckpointWriter:
         Raises:
             SaveError: This save cannot begin, or an earlier one failed, for example for want of space.
         """
-        arrays = {name: np.asarray(array) for name, array in to_arrays(state).items()}
+        arrays = jax.device_get(to_arrays(state))  # All transfers at once; Orbax copies what shares memory with the state.
         described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         self.wait()
         self._saving = step
-        self._check_space(sum(array.nbytes for array in arrays.values()))
         items = ocp.args.Composite(
             **{
                 STATE: ocp.args.StandardSave(unflatten_dict(arrays, sep="/")),
@@ -102,6 +113,7 @@ class CheckpointWriter:
             }
         )
         try:
+            self._check_space(sum(array.nbytes for array in arrays.values()))
             self._manager.save(step, args=items, metrics=metrics, force=True)
         except Exception as error:
             raise self._failure(error) from error
@@ -130,10 +142,16 @@ class CheckpointWriter:
             return
         free = shutil.disk_usage(self._directory).free
         if free < needed:
-            raise self._failure(OSError(f"No space left on device: it takes {needed:,} bytes, and {free:,} are free"))
+            raise OSError(f"No space left on device: it takes {needed:,} bytes, and {free:,} are free")
 
     def _failure(self, error: Exception) -> SaveError:
-        whole = steps_in(self._directory.parent)
+        workdir = self._directory.parent
+        if not workdir.exists():
+            return SaveError(
+                f"the workdir {workdir} is gone (deleted, moved or unmounted), and step {self._saving} is not saved; bring it back "
+                "and run the same command again: it goes on from the newest checkpoint in it, or begins anew without one"
+            )
+        whole = steps_in(workdir)
         resumable = f"step {whole[-1]}" if whole else "the beginning"
         return SaveError(
             f"the checkpoint of step {self._saving} could not be written to {self._directory}: {_reason(error)}; mend that "
@@ -141,12 +159,18 @@ class CheckpointWriter:
         )
 
     def _write_checksums(self, *, committed: bool = False) -> None:
-        """Is called just before a save is committed, under the temporary name, and once more after."""
+        """Is called just before a save is committed, under the temporary name, and once more after, when the loop may wait for it.
+
+        So what is long, the sums of the arrays, is left to the first time, in the background.
+        """
         if jax.process_index() != 0 or self._saving is None:
             return
         for path in self._directory.iterdir():
             if path.name.split(".")[0] == str(self._saving):
-                sums = {name: digest for name, digest in _checksums(path).items() if committed or name not in COMMIT_FILES}
+                if committed:
+                    sums = json.loads((path / CHECKSUMS).read_text()) | _checksums(path, [path / name for name in COMMIT_FILES])
+                else:
+                    sums = _checksums(path, [file for file in _files(path) if str(file.relative_to(path)) not in COMMIT_FILES])
                 partial = path / f"{CHECKSUMS}.partial"
                 partial.write_text(json.dumps(sums, separators=(",", ":")))
                 partial.replace(path / CHECKSUMS)
@@ -164,7 +188,8 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     """Reads and verifies a checkpoint, the newest by default.
 
     Raises:
-        CheckpointError: There is none, a file of it is missing or altered, or its format is newer than this version.
+        CheckpointError: There is none, or its format is newer than this version.
+        DamagedError: A file of it is missing or altered.
     """
     steps = steps_in(workdir)
     if not steps:
@@ -190,7 +215,7 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{path} cannot be read: {_reason(error)}; {_way_out(path)}") from error
+        raise DamagedError(path, f"cannot be read: {_reason(error)}") from error
     arrays = unstack_arrays(flatten_dict(restored, sep="/"))
     return Checkpoint(description["step"], arrays, description["config"], description["model"])
 
@@ -228,9 +253,9 @@ def _describe(array: Any) -> str:
     return f"{np.dtype(array.dtype).name}{list(array.shape)}"
 
 
-def _checksums(path: epath.Path) -> dict[str, str]:
-    files = {str(file.relative_to(path)): file for file in _files(path) if not file.name.startswith(CHECKSUMS)}
-    return {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in sorted(files)}
+def _checksums(path: epath.Path, files: Iterable[epath.Path]) -> dict[str, str]:
+    named = {str(file.relative_to(path)): file for file in files if not file.name.startswith(CHECKSUMS)}
+    return {name: hashlib.sha256(named[name].read_bytes()).hexdigest() for name in sorted(named)}
 
 
 def _files(path: epath.Path) -> Iterator[epath.Path]:
@@ -242,14 +267,14 @@ def _verify(path: epath.Path) -> None:
     try:
         expected = json.loads((path / CHECKSUMS).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {CHECKSUMS} cannot be read; {_way_out(path)}") from error
-    found = _checksums(path)
+        raise DamagedError(path, f"is damaged: {CHECKSUMS} cannot be read") from error
+    found = _checksums(path, _files(path))
     # A process killed right after a commit has not recorded what the commit itself writes; nothing reads these files.
     found = {name: digest for name, digest in found.items() if name in expected or name not in COMMIT_FILES}
     wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
     if wrong:
         kind = "is missing" if wrong[0] not in found else "is not as it was written (its checksum differs)"
-        raise CheckpointError(f"{path} is damaged: {wrong[0]} {kind}; {_way_out(path)}")
+        raise DamagedError(path, f"is damaged: {wrong[0]} {kind}")
 
 
 def _way_out(path: epath.Path) -> str:

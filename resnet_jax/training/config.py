@@ -108,6 +108,7 @@ def base_config() -> ConfigDict:
                 "log_every": 1,  # Steps from one record in metrics.jsonl to the next.
                 "evaluate_every": 50,  # Steps; the end is evaluated always.
                 "checkpoint_every": 50,  # Steps; the end is saved always.
+                "fallback": True,  # If the newest checkpoint is damaged go on from the one before, with a warning; otherwise stop.
                 "keep": 2,  # Newest checkpoints kept, beside the best.
                 "workers": 1,  # Threads that read batches; 0 is one per core.
                 "worker_processes": 0,  # Processes that read, each with so many threads; 0 is the training process itself.

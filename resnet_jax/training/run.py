@@ -1,6 +1,7 @@
 """A run from its beginning to its end: resume, train, evaluate, save."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -14,12 +15,13 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from resnet_jax.data.batches import read_ahead
-from resnet_jax.training.checkpoints import CheckpointWriter, from_arrays, read_checkpoint, steps_in
+from resnet_jax.training.checkpoints import Checkpoint, CheckpointWriter, from_arrays, steps_in
 from resnet_jax.training.config import resolve, to_json
 from resnet_jax.training.experiment import Experiment, build_experiment, prepare_jax
 from resnet_jax.training.logging import Clock, MetricsLog, Record, read_metrics
 from resnet_jax.training.plots import draw_curves
 from resnet_jax.training.progress import Reporter, create_reporter
+from resnet_jax.training.resuming import DAMAGED, newest_whole, put_aside
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import evaluate
 from resnet_jax.training.workdir import CURVES, METRICS, occupy, store_config
@@ -46,24 +48,43 @@ def run(config: ConfigDict, workdir: epath.PathLike, console: Console | None = N
     prepare_jax(config)
     with occupy(workdir) as path:
         saved = steps_in(path)
+        complete = bool(saved) and saved[-1] >= config.run.steps
+        checkpoint = None if complete else _find_checkpoint(path, fallback=config.run.fallback)
         experiment = build_experiment(config, begun=path if saved else None)
         store_config(path, to_json(config))
-        if saved and saved[-1] >= config.run.steps:
+        if complete:
             _say_complete(console, config, path, saved[-1])
         else:
-            _train(config, experiment, path, console)
+            _train(config, experiment, path, console, checkpoint)
         return read_metrics(path)[-1]
 
 
-def _train(config: ConfigDict, experiment: Experiment, workdir: epath.Path, console: Console) -> None:
-    start = (steps_in(workdir) or [0])[-1]
+def _find_checkpoint(workdir: epath.Path, *, fallback: bool) -> Checkpoint | None:
+    """Returns the checkpoint to go on from, if there is one; warns of damaged ones and puts them aside."""
+    checkpoint, damages = newest_whole(workdir, fallback=fallback)
+    if checkpoint is None:
+        return None
+    put_aside(workdir, damages)
+    for step, damage in damages.items():
+        print(
+            f"resnet-jax: warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the run goes on from step "
+            f"{checkpoint.step} (--config.run.fallback=false stops instead)",
+            file=sys.stderr,
+        )
+    return checkpoint
+
+
+def _train(
+    config: ConfigDict, experiment: Experiment, workdir: epath.Path, console: Console, checkpoint: Checkpoint | None
+) -> None:
+    start = checkpoint.step if checkpoint else 0
     console.print(_opening(config, experiment, workdir, start), highlight=False, markup=False, soft_wrap=True)
     if experiment.initial and not start:
         begins = experiment.initial.describe(head=experiment.head, classes=experiment.model_arguments["num_classes"])
         console.print(begins, highlight=False, markup=False, soft_wrap=True)
     state = experiment.initial_state()
-    if start:
-        state = from_arrays(state, read_checkpoint(workdir, start).arrays)
+    if checkpoint:
+        state = from_arrays(state, checkpoint.arrays)
     with ExitStack() as stack:
         log = MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard)
         stack.callback(log.close)

@@ -28,23 +28,24 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
         WorkdirError: Another run is live on it, it holds something else, or it cannot be written.
     """
     path = epath.Path(workdir)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        entries = [entry.name for entry in path.iterdir() if entry.name != LOCK]
-        if entries and CONFIG not in entries:
+    with contextlib.ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            entries = [entry.name for entry in path.iterdir() if entry.name != LOCK]
+            if entries and CONFIG not in entries:
+                raise WorkdirError(
+                    f"{path} is not empty and holds no {CONFIG}, so it is not the workdir of a run (it has {entries[0]}); "
+                    "choose another --workdir"
+                )
+            if "://" not in str(path):
+                stack.enter_context(filelock.FileLock(path / LOCK, timeout=0))
+        except filelock.Timeout:
             raise WorkdirError(
-                f"{path} is not empty and holds no {CONFIG}, so it is not the workdir of a run (it has {entries[0]}); "
-                "choose another --workdir"
-            )
-        lock = contextlib.nullcontext() if "://" in str(path) else filelock.FileLock(path / LOCK, timeout=0)
-        with lock:
-            yield path
-    except filelock.Timeout:
-        raise WorkdirError(
-            f"a run is live on {path}; wait for it or stop it (Ctrl-C saves it), or choose another --workdir"
-        ) from None
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise WorkdirError(f"workdir {path} cannot be used: {error.strerror}; choose another --workdir") from error
+                f"a run is live on {path}; wait for it or stop it (Ctrl-C saves it), or choose another --workdir"
+            ) from None
+        except OSError as error:
+            raise WorkdirError(f"workdir {path} cannot be used: {error.strerror}; choose another --workdir") from error
+        yield path
 
 
 def store_config(workdir: epath.Path, config: dict[str, Any]) -> None:
