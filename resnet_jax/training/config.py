@@ -208,15 +208,16 @@ def recipe_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
     A field that did not exist yet when the old config was written had its default.
     """
-    before, after = _flatten(to_json(base_config())) | _flatten(old), _flatten(new)
+    before, after = flatten(to_json(base_config())) | flatten(old), flatten(new)
     names = sorted(name for name in before | after if not name.startswith("run."))
     missing = "(absent)"
     pairs = [(name, before.get(name, missing), after.get(name, missing)) for name in names]
     return [f"{name}: {a} -> {b}" for name, a, b in pairs if a != b]
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the fields of a config, given as JSON, by path: `optimizer.learning_rate`."""
     flat = {}
     for key, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
     return flat
