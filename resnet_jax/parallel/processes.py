@@ -77,8 +77,8 @@ class Processes:
                     shutdown_timeout_seconds=JOINING_SECONDS,
                 )
         except Exception as error:
-            if not explicit and "should be defined" in str(error):
-                return  # JAX knows no cluster here.
+            if not explicit and any(text in str(error) for text in ("should be defined", "must be called before")):
+                return  # JAX knows no cluster here, or is in use already.
             raise ProcessError(
                 f"the processes could not join: {' '.join(str(error).split())[:300]}; check that all were started and reach the "
                 "first, name them by --coordinator, --processes and --process, or train on this one alone with --processes=1"
@@ -86,9 +86,9 @@ class Processes:
         state = _joined()
         self.index, self.count = state.process_id, state.num_processes
         if self.count > 1:
-            self._watch = Watch(
-                state.client, index=self.index, count=self.count, name=f"{socket.gethostname()}, process id {os.getpid()}"
-            )
+            name = f"{socket.gethostname()}, process id {os.getpid()}"
+            address = state.coordinator_address
+            self._watch = Watch(state.client, index=self.index, count=self.count, name=name, coordinator=address)
 
     def agree(self, topic: str, facts: Mapping[str, Any]) -> None:
         """Compares facts that must be the same on all processes; every process calls it, with the same topic.

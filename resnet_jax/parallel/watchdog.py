@@ -5,10 +5,15 @@ of this process's own monotonic clock is that of a process that is gone. A proce
 a heartbeat too, which aborts without naming anyone in terms of the run: it is set to be the slower of the two.
 """
 
+import contextlib
+import ctypes
 import json
 import os
+import signal
+import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 PATIENCE = 20.0
@@ -29,32 +34,50 @@ class Watch:
         index: Of this process.
         count: Of all.
         name: Of this process, for people: its host and process id.
+        coordinator: HOST:PORT of the first process.
     """
 
-    def __init__(self, client: Any, *, index: int, count: int, name: str) -> None:
+    def __init__(self, client: Any, *, index: int, count: int, name: str, coordinator: str) -> None:
         self._client, self._index, self._count = client, index, count
         self._over = threading.Event()
+        self._speaking = threading.Lock()
+        self._coordinator = coordinator
+        self._leaving: int | None = None
         client.key_value_set(f"{_NAMES}/{index}", name)
-        self._names = {0: "the coordinator"}
-        for target in (self._give_signs, self._listen):
-            threading.Thread(target=target, daemon=True, name=f"watchdog {target.__name__}").start()
+        self._names = {index: name, 0: client.blocking_key_value_get(f"{_NAMES}/0", _LISTENING_MS)}
+        if index:
+            _on_abort(self._aborting)
+        threads = [threading.Thread(target=target, daemon=True) for target in (self._give_signs, self._listen)]
+        self._threads = threads
+        for thread in threads:
+            thread.start()
 
     def close(self) -> None:
-        """Ends the watch: from here on others may go."""
+        """Ends the watch, because all end in order: from here on others may go."""
         self._over.set()
+        with contextlib.suppress(Exception):
+            self._client.key_value_set(_WORD, json.dumps(None), allow_overwrite=True)  # Wakes those that listen.
+        for thread in self._threads:
+            thread.join(FAREWELL)  # A thread inside JAX when the interpreter ends would bring it down.
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
     def tell(self, code: int, reason: str) -> None:
-        """Leaves word that this process ends, and waits until the others have heard, or FAREWELL seconds."""
-        self.close()
-        deadline = time.monotonic() + FAREWELL
-        try:
-            word = json.dumps({"process": self._index, "code": code, "reason": reason})
-            self._client.key_value_set(f"{_HEARD}/{self._index}", "")
+        """Leaves word that this process ends with that code, and waits until the others have heard, or FAREWELL seconds."""
+        self._over.set()
+        with contextlib.suppress(Exception):
+            word = json.dumps({"code": code, "reason": f"{self._describe(self._index)} ended: {reason}"})
             self._client.key_value_set(_WORD, word, allow_overwrite=True)
+        self._take_leave(code)
+
+    def _take_leave(self, code: int) -> None:
+        """Waits until all have heard why: where the coordinator is gone before, the reason is with it."""
+        self._over.set()
+        self._leaving = code
+        deadline = time.monotonic() + FAREWELL
+        with contextlib.suppress(Exception):
+            self._client.key_value_set(f"{_HEARD}/{self._index}", "")
             while time.monotonic() < deadline and len(self._client.key_value_dir_get(_HEARD)) < self._count:
                 time.sleep(0.1)
-        except Exception:  # The coordinator is gone, and the others with it.
-            return
 
     def _give_signs(self) -> None:
         last: dict[int, tuple[str, float]] = {}
@@ -85,9 +108,12 @@ class Watch:
                 if "DEADLINE_EXCEEDED" in str(error):
                     continue
                 return self._coordinator_is_gone()
+            if word is None:
+                return None
             if not self._over.is_set():
-                self._client.key_value_set(f"{_HEARD}/{self._index}", "")
-                self._end(f"{self._describe(word['process'])} ended: {word['reason']}", code=word["code"], advice="")
+                os.write(2, f"resnet-jax: {word['reason']}\n".encode())
+                self._take_leave(word["code"])
+                os._exit(word["code"])
         return None
 
     def _directory(self, name: str) -> dict[int, str]:
@@ -99,9 +125,31 @@ class Watch:
     def _coordinator_is_gone(self) -> None:
         self._end(f"{self._describe(0)}, which the others find each other through, is gone")
 
-    def _end(self, reason: str, *, code: int = FAILED, advice: str = "start all again to go on from the last checkpoint") -> None:
+    def _aborting(self) -> None:
+        if self._leaving is not None:
+            os._exit(self._leaving)
+        host, _, port = self._coordinator.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=INTERVAL).close()
+        except OSError:
+            self._coordinator_is_gone()
+
+    def _end(self, reason: str) -> None:
         """Ends this process at once: its main thread may be in a collective that never returns."""
-        if not self._over.is_set():
-            text = f"resnet-jax: {reason}; {advice}" if advice else f"resnet-jax: {reason}"
-            os.write(2, f"{text}\n".encode())
-            os._exit(code)
+        with self._speaking:
+            if not self._over.is_set():
+                os.write(2, f"resnet-jax: {reason}; start all again to go on from the last checkpoint\n".encode())
+                os._exit(FAILED)
+
+
+def _on_abort(speak: Callable[[], None]) -> None:
+    """Has abort() call a function first: JAX aborts the moment the coordinator is gone, and runs no handler written in Python."""
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: speak())
+    _KEPT.append(handler)
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    libc.signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
+
+
+_KEPT: list[Any] = []
+"""Callbacks that the C library holds on to."""

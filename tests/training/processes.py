@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from tests.training.tiny import PATH
 
 TRAIN = "import sys; from resnet_jax.entry import train; sys.exit(train(sys.argv[1:]))"
-IMPATIENT = "import resnet_jax.parallel.watchdog as w; w.PATIENCE, w.INTERVAL = 4.0, 0.5; "
+IMPATIENT = "import resnet_jax.parallel.watchdog as w; w.PATIENCE, w.INTERVAL = 10.0, 1.0\n"
 """As long as the default would only make tests wait."""
 
 Ended = tuple[int, str, str]
@@ -25,7 +26,7 @@ def started(
     *arguments: str,
     config: str = str(PATH),
     each: dict[int, tuple[str, ...]] | None = None,
-    before: str = IMPATIENT,
+    program: str = TRAIN,
 ) -> Iterator[list[subprocess.Popen[str]]]:
     """Starts `count` processes of one run; one of them alone takes no flags for it.
 
@@ -35,16 +36,16 @@ def started(
         arguments: Of all.
         config: The recipe.
         each: More arguments, by process.
-        before: Code that they run first.
+        program: What they run.
     """
     address = f"127.0.0.1:{free_port()}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PATH.parents[2]), os.environ.get("PYTHONPATH", "")])}
-    environment.pop("XLA_FLAGS", None)
+    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # Compiles faster.
     running: list[subprocess.Popen[str]] = []
     try:
         for index in range(count):
             place = [f"--coordinator={address}", f"--processes={count}", f"--process={index}"] if count > 1 else []
-            command = [sys.executable, "-c", before + TRAIN, f"--config={config}", f"--workdir={workdir}", *place, *arguments]
+            command = [sys.executable, "-c", IMPATIENT + program, f"--config={config}", f"--workdir={workdir}", *place, *arguments]
             command += (each or {}).get(index, ())
             pipe = subprocess.PIPE
             running.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
@@ -64,11 +65,13 @@ def finish(running: list[subprocess.Popen[str]], timeout: float = 240) -> list[E
     return ended
 
 
-def train(workdir: Path, count: int, *arguments: str, config: str = str(PATH), timeout: float = 240) -> None:
-    """Trains to the end, and checks that every process says so."""
-    with started(workdir, count, *arguments, config=config) as running:
-        for code, _, err in finish(running, timeout):
-            assert code == 0, err
+def kill(running: list[subprocess.Popen[str]], victim: int) -> None:
+    """Kills a process, and checks that within a minute the others are gone too and have said whom they miss."""
+    running[victim].kill()
+    running[victim].communicate()
+    for code, _, err in finish([process for process in running if process is not running[victim]], timeout=60):
+        assert code not in (0, 75)
+        assert re.search(rf"process {victim} \(.*process id {running[victim].pid}\).* is gone", err), err
 
 
 def free_port() -> int:
