@@ -186,6 +186,8 @@ def _add_report(commands: Any) -> None:
         "resnet-jax report runs/imagenet_resnet50 --records-only --json",
     )
     report_arguments(report)
+
+
 def _add_compare(commands: Any) -> None:
     from resnet_jax.comparison.commands import compare_arguments, compare_command
 

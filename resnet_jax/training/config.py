@@ -229,7 +229,7 @@ def recipe_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
     A field that did not exist yet when the old config was written had its default.
     """
-    before, after = config_fields(old), _flatten(new)
+    before, after = config_fields(old), flatten(new)
     names = sorted(name for name in before | after if not name.startswith("run."))
     missing = "(absent)"
     pairs = [(name, before.get(name, missing), after.get(name, missing)) for name in names]
@@ -238,11 +238,12 @@ def recipe_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def config_fields(config: dict[str, Any]) -> dict[str, Any]:
     """Returns the fields of a config, given as JSON, by path (`optimizer.learning_rate`); those that it lacks at their defaults."""
-    return _flatten(to_json(base_config())) | _flatten(config)
+    return flatten(to_json(base_config())) | flatten(config)
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the fields of a config, given as JSON, by path, and no others."""
     flat = {}
     for key, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
     return flat

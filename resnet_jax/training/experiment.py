@@ -156,8 +156,8 @@ def part_size(config: ConfigDict) -> int:
     if batch_size % parts or batch_size // parts % group:
         legal = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n % group == 0]
         raise ConfigError(
-            f"config.run.accumulation is {parts}; a part of the batch of {batch_size} must be whole groups of {group}, "
-            f"the images of a statistic (config.model.group_size); allowed are {', '.join(map(str, legal))}"
+            f"config.run.accumulation is {parts}; a part of the batch of {batch_size} must be whole groups of batch normalisation, "
+            f"of {group} images (config.model.group_size); allowed are {', '.join(map(str, legal))}"
         )
     return batch_size // parts
 
