@@ -140,6 +140,14 @@ class BatchNorm(nn.Module):
         return batch_mean, batch_variance
 
 
+def begin_at_zero(*, name: str, layer: str, norm: Callable[..., nn.Module] = BatchNorm, **options: Any) -> nn.Module:
+    """Makes a normalisation; the layers of that name begin with the scale 0.
+
+    For the last one of every block, which then begins as its shortcut (arXiv 1706.02677, §5.1).
+    """
+    return norm(name=name, **options | ({"scale_init": nn.initializers.zeros} if name == layer else {}))
+
+
 def path_matches(path: str, patterns: Iterable[str]) -> bool:
     """Returns whether a pattern means the path or a module around it: `stage1` and `stage*/block1` mean `stage1/block1/norm1`."""
     parts = path.split("/")

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Dtype, ModelError
+from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Dtype, ModelError, begin_at_zero
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
 from resnet_jax.models.vgg import VGG
 
@@ -60,8 +60,8 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
         **overrides: `stage_depths`, blocks in each stage (convolutions, for VGG); `shortcut` "A", "B", "C" or a function
             (default: B in the ImageNet family, A in the CIFAR family); `stride_on` "1x1" (the paper) or "3x3" ("v1.5") for
             bottlenecks; `group_size`, images per group of batch normalisation; its `variance` "biased" or "unbiased", `momentum`
-            and `epsilon`; `pool` "centred" or "caffe", how the windows of the ImageNet stem's maximum lie; every other attribute of
-            ResNet or VGG by its name.
+            and `epsilon`; `zero_last_scale`, whether blocks begin as their shortcut; `pool` "centred" or "caffe", how the windows of
+            the ImageNet stem's maximum lie; every other attribute of ResNet or VGG by its name.
 
     Raises:
         ModelError: The name, its depth or an override does not exist.
@@ -88,6 +88,7 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
     attributes["shortcut"] = _shortcut(overrides.pop("shortcut", None) or default_shortcut)
     if plain and attributes["shortcut"] is not SHORTCUTS["none"]:
         raise ModelError(f"{name} is a plain net and has no shortcut; for shortcuts use {name.replace('plain', 'resnet')}")
+    convolutions = attributes["block"].convolutions
     if "stride_on" in overrides:
         attributes["block"] = _with_stride_on(name, attributes["block"], overrides.pop("stride_on"))
     if "pool" in overrides:
@@ -97,6 +98,9 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
         raise ModelError(f"unknown variance {norm['variance']!r}; allowed are {', '.join(VARIANCES)}")
     if norm:
         attributes["norm"] = partial(overrides.pop("norm", BatchNorm), **norm)
+    if overrides.pop("zero_last_scale", False):
+        given = attributes.get("norm", overrides.pop("norm", BatchNorm))
+        attributes["norm"] = partial(begin_at_zero, layer=f"norm{convolutions}", norm=given)
     return _construct(name, ResNet, attributes | overrides)
 
 
@@ -181,6 +185,6 @@ def _construct(name: str, constructor: Any, attributes: dict[str, Any]) -> nn.Mo
     unknown = set(attributes) - set(constructor.__dataclass_fields__)
     if unknown:
         allowed = set(constructor.__dataclass_fields__) - {"parent", "name"}
-        allowed |= {"stride_on", "pool", *NORM_OPTIONS} if constructor is ResNet else set()
+        allowed |= {"stride_on", "pool", "zero_last_scale", *NORM_OPTIONS} if constructor is ResNet else set()
         raise ModelError(f"{name} has no option {', '.join(sorted(unknown))}; options are {', '.join(sorted(allowed))}")
     return constructor(**attributes)

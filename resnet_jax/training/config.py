@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.choices import CHANNEL, CORRUPT, CROPS, IMAGENET, PIXEL, STATISTICS_SUFFIX
 from resnet_jax.parallel import MAPPINGS
-from resnet_jax.training.optimizer import DECAYED, FACTOR, MOMENTUM_FORMS
+from resnet_jax.training.optimizer import DECAYED, FACTOR, MOMENTUM_FORMS, OPTIMIZERS
+from resnet_jax.training.profile import PROFILED
+from resnet_jax.training.schedules import WARMUP_FORMS
 
 FORMAT_VERSION = 1
 """Of config.json and of checkpoints."""
@@ -40,6 +42,7 @@ def base_config() -> ConfigDict:
                 "stride_on": "",  # Of bottlenecks: 1x1 or 3x3; empty is the paper's 1x1.
                 "group_size": 0,  # Images per group of batch normalisation; 0 is the whole global batch.
                 "variance": "biased",  # Of the running statistics: biased or unbiased.
+                "zero_last_scale": False,  # Blocks begin as their shortcut: the scale of their last normalisation is 0.
             },
             "data": {
                 "source": "digits",  # digits, synthetic, an image folder or prepared set (path or URL), or a TFDS set.
@@ -71,11 +74,14 @@ def base_config() -> ConfigDict:
                 "class_names": (),  # By label; empty are those of the data.
             },
             "optimizer": {
+                "name": "sgd",  # sgd, or lars: the rate of every kernel in proportion to its norm over its gradient's.
+                "trust_coefficient": 0.001,  # Of lars.
                 "learning_rate": 0.1,
                 "boundaries": (),  # Steps at which the rate is multiplied by the factor.
                 "factor": 0.1,
                 "warmup_steps": 0,  # First steps, at the warm-up rate.
                 "warmup_rate": 0.01,
+                "warmup_form": "constant",  # constant, or linear: from the warm-up rate to the rate, in equal steps.
                 "momentum": 0.9,
                 "weight_decay": 1e-4,
                 "decayed": "all",  # Parameters that decay: all, or kernels.
@@ -105,6 +111,7 @@ def base_config() -> ConfigDict:
                 "read_ahead": 4,  # Batches read ahead.
                 "data_dir": "",  # Where TFDS keeps its sets; empty is TFDS_DATA_DIR or ~/tensorflow_datasets.
                 "tensorboard": True,
+                "profile": "",  # Steps that are profiled into the workdir: "10-15"; empty is none.
             },
         },
         type_safe=True,
@@ -136,7 +143,7 @@ def validate(config: ConfigDict) -> None:
     positive = (
         "batch_size run.steps run.log_every run.evaluate_every run.checkpoint_every run.keep run.read_ahead "
         "data.test_scale data.synthetic_examples data.synthetic_image_size data.synthetic_classes optimizer.plateau_window "
-        "optimizer.factor optimizer.learning_rate"
+        "optimizer.factor optimizer.learning_rate optimizer.trust_coefficient"
     )
     not_negative = (
         "seed run.devices run.remat run.workers run.worker_processes model.group_size data.pad data.image_size "
@@ -154,6 +161,8 @@ def validate(config: ConfigDict) -> None:
         "run.scan": SCANS,
         "data.crop": CROPS,
         "data.corrupt": CORRUPT,
+        "optimizer.name": OPTIMIZERS,
+        "optimizer.warmup_form": WARMUP_FORMS,
         "optimizer.decayed": DECAYED,
         "initial.head": HEADS,
         "optimizer.momentum_form": MOMENTUM_FORMS,
@@ -161,6 +170,7 @@ def validate(config: ConfigDict) -> None:
         _check(config, [path], allowed.__contains__, "one of " + ", ".join(allowed))
     _validate_images(config)
     _check(config, ["optimizer.boundaries"], _rises, "rising steps above 0")
+    _check(config, ["run.profile"], lambda v: not v or PROFILED.fullmatch(v), "empty, or the first and the last step: 10-15")
     if config.run.remat and config.run.scan == "no":
         raise ConfigError("config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave the one or the other")
     rule = "patterns with a factor of 0 or more, such as ('stage[12]=0.1', 'head=10')"

@@ -80,30 +80,14 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
     mapping = create_mapping(config.run.mapping, devices)
     train, test = open_split(config, config.data.train_split), open_split(config, config.data.test_split, test=True)
     check_classes(train, test)
-    arguments = {
-        "name": config.model.name,
-        "num_classes": len(train.class_names),
-        "dtype": config.model.dtype,
-    }
-    if not config.model.name.startswith("vgg"):  # These have no batch normalisation.
-        arguments |= {"group_size": group_size, "variance": config.model.variance}
-    arguments |= {name: config.model[name] for name in ("shortcut", "stride_on") if config.model[name]}
+    arguments = model_arguments(config, len(train.class_names))
     origin, head = (begun, "kept") if begun else (config.initial.workdir, config.initial.head)
     initial = read_initial(origin) if config.initial.workdir else None
     if initial:
         arguments = initial.model_arguments(arguments, head=head)
     model = looped(create_model(**arguments), config)
-    schedule, optimizer = build_optimizer(config.optimizer)
-    spread = model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
-    train_step = make_train_step(
-        _with_frozen(model, spread, config.optimizer, image_shape=train.image_shape),
-        optimizer,
-        build_augmentation(config.data),
-        schedule=schedule,
-        seed=config.seed,
-        axis_name=AXIS_NAME,
-        label_smoothing=config.optimizer.label_smoothing,
-    )
+    optimizer, train_step = build_training(config, model, image_shape=train.image_shape)
+    spread = spread_over(model)
     evaluation_step = make_evaluation_step(spread, normalise, axis_name=AXIS_NAME)
     share, workers = process_share(config.batch_size), reading_threads(config.run.workers)
     return Experiment(
@@ -122,6 +106,37 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
         initial=initial,
         head=head,
     )
+
+
+def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
+    """Returns the arguments of `create_model` that the section `model` of a config describes."""
+    options = config.model
+    arguments = {"name": options.name, "num_classes": classes, "dtype": options.dtype}
+    if not options.name.startswith("vgg"):  # These have no batch normalisation.
+        arguments |= {"group_size": options.group_size or None, "variance": options.variance}
+    return arguments | {name: options[name] for name in ("shortcut", "stride_on", "zero_last_scale") if options[name]}
+
+
+def build_training(
+    config: ConfigDict, model: nn.Module, *, image_shape: tuple[int, int, int]
+) -> tuple[optax.GradientTransformationExtraArgs, Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]]:
+    """Returns the optimiser, and the training step of one device, for `Mapping.map`; needs no data and no devices."""
+    schedule, optimizer = build_optimizer(config.optimizer)
+    train_step = make_train_step(
+        _with_frozen(model, spread_over(model), config.optimizer, image_shape=image_shape),
+        optimizer,
+        build_augmentation(config.data),
+        schedule=schedule,
+        seed=config.seed,
+        axis_name=AXIS_NAME,
+        label_smoothing=config.optimizer.label_smoothing,
+    )
+    return optimizer, train_step
+
+
+def spread_over(model: nn.Module) -> nn.Module:
+    """Returns the model with the axis that the global batch is mapped over, if it has normalisation."""
+    return model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
 
 
 def looped(model: nn.Module, config: ConfigDict) -> nn.Module:
@@ -178,6 +193,7 @@ def build_optimizer(options: ConfigDict) -> tuple[Schedule, optax.GradientTransf
         factor=options.factor,
         warmup_steps=options.warmup_steps,
         warmup_rate=options.warmup_rate,
+        warmup_form=options.warmup_form,
     )
     factors = []
     if options.warmup_until_error:
@@ -194,6 +210,7 @@ def build_optimizer(options: ConfigDict) -> tuple[Schedule, optax.GradientTransf
         decayed=options.decayed,
         momentum_form=options.momentum_form,
         gradient_clip=options.gradient_clip,
+        trust_coefficient=options.trust_coefficient if options.name == "lars" else 0.0,
         rate_factors=tuple(factors),
     )
     if options.frozen or options.rate_factors:

@@ -19,6 +19,7 @@ from resnet_jax.training.config import resolve, to_json
 from resnet_jax.training.experiment import Experiment, build_experiment, prepare_jax
 from resnet_jax.training.logging import Clock, MetricsLog, Record, read_metrics
 from resnet_jax.training.plots import draw_curves
+from resnet_jax.training.profile import profiled
 from resnet_jax.training.progress import Reporter, create_reporter
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import evaluate
@@ -71,8 +72,9 @@ def _train(config: ConfigDict, experiment: Experiment, workdir: epath.Path, cons
         stack.callback(writer.close)
         stop = stack.enter_context(_stop_signals())
         reporter = stack.enter_context(create_reporter(console, start=start, steps=config.run.steps))
+        profile = stack.enter_context(profiled(config.run.profile, workdir))
         state = experiment.mapping.replicate(state)
-        _loop(config, experiment, state, start=start, log=log, writer=writer, reporter=reporter, stop=stop)
+        _loop(config, experiment, state, start=start, log=log, writer=writer, reporter=reporter, profile=profile, stop=stop)
         writer.wait()
     draw_curves(workdir, title=f"{config.model.name} on {config.data.source}")
     _say_summary(console, workdir)
@@ -87,6 +89,7 @@ def _loop(
     log: MetricsLog,
     writer: CheckpointWriter,
     reporter: Reporter,
+    profile: Callable[[int, TrainState], None],
     stop: Callable[[], bool],
 ) -> None:
     """Makes the steps. While one is computed the one before it is reported, and no more than these two are under way.
@@ -106,6 +109,7 @@ def _loop(
     report = partial(_report, log=log, reporter=reporter, log_every=options.log_every, last=options.steps, clock=clock)
     before: tuple[int, dict[str, jax.Array]] | None = None
     for step, batch in enumerate(clock.time_waiting(batches), start=start + 1):
+        profile(step, state)
         state, metrics = experiment.train_step(state, experiment.mapping.shard(batch))
         if before:
             report(*before)
