@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_predict(commands)
     _add_data_commands(commands)
+    _add_plan(commands)
     return parser
 
 
@@ -128,6 +129,21 @@ def _add_data_commands(commands: Any) -> None:
         "resnet-jax statistics digits digits.npz --image-size 0 --json",
     )
     data.statistics_arguments(statistics)
+
+
+def _add_plan(commands: Any) -> None:
+    from resnet_jax.training.commands import plan_arguments, plan_command
+
+    planned = _add(
+        commands,
+        "plan",
+        plan_command,
+        "what a recipe needs of a slice of TPUs, by the TPU compiler's estimate and without a TPU: memory, time and cost",
+        "resnet-jax plan --config imagenet --topology v5e:2x2 --price 1.2",
+        "resnet-jax plan --config imagenet_pod:32768 --topology v5e:16x16 v4:4x4x4 v6e:8x8",
+        "resnet-jax plan --config imagenet:resnet152 --set batch_size=512 model.dtype=bfloat16 --topology v5e:2x2 --json",
+    )
+    plan_arguments(planned)
 
 
 def _add(commands: Any, name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
