@@ -60,8 +60,8 @@ def create_model(name: str, *, num_classes: int | None = None, dtype: Dtype = jn
         **overrides: `stage_depths`, blocks in each stage (convolutions, for VGG); `shortcut` "A", "B", "C" or a function
             (default: B in the ImageNet family, A in the CIFAR family); `stride_on` "1x1" (the paper) or "3x3" ("v1.5") for
             bottlenecks; `group_size`, images per group of batch normalisation; its `variance` "biased" or "unbiased", `momentum`
-            and `epsilon`; `zero_last_scale`, whether blocks begin as their shortcut; `pool` "centred" or "caffe", how the windows of
-            the ImageNet stem's maximum lie; every other attribute of ResNet or VGG by its name.
+            and `epsilon`; `zero_last_scale`, whether blocks begin as their shortcut; `pool` "centred" or "caffe", how the windows
+            of the ImageNet stem's maximum lie; every other attribute of ResNet or VGG by its name.
 
     Raises:
         ModelError: The name, its depth or an override does not exist.

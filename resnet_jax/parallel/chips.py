@@ -1,9 +1,9 @@
 """TPU chips as published, and the slices that exist of each.
 
 Capacity, peak and bandwidth are those of the TPU system architecture pages of Google Cloud (docs.cloud.google.com/tpu/docs) for v4
-to v6e, and of Norrie et al., "The Design Process for Google's Training Chips", IEEE Micro 2021, for v2 and v3. Clocks are from there,
-from arXiv 2304.01433, Table 4 (v4), and from "How to Scale Your Model", jax-ml.github.io/scaling-book (v5e, v5p); where the matrix
-units are known, the peak is 2 · units · side² · clock. The clock of v6e is not published.
+to v6e, and of Norrie et al., "The Design Process for Google's Training Chips", IEEE Micro 2021, for v2 and v3. Clocks are from
+there, from arXiv 2304.01433 (v4), and from "How to Scale Your Model", jax-ml.github.io/scaling-book (v5e, v5p): a chip's peak is
+2 · 128² · clock times its matrix units. The clock of v6e is not published.
 """
 
 import dataclasses

@@ -89,7 +89,9 @@ def _trips(condition: list[str] | tuple[()]) -> int:
 
 def _bytes(shape: str, *, half: bool) -> int:
     arrays = ARRAY.findall(shape)
-    return sum(_width(kind) * prod(map(int, filter(None, sides.split(",")))) for kind, sides in arrays[len(arrays) // 2 if half else 0 :])
+    return sum(
+        _width(kind) * prod(map(int, filter(None, sides.split(",")))) for kind, sides in arrays[len(arrays) // 2 if half else 0 :]
+    )
 
 
 def _width(kind: str) -> int:

@@ -149,7 +149,9 @@ def roofline(compiled: Compiled, topology: Topology) -> Roofline:
     """Returns how long a step takes at least at the published peak and bandwidth, and by the compiler's cycles."""
     chip = topology.chip
     cycles = compiled.cycles / chip.clock if chip.clock else None
-    return Roofline(compiled.flops * chip.devices / chip.peak_flops, compiled.bytes_accessed * chip.devices / chip.bandwidth, cycles)
+    return Roofline(
+        compiled.flops * chip.devices / chip.peak_flops, compiled.bytes_accessed * chip.devices / chip.bandwidth, cycles
+    )
 
 
 def largest_that_fits(

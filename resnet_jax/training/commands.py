@@ -100,7 +100,11 @@ def _table(plans: list[dict[str, Any]]) -> str:
 
 def _why_not(plan: dict[str, Any]) -> str:
     largest = plan["largest_batch_that_fits"]
-    instead = f"the largest batch found to fit is {largest} (--set batch_size={largest})" if largest else "no smaller batch was found to fit"
+    instead = (
+        f"the largest batch found to fit is {largest} (--set batch_size={largest})"
+        if largest
+        else "no smaller batch was found to fit"
+    )
     return f"{plan['model']} with a batch of {plan['batch_size']} does not fit the memory of {plan['topology']}; {instead}"
 
 

@@ -128,7 +128,7 @@ def make_plan(config: ConfigDict, topology: Topology, *, price: float = 0.0, cla
     state = jax.eval_shape(lambda: create_state(model, optimizer, seed=config.seed, image_shape=shape, image_mean=mean))
 
     def compiled(size: int) -> Compiled:
-        return compile_step(train_step, state, _batch(size, shape), devices)
+        return compile_step(train_step, state, abstract_batch(size, shape), devices)
 
     first, largest = compiled(batch_size), None
     if search and not first.fits:
@@ -138,7 +138,8 @@ def make_plan(config: ConfigDict, topology: Topology, *, price: float = 0.0, cla
     return Plan(topology, len(devices), batch_size, first, time, config.run.steps, price, largest, stand_in)
 
 
-def _batch(size: int, shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(size: int, shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes and dtypes of a global batch of the training step."""
     kinds = {"label": jnp.int32, "index": jnp.int32, "mask": jnp.bool_}
     images = jax.ShapeDtypeStruct((size, *shape), jnp.uint8)
     return {"image": images} | {name: jax.ShapeDtypeStruct((size,), kind) for name, kind in kinds.items()}

@@ -14,7 +14,7 @@ FOLDER = "profile"
 
 @contextmanager
 def profiled(steps: str, workdir: epath.Path) -> Iterator[Callable[[int, Any], None]]:
-    """Yields a function to call before every step with its number and the state, which is waited for where a profile begins or ends.
+    """Yields a function to call before every step with its number and the state; a profile begins and ends with it ready.
 
     From the first of the steps to the end of the last JAX records what host and devices do, into the workdir's folder `profile`,
     which TensorBoard with tensorboard-plugin-profile shows, and xprof.
