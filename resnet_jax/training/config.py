@@ -170,7 +170,7 @@ def validate(config: ConfigDict) -> None:
         _check(config, [path], allowed.__contains__, "one of " + ", ".join(allowed))
     _validate_images(config)
     _check(config, ["optimizer.boundaries"], _rises, "rising steps above 0")
-    _check(config, ["run.profile"], lambda v: not v or PROFILED.fullmatch(v), "empty, or the first and the last step: 10-15")
+    _check(config, ["run.profile"], lambda v: not v or bool(PROFILED.fullmatch(v)), "empty, or the first and the last step: 10-15")
     if config.run.remat and config.run.scan == "no":
         raise ConfigError("config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave the one or the other")
     rule = "patterns with a factor of 0 or more, such as ('stage[12]=0.1', 'head=10')"
