@@ -18,8 +18,8 @@ everywhere() { tpu ssh --worker=all --command="$1"; }
 
 prepare() {
     [[ $(state) == READY ]] && return
-    [[ $(state) == NONE ]] || tpu delete --quiet
-    tpu create --accelerator-type="$ACCELERATOR" --version="$RUNTIME" --spot
+    [[ $(state) == NONE ]] || tpu delete --quiet || return
+    tpu create --accelerator-type="$ACCELERATOR" --version="$RUNTIME" --spot || return
     # The machines' own Python is older than 3.11.
     everywhere "git clone $REPOSITORY resnet_jax && pip install --user uv && ~/.local/bin/uv venv --python 3.12 venv &&
         cd resnet_jax && ~/.local/bin/uv pip install --python ../venv/bin/python --editable '.[tpu]'"

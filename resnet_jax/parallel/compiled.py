@@ -14,6 +14,7 @@ COLLECTIVE = re.compile(
 LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 CALLED = re.compile(r"(?:true_computation|false_computation)=%?([\w.\-]+)|branch_computations=\{([^}]*)\}")
 ARRAY = re.compile(r"\b(pred|(?:s|u|f|bf|c)\d+(?:e\w+)?)\[([\d,]*)\]")
+TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 BOUND = re.compile(r" = s(?:32|64)\[\]\S* constant\((\d+)\)")
 BELOW = re.compile(r" compare\(.*direction=LT")
 TWO_SIDED = ("all-gather", "collective-permute")
@@ -46,7 +47,8 @@ class Reading:
 def read_program(text: str) -> Reading:
     """Returns what the text of a compiled program tells.
 
-    A loop runs as often as the constant that its condition compares with, as loops of `lax.scan` do; where there is none, once.
+    A loop runs as often as the compiler says, or as the constant that its condition compares with, as loops of `lax.scan` do; where
+    neither is there, once.
     Of branches all count.
     """
     computations, entry = _computations(text)
@@ -63,7 +65,7 @@ def read_program(text: str) -> Reading:
                 counts[kind] += times
                 sizes[kind] += times * _bytes(match["shape"], half=bool(match["start"]) and kind in TWO_SIDED)
             if match := LOOP.search(line):
-                pending.append((match[2], times * _trips(computations.get(match[1], ()))))
+                pending.append((match[2], times * _trips(line, computations.get(match[1], []))))
             for one, several in CALLED.findall(line):
                 pending += [(branch.strip(" %"), times) for branch in (one or several).split(",")]
     return Reading(cycles, once, {kind: Collective(counts[kind], sizes[kind]) for kind in sorted(counts)})
@@ -82,7 +84,9 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     return computations, entry
 
 
-def _trips(condition: list[str] | tuple[()]) -> int:
+def _trips(loop: str, condition: list[str]) -> int:
+    if known := TRIPS.search(loop):
+        return int(known[1])
     bounds = [int(match[1]) for line in condition if (match := BOUND.search(line))]
     return bounds[0] if len(bounds) == 1 and any(BELOW.search(line) for line in condition) else 1
 
