@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_paper(commands)
     _add_compare(commands)
+    _add_plan(commands)
     return parser
 
 
@@ -202,6 +203,21 @@ def _add_compare(commands: Any) -> None:
         "resnet-jax compare digits_resnet20 my_recipe.py --set run.steps=100 --json",
     )
     compare_arguments(compared)
+
+
+def _add_plan(commands: Any) -> None:
+    from resnet_jax.training.commands import plan_arguments, plan_command
+
+    planned = _add(
+        commands,
+        "plan",
+        plan_command,
+        "what a recipe needs of a slice of TPUs, by the TPU compiler's estimate and without a TPU: memory, time and cost",
+        "resnet-jax plan --config imagenet --topology v5e:2x2 --price 1.2",
+        "resnet-jax plan --config imagenet_pod:32768 --topology v5e:16x16 v4:4x4x4 v6e:8x8",
+        "resnet-jax plan --config imagenet:resnet152 --set batch_size=512 model.dtype=bfloat16 --topology v5e:2x2 --json",
+    )
+    plan_arguments(planned)
 
 
 def _add(commands: Any, name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:

@@ -29,6 +29,7 @@ SPECS = [
     "cifar10:plain20,cifar100,validation",
     "imagenet:resnet50",
     "imagenet:plain18",
+    "imagenet_pod",
     "finetune",
 ]
 
@@ -36,7 +37,7 @@ SPECS = [
 def describe(spec: str) -> dict[str, Any]:
     """Returns the fields of a recipe, and for each of its parameters the decay and the initial distribution."""
     config = load_recipe(spec)
-    model = create_model(config.model.name, group_size=config.model.group_size)
+    model = create_model(config.model.name, group_size=config.model.group_size, variants=config.model.variants)
     size = 16 if config.data.source == "digits" else default_image_size(config.model.name)
     params = model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))["params"]
     _, optimizer = build_optimizer(config.optimizer)

@@ -14,7 +14,7 @@ Augment = Callable[[jax.Array, UInt8[Array, "n h w 3"], Float[Array, "..."]], Fl
 _COLOUR_STREAM = 7  # Of an example's key; the other draws take it by splitting.
 
 
-def normalise(images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]) -> Float[Array, "n h w 3"]:
+def normalise(images: UInt8[Array, "*n h w 3"], mean: Float[Array, "..."]) -> Float[Array, "*n h w 3"]:
     """Returns the images less the mean, per pixel [H, W, 3] or per channel [3], in units of pixels; nothing is scaled (§3.4)."""
     return images.astype(jnp.float32) - mean
 
@@ -27,18 +27,23 @@ def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
         mirror: Mirror every other image left to right, by chance.
     """
 
-    def augment_one(key: jax.Array, image: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
+    def augment_one(key: jax.Array, image: UInt8[Array, "h w 3"], mean: Float[Array, "..."]) -> Float[Array, "h w 3"]:
         offset_key, mirror_key = jax.random.split(key)
-        if pad:
-            offset = jax.random.randint(offset_key, (2,), 0, 2 * pad + 1, jnp.int32)
-            padded = jnp.pad(image, [(pad, pad), (pad, pad), (0, 0)])
-            image = lax.dynamic_slice(padded, (offset[0], offset[1], jnp.int32(0)), image.shape)
+        mirrored = jax.random.bernoulli(mirror_key, jnp.float32(0.5)) if mirror else jnp.bool_(False)
         if mirror:
-            image = jnp.where(jax.random.bernoulli(mirror_key, jnp.float32(0.5)), image[:, ::-1], image)
-        return image
+            # Bytes are mirrored, and a mean of pixels with them: a quarter of what the normalised image would move.
+            image = jnp.where(mirrored, image[:, ::-1], image)
+            mean = jnp.where(mirrored, mean[:, ::-1], mean) if mean.ndim == 3 else mean
+        normalised = normalise(image, mean)
+        if not pad:
+            return normalised
+        offset = jax.random.randint(offset_key, (2,), 0, 2 * pad + 1, jnp.int32)
+        column = jnp.where(mirrored, 2 * pad - offset[1], offset[1])
+        padded = jnp.pad(normalised, [(pad, pad), (pad, pad), (0, 0)])
+        return lax.dynamic_slice(padded, (offset[0], column, jnp.int32(0)), image.shape)
 
     def augment(keys: jax.Array, images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]) -> Float[Array, "n h w 3"]:
-        return jax.vmap(augment_one)(keys, normalise(images, mean))
+        return jax.vmap(augment_one, in_axes=(0, 0, None))(keys, images, mean)
 
     return augment
 

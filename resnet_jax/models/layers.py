@@ -113,8 +113,9 @@ class BatchNorm(nn.Module):
             groups = x[None]
             mean, variance = running_mean.value[None], running_variance.value[None]
         else:
-            groups, mean, variance = self._group_statistics(x.astype(stored))
-            batch_mean, batch_variance = self._batch_statistics(mean, variance, x.shape)
+            groups, mean, square = self._group_statistics(x.astype(stored))
+            variance = jnp.maximum(square - jnp.square(mean), 0)
+            batch_mean, batch_variance = self._batch_statistics(mean, square, x.shape)
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * batch_mean
             running_variance.value = self.momentum * running_variance.value + (1 - self.momentum) * batch_variance
 
@@ -125,35 +126,33 @@ class BatchNorm(nn.Module):
         return normalised.reshape(x.shape).astype(self.dtype)
 
     def _group_statistics(self, x: Array) -> tuple[Array, Array, Array]:
-        """Returns x as [groups, n, h, w, c], and the mean and biased variance [groups, c] of each group."""
+        """Returns x as [groups, n, h, w, c], and the mean and mean square [groups, c] of each group."""
         images = x.shape[0]
         devices = lax.axis_size(self.axis_name) if self.axis_name else 1
         size = self.group_size or images * devices
         check_group_size(size, images, devices)
         groups = x.reshape(-1, min(size, images), *x.shape[1:])
-        moments = jnp.stack([groups.mean((1, 2, 3)), jnp.square(groups).mean((1, 2, 3))])
+        mean, square = groups.mean((1, 2, 3)), jnp.square(groups).mean((1, 2, 3))
         if size > images:
             span = size // images
             neighbours = None if span == devices else [list(range(i, i + span)) for i in range(0, devices, span)]
-            moments = lax.psum(moments, self.axis_name, axis_index_groups=neighbours) / span
-        mean, square = moments
-        return groups, mean, jnp.maximum(square - jnp.square(mean), 0)
+            mean, square = lax.psum(jnp.stack([mean, square]), self.axis_name, axis_index_groups=neighbours) / span
+        return groups, mean, square
 
-    def _batch_statistics(self, mean: Array, variance: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        """Returns the mean and variance [c] of the global batch from those of its groups."""
-        moments = jnp.stack([mean.mean(0), (variance + jnp.square(mean)).mean(0)])
+    def _batch_statistics(self, mean: Array, square: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        """Returns the mean and variance [c] of the global batch from the mean and mean square of its groups."""
+        batch_mean, batch_square = lax.stop_gradient((mean.mean(0), square.mean(0)))
         count = shape[0] * shape[1] * shape[2]
         if self.axis_name:
-            moments = lax.pmean(moments, self.axis_name)
+            batch_mean, batch_square = lax.pmean((batch_mean, batch_square), self.axis_name)
             count *= lax.axis_size(self.axis_name)
-        batch_mean, square = lax.stop_gradient(moments)
         if self.parts > 1:
             mean_so_far = self.variable("moments", "mean", jnp.zeros, batch_mean.shape, batch_mean.dtype)
-            square_so_far = self.variable("moments", "var", jnp.zeros, square.shape, square.dtype)
+            square_so_far = self.variable("moments", "var", jnp.zeros, batch_square.shape, batch_square.dtype)
             mean_so_far.value = batch_mean = mean_so_far.value + batch_mean / self.parts
-            square_so_far.value = square = square_so_far.value + square / self.parts
+            square_so_far.value = batch_square = square_so_far.value + batch_square / self.parts
             count *= self.parts
-        batch_variance = jnp.maximum(square - jnp.square(batch_mean), 0)
+        batch_variance = jnp.maximum(batch_square - jnp.square(batch_mean), 0)
         if self.variance == "unbiased":
             batch_variance = batch_variance * (count / max(count - 1, 1))
         return batch_mean, batch_variance

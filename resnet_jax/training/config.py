@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 from resnet_jax.data.choices import CHANNEL, CORRUPT, CROPS, IMAGENET, PIXEL, STATISTICS_SUFFIX
 from resnet_jax.models.named import FORM, is_name
 from resnet_jax.parallel import MAPPINGS
-from resnet_jax.training.optimizer import DECAYED, FACTOR, MOMENTUM_FORMS
+from resnet_jax.training.optimizer import DECAYED, FACTOR, MOMENTUM_FORMS, OPTIMIZERS
+from resnet_jax.training.profile import PROFILED
+from resnet_jax.training.schedules import WARMUP_FORMS
 
 FORMAT_VERSION = 1
 """Of config.json and of checkpoints."""
@@ -76,7 +78,8 @@ def base_config() -> ConfigDict:
                 "class_names": (),  # By label; empty are those of the data.
             },
             "optimizer": {
-                "name": "sgd",  # sgd, or module:function, such as optax:adamw(b1=0.8), called with learning_rate=schedule.
+                "name": "sgd",  # sgd; lars, every kernel's rate by its norm; or module:function, such as optax:adamw(b1=0.8).
+                "trust_coefficient": 0.001,  # Of lars.
                 "schedule": "",  # module:function of (step, learning_rate=…); empty is the steps of boundaries and warm-up below.
                 "loss": "",  # module:function from logits and labels to a loss for each example; empty is cross-entropy.
                 "learning_rate": 0.1,
@@ -84,6 +87,7 @@ def base_config() -> ConfigDict:
                 "factor": 0.1,
                 "warmup_steps": 0,  # First steps, at the warm-up rate.
                 "warmup_rate": 0.01,
+                "warmup_form": "constant",  # constant, or linear: from the warm-up rate to the rate, in equal steps.
                 "momentum": 0.9,
                 "weight_decay": 1e-4,
                 "decayed": "all",  # Parameters that decay: all, or kernels.
@@ -116,6 +120,7 @@ def base_config() -> ConfigDict:
                 "data_dir": "",  # Where TFDS keeps its sets; empty is TFDS_DATA_DIR or ~/tensorflow_datasets.
                 "tensorboard": True,
                 "code_dir": "",  # Where modules that fields name are looked for, beside Python's path and the current directory.
+                "profile": "",  # Steps that are profiled into the workdir: "10-15"; empty is none.
             },
         },
         type_safe=True,
@@ -147,7 +152,7 @@ def validate(config: ConfigDict) -> None:
     positive = (
         "batch_size run.steps run.accumulation run.log_every run.evaluate_every run.checkpoint_every run.keep run.read_ahead "
         "data.test_scale data.synthetic_examples data.synthetic_image_size data.synthetic_classes optimizer.plateau_window "
-        "optimizer.factor optimizer.learning_rate"
+        "optimizer.factor optimizer.learning_rate optimizer.trust_coefficient"
     )
     not_negative = (
         "seed run.devices run.remat run.workers run.worker_processes model.group_size data.pad data.image_size "
@@ -165,6 +170,7 @@ def validate(config: ConfigDict) -> None:
         "run.scan": SCANS,
         "data.crop": CROPS,
         "data.corrupt": CORRUPT,
+        "optimizer.warmup_form": WARMUP_FORMS,
         "optimizer.decayed": DECAYED,
         "initial.head": HEADS,
         "optimizer.momentum_form": MOMENTUM_FORMS,
@@ -172,6 +178,7 @@ def validate(config: ConfigDict) -> None:
         _check(config, [path], allowed.__contains__, "one of " + ", ".join(allowed))
     _validate_images(config)
     _check(config, ["optimizer.boundaries"], _rises, "rising steps above 0")
+    _check(config, ["run.profile"], lambda v: not v or bool(PROFILED.fullmatch(v)), "empty, or the first and the last step: 10-15")
     if config.run.remat and config.run.scan == "no":
         raise ConfigError("config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave the one or the other")
     rule = "patterns with a factor of 0 or more, such as ('stage[12]=0.1', 'head=10')"
@@ -180,8 +187,8 @@ def validate(config: ConfigDict) -> None:
     optimizer = config.optimizer
     if optimizer.boundaries and optimizer.plateau_patience:
         raise ConfigError("config.optimizer has boundaries and a plateau_patience: the rate decays at the one or on the other")
-    if optimizer.name != "sgd" and not is_name(optimizer.name):
-        raise ConfigError(f"config.optimizer.name is {optimizer.name!r}; it must be sgd, or a function: {FORM}")
+    if optimizer.name not in OPTIMIZERS and not is_name(optimizer.name):
+        raise ConfigError(f"config.optimizer.name is {optimizer.name!r}; it must be {', '.join(OPTIMIZERS)} or a function: {FORM}")
     if optimizer.schedule and (optimizer.boundaries or optimizer.warmup_steps):
         raise ConfigError("config.optimizer has a schedule, and boundaries or warmup_steps: the rate is by the one or by the other")
     if optimizer.loss and optimizer.label_smoothing:

@@ -90,35 +90,14 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
     mapping = create_mapping(config.run.mapping, devices)
     train, test = open_split(config, config.data.train_split), open_split(config, config.data.test_split, test=True)
     check_classes(train, test)
-    arguments = {
-        "name": config.model.name,
-        "num_classes": len(train.class_names),
-        "dtype": config.model.dtype,
-    }
-    if not config.model.name.startswith("vgg"):  # These have no batch normalisation.
-        arguments |= {"group_size": group_size} | ({} if config.model.norm else {"variance": config.model.variance})
-    arguments |= {name: config.model[name] for name in MODEL_OPTIONS if config.model[name]}
-    if any(map(is_name, arguments.values())):
-        arguments["code_dir"] = config.run.code_dir
+    arguments = model_arguments(config, len(train.class_names))
     origin, head = (begun, "kept") if begun else (config.initial.workdir, config.initial.head)
     initial = read_initial(origin) if config.initial.workdir else None
     if initial:
         arguments = initial.model_arguments(arguments, head=head)
     model = looped(create_model(**arguments), config)
-    schedule, optimizer = build_optimizer(config.optimizer, config.run.code_dir)
-    spread = model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
-    if config.run.accumulation > 1 and hasattr(spread, "norm"):
-        spread = spread.clone(norm=partial(spread.norm, parts=config.run.accumulation))
-    make_step = partial(
-        make_train_step,
-        _with_frozen(model, spread, config.optimizer, image_shape=train.image_shape),
-        optimizer,
-        build_augmentation(config.data),
-        schedule=schedule,
-        axis_name=AXIS_NAME,
-        loss=build_loss(config.optimizer, config.run.code_dir),
-        accumulation=config.run.accumulation,
-    )
+    optimizer, make_step = build_training(config, model, image_shape=train.image_shape)
+    spread = spread_over(model)
     evaluation_step = make_evaluation_step(spread, normalise, axis_name=AXIS_NAME)
     share = process_share(config.batch_size, devices, parts=config.run.accumulation)
     share_of_part = process_share(part_size(config), devices)
@@ -141,6 +120,44 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
         initial=initial,
         head=head,
     )
+
+
+def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
+    """Returns the arguments of `create_model` that the section `model` of a config describes."""
+    options = config.model
+    arguments = {"name": options.name, "num_classes": classes, "dtype": options.dtype}
+    if not options.name.startswith("vgg"):  # These have no batch normalisation.
+        arguments |= {"group_size": options.group_size or None} | ({} if options.norm else {"variance": options.variance})
+    arguments |= {name: options[name] for name in MODEL_OPTIONS if options[name]}
+    return arguments | ({"code_dir": config.run.code_dir} if any(map(is_name, arguments.values())) else {})
+
+
+def build_training(
+    config: ConfigDict, model: nn.Module, *, image_shape: tuple[int, int, int]
+) -> tuple[
+    optax.GradientTransformationExtraArgs, Callable[..., Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]]
+]:
+    """Returns the optimiser, and what makes of a `seed` the training step of one device; needs no data and no devices."""
+    schedule, optimizer = build_optimizer(config.optimizer, config.run.code_dir)
+    spread = spread_over(model)
+    if config.run.accumulation > 1 and hasattr(spread, "norm"):
+        spread = spread.clone(norm=partial(spread.norm, parts=config.run.accumulation))
+    make_step = partial(
+        make_train_step,
+        _with_frozen(model, spread, config.optimizer, image_shape=image_shape),
+        optimizer,
+        build_augmentation(config.data),
+        schedule=schedule,
+        axis_name=AXIS_NAME,
+        loss=build_loss(config.optimizer, config.run.code_dir),
+        accumulation=config.run.accumulation,
+    )
+    return optimizer, make_step
+
+
+def spread_over(model: nn.Module) -> nn.Module:
+    """Returns the model with the axis that the global batch is mapped over, if it has normalisation."""
+    return model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
 
 
 def part_size(config: ConfigDict) -> int:
@@ -231,6 +248,7 @@ def build_schedule(options: ConfigDict, code_dir: str = "") -> Schedule:
         factor=options.factor,
         warmup_steps=options.warmup_steps,
         warmup_rate=options.warmup_rate,
+        warmup_form=options.warmup_form,
     )
 
 
@@ -261,6 +279,7 @@ def build_optimizer(options: ConfigDict, code_dir: str = "") -> tuple[Schedule, 
             decayed=options.decayed,
             momentum_form=options.momentum_form,
             gradient_clip=options.gradient_clip,
+            trust_coefficient=options.trust_coefficient if options.name == "lars" else 0.0,
             rate_factors=tuple(factors),
         )
     if options.frozen or options.rate_factors:

@@ -15,6 +15,7 @@ from resnet_jax.training.schedules import Schedule
 
 DECAYED = ("all", "kernels")
 MOMENTUM_FORMS = ("caffe", "pytorch")
+OPTIMIZERS = ("sgd", "lars")
 FACTOR = re.compile(r"(?P<pattern>[^=]+)=(?P<factor>\d+(\.\d*)?([eE][-+]?\d+)?)")
 """A factor of the rate for the modules that a pattern means: "stage[12]=0.1"."""
 
@@ -27,6 +28,7 @@ def sgd(
     decayed: str = "all",
     momentum_form: str = "caffe",
     gradient_clip: float = 0.0,
+    trust_coefficient: float = 0.0,
     rate_factors: tuple[optax.GradientTransformationExtraArgs, ...] = (),
 ) -> optax.GradientTransformationExtraArgs:
     """Returns stochastic gradient descent with momentum; `update` takes the training error of the step as `value`.
@@ -43,14 +45,17 @@ def sgd(
             convolutions and fully connected layers. The paper leaves open which.
         momentum_form: "caffe" or "pytorch".
         gradient_clip: Largest norm of the whole gradient before decay; 0 leaves it alone, as the paper does.
+        trust_coefficient: η of LARS (arXiv 1708.03888, eq. 6): the gradient of a kernel w, its decay included, is scaled by
+            η · |w| / |g + weight_decay · w|, or left where one of the norms is 0; biases and scales are left. 0 is off.
         rate_factors: Transformations that scale the rate by what they see of the error: `warm_up_until`, `decay_on_plateau`.
     """
     clip = [optax.clip_by_global_norm(gradient_clip)] if gradient_clip else []
     decay = optax.add_decayed_weights(weight_decay, mask=None if decayed == "all" else is_kernel)
+    trust = [optax.masked(optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient), is_kernel)] if trust_coefficient else []
     rate = [optax.scale_by_learning_rate(schedule), *rate_factors]
     trace = [optax.trace(momentum)]
     ordered = [*rate, *trace] if momentum_form == "caffe" else [*trace, *rate]
-    return optax.with_extra_args_support(optax.chain(*clip, decay, *ordered))
+    return optax.with_extra_args_support(optax.chain(*clip, decay, *trust, *ordered))
 
 
 def is_kernel(params: optax.Params) -> optax.Params:

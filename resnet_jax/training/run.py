@@ -19,6 +19,7 @@ from resnet_jax.training.experiment import Experiment, build_experiment, prepare
 from resnet_jax.training.identity import of_command, of_data, of_machine
 from resnet_jax.training.logging import Clock, MetricsLog, NoLog, Record, read_metrics
 from resnet_jax.training.plots import draw_curves
+from resnet_jax.training.profile import profiled
 from resnet_jax.training.progress import Reporter, create_reporter
 from resnet_jax.training.resuming import DAMAGED, newest_whole, put_aside
 from resnet_jax.training.state import TrainState
@@ -116,8 +117,9 @@ def _train(
         writer = CheckpointWriter(workdir, keep=config.run.keep, config=to_json(config), model=experiment.model_arguments)
         stack.callback(writer.close)
         reporter = stack.enter_context(create_reporter(console, start=start, steps=config.run.steps))
+        profile = stack.enter_context(profiled(config.run.profile, workdir))
         state = experiment.mapping.replicate(state)
-        _loop(config, experiment, state, start=start, log=log, writer=writer, reporter=reporter, stop=stop)
+        _loop(config, experiment, state, start=start, log=log, writer=writer, reporter=reporter, profile=profile, stop=stop)
         writer.wait()
     if processes.first:
         draw_curves(workdir, title=f"{config.model.name} on {config.data.source}")
@@ -134,6 +136,7 @@ def _loop(
     log: MetricsLog | NoLog,
     writer: CheckpointWriter,
     reporter: Reporter,
+    profile: Callable[[int, TrainState], None],
     stop: Callable[[int], bool],
 ) -> None:
     """Makes the steps. While one is computed the one before it is reported, and no more than these two are under way.
@@ -153,6 +156,7 @@ def _loop(
     report = partial(_report, log=log, reporter=reporter, log_every=options.log_every, last=options.steps, clock=clock)
     before: tuple[int, dict[str, jax.Array]] | None = None
     for step, batch in enumerate(clock.time_waiting(batches), start=start + 1):
+        profile(step, state)
         state, metrics = experiment.train_step(state, experiment.mapping.shard(batch))
         if before:
             report(*before)

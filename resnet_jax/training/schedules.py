@@ -7,14 +7,23 @@ from jaxtyping import Array
 
 Schedule = Callable[[Array], Array]
 
+WARMUP_FORMS = ("constant", "linear")
+
 
 def step_decay(
-    rate: float, *, boundaries: Sequence[int], factor: float = 0.1, warmup_steps: int = 0, warmup_rate: float = 0.0
+    rate: float,
+    *,
+    boundaries: Sequence[int],
+    factor: float = 0.1,
+    warmup_steps: int = 0,
+    warmup_rate: float = 0.0,
+    warmup_form: str = "constant",
 ) -> Schedule:
-    """Returns the rate divided by 10 at each boundary, after a warm-up at a constant lower rate (§4.2).
+    """Returns the rate divided by 10 at each boundary, after a warm-up at a constant lower rate (§4.2), or a gradual one.
 
     rate(step) = warmup_rate for step < warmup_steps, else rate · factor^(number of boundaries ≤ step). Steps count from 0, so
-    the boundary 32,000 means that 32,000 updates are made at the first rate.
+    the boundary 32,000 means that 32,000 updates are made at the first rate. In the form "linear" (arXiv 1706.02677, §2.2) the
+    warm-up is warmup_rate + (rate - warmup_rate) · (step + 1) / warmup_steps, whose last step has the rate itself.
 
     Raises:
         ValueError: The boundaries do not rise.
@@ -26,6 +35,7 @@ def step_decay(
         passed = sum((jnp.asarray(step >= boundary, jnp.int32) for boundary in boundaries), start=jnp.zeros((), jnp.int32))
         # A table, not a power: factor**2 must be the same number on every platform.
         decayed = jnp.asarray([rate * factor**count for count in range(len(boundaries) + 1)])[passed]
-        return jnp.where(step < warmup_steps, warmup_rate, decayed)
+        share = jnp.minimum(1, (step + 1) / warmup_steps) if warmup_form == "linear" and warmup_steps else 0.0
+        return jnp.where(step < warmup_steps, warmup_rate + (rate - warmup_rate) * share, decayed)
 
     return schedule

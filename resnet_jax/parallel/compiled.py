@@ -1,0 +1,103 @@
+"""What the text of a compiled TPU program tells: the compiler's cycles, and the collectives with their bytes."""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Mapping
+from math import prod
+
+COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+COLLECTIVE = re.compile(
+    r" = (?P<shape>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?P<start>-start)?\("
+)
+LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
+CALLED = re.compile(r"(?:true_computation|false_computation)=%?([\w.\-]+)|branch_computations=\{([^}]*)\}")
+ARRAY = re.compile(r"\b(pred|(?:s|u|f|bf|c)\d+(?:e\w+)?)\[([\d,]*)\]")
+TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+BOUND = re.compile(r" = s(?:32|64)\[\]\S* constant\((\d+)\)")
+BELOW = re.compile(r" compare\(.*direction=LT")
+TWO_SIDED = ("all-gather", "collective-permute")
+"""Collectives whose start has the operand beside the result in its shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """The collectives of a kind in a run of the program: how many, and the bytes of their results on a device."""
+
+    count: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What was read of a program.
+
+    Attributes:
+        cycles: The sum of the compiler's estimates over everything that runs, loops as often as they do; no communication.
+        cycles_once: The same with the body of every loop counted once, as XLA's cost analysis counts it.
+        collectives: By kind.
+    """
+
+    cycles: int
+    cycles_once: int
+    collectives: Mapping[str, Collective]
+
+
+def read_program(text: str) -> Reading:
+    """Returns what the text of a compiled program tells.
+
+    A loop runs as often as the compiler says, or as the constant that its condition compares with, as loops of `lax.scan` do; where
+    neither is there, once.
+    Of branches all count.
+    """
+    computations, entry = _computations(text)
+    cycles, once, counts, sizes = 0, 0, Counter[str](), Counter[str]()
+    pending = [(entry, 1)]
+    while pending:
+        name, times = pending.pop()
+        for line in computations.get(name, ()):
+            estimate = sum(map(int, CYCLES.findall(line)))
+            cycles += times * estimate
+            once += estimate
+            if match := COLLECTIVE.search(line):
+                kind = match["kind"]
+                counts[kind] += times
+                sizes[kind] += times * _bytes(match["shape"], half=bool(match["start"]) and kind in TWO_SIDED)
+            if match := LOOP.search(line):
+                pending.append((match[2], times * _trips(line, computations.get(match[1], []))))
+            for one, several in CALLED.findall(line):
+                pending += [(branch.strip(" %"), times) for branch in (one or several).split(",")]
+    return Reading(cycles, once, {kind: Collective(counts[kind], sizes[kind]) for kind in sorted(counts)})
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """Returns the lines of every computation by its name, and the name of the one that is the program."""
+    computations: dict[str, list[str]] = {}
+    entry, lines = "", []
+    for line in text.splitlines():
+        if match := COMPUTATION.match(line):
+            lines = computations[match[2]] = []
+            entry = match[2] if match[1] else entry
+        else:
+            lines.append(line)
+    return computations, entry
+
+
+def _trips(loop: str, condition: list[str]) -> int:
+    if known := TRIPS.search(loop):
+        return int(known[1])
+    bounds = [int(match[1]) for line in condition if (match := BOUND.search(line))]
+    return bounds[0] if len(bounds) == 1 and any(BELOW.search(line) for line in condition) else 1
+
+
+def _bytes(shape: str, *, half: bool) -> int:
+    arrays = ARRAY.findall(shape)
+    return sum(
+        _width(kind) * prod(map(int, filter(None, sides.split(",")))) for kind, sides in arrays[len(arrays) // 2 if half else 0 :]
+    )
+
+
+def _width(kind: str) -> int:
+    bits = 8 if kind == "pred" else int(re.findall(r"\d+", kind)[0])
+    return max(1, bits // 8)

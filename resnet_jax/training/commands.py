@@ -1,0 +1,116 @@
+"""`resnet-jax plan`: a recipe on slices of TPUs that are not there."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from resnet_jax.parallel import DeviceError
+
+
+def plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `resnet-jax plan`."""
+    parser.add_argument("--config", required=True, metavar="NAME", help="the recipe, as train.py takes it")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="other values of its fields")
+    parser.add_argument("--topology", nargs="+", required=True, metavar="CHIP:GRID", help="v5e:2x2, v4:4x4x4; several give a table")
+    parser.add_argument("--price", type=float, default=0.0, metavar="P", help="of a chip for an hour, for the cost")
+    parser.add_argument("--classes", type=int, default=0, metavar="N", help="of the data, where it is not here")
+    parser.add_argument("--no-search", action="store_true", help="do not look for a batch that fits where the recipe's does not")
+
+
+def plan_command(arguments: argparse.Namespace) -> None:
+    """Prints the plan of a recipe on one slice, or a table of several.
+
+    Raises:
+        DeviceError: There is no such slice, libtpu is missing, or the recipe fits none of the slices.
+    """
+    from resnet_jax.parallel.chips import parse_topology
+    from resnet_jax.parallel.plan import prepare_compiler
+    from resnet_jax.recipes import load_recipe
+    from resnet_jax.training.config import ConfigError
+    from resnet_jax.training.planning import make_plan
+
+    topologies = [parse_topology(name) for name in arguments.topology]
+    pairs = [text.partition("=") for text in arguments.set]
+    for field, equals, _ in pairs:
+        if not equals:
+            raise ConfigError(f"--set {field} has no value; it is FIELD=VALUE, such as batch_size=1024")
+    config = load_recipe(arguments.config, [(field, value) for field, _, value in pairs])
+    prepare_compiler()
+    plans = []
+    for topology in topologies:
+        print(f"compiling {config.model.name} for {topology.name}, which takes minutes …", file=sys.stderr)
+        plan = make_plan(config, topology, price=arguments.price, classes=arguments.classes, search=not arguments.no_search)
+        plans.append({"config": arguments.config, "model": config.model.name} | plan.to_json())
+    if arguments.json:
+        print(json.dumps(plans[0] if len(plans) == 1 else {"plans": plans}))
+    else:
+        print(_page(plans[0]) if len(plans) == 1 else _table(plans))
+    if not any(plan["fits"] for plan in plans):
+        raise DeviceError("; ".join(map(_why_not, plans)))
+
+
+def _page(plan: dict[str, Any]) -> str:
+    lines = [
+        f"{plan['config']} ({plan['model']}), batch {plan['batch_size']}, on {plan['topology']}: {plan['chips']} chips, "
+        f"{plan['devices']} devices, {plan['batch_per_chip']:g} images a chip",
+        f"memory a chip   {_gib(plan['hbm_bytes'])} of {_gib(plan['hbm_capacity_bytes'])}: "
+        f"{_gib(plan['hbm_argument_bytes'])} state and batch, {_gib(plan['hbm_temporary_bytes'])} during the step",
+    ]
+    if plan["data_is_stand_in"]:
+        lines.insert(1, "the data set is not here: image size and classes are those of the recipe's synthetic data (--classes)")
+    if plan["fits"]:
+        lines += _estimates(plan)
+    return "\n".join([*lines, f"This is {plan['note']}."])
+
+
+def _estimates(plan: dict[str, Any]) -> list[str]:
+    cycles = "clock not published" if plan["cycles_seconds"] is None else _ms(plan["cycles_seconds"])
+    collectives = ", ".join(
+        f"{one['count']} {kind} of {one['bytes'] / 1e6:.1f} MB in all" for kind, one in plan["collectives"].items()
+    )
+    cost = "" if plan["cost_estimate"] is None else f", {plan['cost_estimate']:,.2f} at the price given"
+    return [
+        f"work a chip     {plan['flops'] / 1e12:.3f} TFLOP, {plan['bytes_accessed'] / 1e9:.2f} GB moved, "
+        f"{plan['cycles'] / 1e6:.2f} million cycles",
+        f"roofline        arithmetic {_ms(plan['arithmetic_seconds'])}, bandwidth {_ms(plan['bandwidth_seconds'])}: bound by "
+        f"{plan['bound_by']}; the compiler's cycles {cycles}",
+        f"collectives     {collectives or 'none'}",
+        f"a step          {_ms(plan['step_seconds_estimate'])}: {plan['images_per_second_estimate']:,.0f} images/s on the slice",
+        f"the recipe      {plan['steps']:,} steps: {plan['hours_estimate']:.2f} hours{cost}",
+    ]
+
+
+def _table(plans: list[dict[str, Any]]) -> str:
+    rows = [("topology", "chips", "a chip", "memory", "of", "step", "images/s", "hours", "cost", "bound by")]
+    for plan in plans:
+        row = [plan["topology"], str(plan["chips"]), f"{plan['batch_per_chip']:g}"]
+        row += [_gib(plan["hbm_bytes"]), _gib(plan["hbm_capacity_bytes"])]
+        if plan["fits"]:
+            cost = "-" if plan["cost_estimate"] is None else f"{plan['cost_estimate']:,.2f}"
+            row += [_ms(plan["step_seconds_estimate"]), f"{plan['images_per_second_estimate']:,.0f}"]
+            row += [f"{plan['hours_estimate']:.2f}", cost, plan["bound_by"]]
+        else:
+            row += ["does not fit", "-", "-", "-", f"largest batch {plan['largest_batch_that_fits'] or 'not found'}"]
+        rows.append(tuple(row))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, f"This is {plans[0]['note']}."])
+
+
+def _why_not(plan: dict[str, Any]) -> str:
+    largest = plan["largest_batch_that_fits"]
+    instead = (
+        f"the largest batch found to fit is {largest} (--set batch_size={largest})"
+        if largest
+        else "no smaller batch was found to fit"
+    )
+    return f"{plan['model']} with a batch of {plan['batch_size']} does not fit the memory of {plan['topology']}; {instead}"
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2f} GiB"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms"

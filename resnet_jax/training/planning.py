@@ -1,0 +1,160 @@
+"""What a recipe would need of a slice of TPUs: memory, time and cost, by the TPU compiler's estimate."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from resnet_jax.data import DataError
+from resnet_jax.models import create_model
+from resnet_jax.parallel import DeviceError
+from resnet_jax.parallel.chips import Topology
+from resnet_jax.parallel.distributed import fits
+from resnet_jax.parallel.plan import Compiled, Roofline, compile_step, devices_of, largest_that_fits, roofline
+from resnet_jax.training.config import ConfigError
+from resnet_jax.training.experiment import build_training, looped, model_arguments, open_split
+from resnet_jax.training.initial import read_initial
+from resnet_jax.training.state import create_state
+
+NOTE = (
+    "an estimate of the TPU compiler, not a measurement: communication, input, evaluation and saving are left out, and a step on "
+    "hardware takes longer"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A recipe on a slice.
+
+    Attributes:
+        topology: The slice.
+        devices: Of it, as JAX lists them.
+        batch_size: Global.
+        compiled: By device.
+        time: Of a step.
+        steps: Of the recipe.
+        price: Of a chip for an hour; 0 where it is not given.
+        largest_batch: Global, that fits; None where none was found, or none was looked for.
+        stand_in: The data set is not here: its image size and classes are those of the recipe's synthetic data.
+    """
+
+    topology: Topology
+    devices: int
+    batch_size: int
+    compiled: Compiled
+    time: Roofline
+    steps: int
+    price: float
+    largest_batch: int | None
+    stand_in: bool
+
+    @property
+    def hours(self) -> float:
+        """Of all steps."""
+        return self.steps * self.time.seconds / 3600
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the plan by chip, with what it is of; times, FLOPs, bytes and cycles are null where it does not fit."""
+        compiled, time, chip = self.compiled, self.time, self.topology.chip
+        known = {
+            "flops": compiled.flops * chip.devices,
+            "bytes_accessed": compiled.bytes_accessed * chip.devices,
+            "cycles": compiled.cycles,
+            "arithmetic_seconds": time.arithmetic,
+            "bandwidth_seconds": time.bandwidth,
+            "cycles_seconds": time.cycles,
+            "bound_by": time.bound,
+            "step_seconds_estimate": time.seconds,
+            "images_per_second_estimate": self.batch_size / time.seconds if compiled.fits else None,
+            "hours_estimate": self.hours,
+            "cost_estimate": self.hours * self.topology.chips * self.price if self.price else None,
+            "collectives": {kind: dataclasses.asdict(one) for kind, one in compiled.collectives.items()},
+        }
+        return {
+            "topology": self.topology.name,
+            "chips": self.topology.chips,
+            "devices": self.devices,
+            "batch_size": self.batch_size,
+            "batch_per_chip": self.batch_size / self.topology.chips,
+            "fits": compiled.fits,
+            "largest_batch_that_fits": self.batch_size if compiled.fits else self.largest_batch,
+            "hbm_bytes": compiled.peak_bytes * chip.devices,
+            "hbm_argument_bytes": compiled.argument_bytes * chip.devices,
+            "hbm_temporary_bytes": compiled.temporary_bytes * chip.devices,
+            "hbm_capacity_bytes": chip.hbm_bytes,
+            **(known if compiled.fits else dict.fromkeys(known)),
+            "steps": self.steps,
+            "data_is_stand_in": self.stand_in,
+            "note": NOTE,
+        }
+
+
+def make_plan(config: ConfigDict, topology: Topology, *, price: float = 0.0, classes: int = 0, search: bool = True) -> Plan:
+    """Compiles the training step of a recipe for a slice; `prepare_compiler` comes first.
+
+    Args:
+        config: Resolved.
+        topology: The slice.
+        price: Of a chip for an hour.
+        classes: Of the data; 0 takes the data set's, or where it is not here those of the recipe's synthetic data.
+        search: Where it does not fit, look for the largest batch that does, by up to three further compilations.
+
+    Raises:
+        DeviceError: The compiler refuses the slice, or the batch cannot be cut over its devices.
+        ConfigError: TPUs cannot compute what is asked for.
+    """
+    if config.model.dtype == "float64":
+        raise ConfigError("config.model.dtype is 'float64', which TPUs do not have; it must be float32 or bfloat16")
+    devices = devices_of(topology)
+    group_size = config.model.group_size or None
+    batch_size = config.batch_size
+    legal = [size for size in range(len(devices), batch_size + 1, len(devices)) if fits(size, group_size, len(devices))]
+    if batch_size not in legal:
+        nearest = f"the nearest smaller one is {legal[-1]}" if legal else f"the smallest is {_smallest(group_size, len(devices))}"
+        raise DeviceError(
+            f"batch_size {batch_size} in groups of {group_size or batch_size} cannot be cut over the {len(devices)} devices of "
+            f"{topology.name}; {nearest} (--set batch_size=N)"
+        )
+    shape, known, stand_in = _data(config)
+    arguments = model_arguments(config, classes or known)
+    if config.initial.workdir:
+        arguments = read_initial(config.initial.workdir).model_arguments(arguments, head=config.initial.head)
+    model = looped(create_model(**arguments), config)
+    optimizer, make_step = build_training(config, model, image_shape=shape)
+    train_step = make_step(seed=config.seed)
+    mean = np.zeros(3 if config.data.mean in ("channel", "imagenet") else shape, np.float32)
+    state = jax.eval_shape(lambda: create_state(model, optimizer, seed=config.seed, image_shape=shape, image_mean=mean))
+
+    def compiled(size: int) -> Compiled:
+        return compile_step(train_step, state, abstract_batch(size, shape), devices)
+
+    first, largest = compiled(batch_size), None
+    if search and not first.fits:
+        capacity = first.available_bytes or topology.chip.hbm_bytes // topology.chip.devices
+        largest = largest_that_fits(first, batch_size, legal, compiled, capacity=capacity)
+    time = roofline(first, topology)
+    return Plan(topology, len(devices), batch_size, first, time, config.run.steps, price, largest, stand_in)
+
+
+def abstract_batch(size: int, shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes and dtypes of a global batch of the training step."""
+    kinds = {"label": jnp.int32, "index": jnp.int32, "mask": jnp.bool_}
+    images = jax.ShapeDtypeStruct((size, *shape), jnp.uint8)
+    return {"image": images} | {name: jax.ShapeDtypeStruct((size,), kind) for name, kind in kinds.items()}
+
+
+def _data(config: ConfigDict) -> tuple[tuple[int, int, int], int, bool]:
+    """Returns the shape of the images, the number of classes, and whether they had to be taken from the synthetic data's fields."""
+    try:
+        source = open_split(config, config.data.train_split)
+    except DataError:
+        size = config.data.image_size or config.data.synthetic_image_size
+        return (size, size, 3), config.data.synthetic_classes, True
+    return source.image_shape, len(source.class_names), False
+
+
+def _smallest(group_size: int | None, devices: int) -> int:
+    return next(size for size in range(devices, devices * (group_size or 1) + 1, devices) if fits(size, group_size, devices))

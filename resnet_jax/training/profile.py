@@ -1,0 +1,45 @@
+"""Profiles of some steps of a run, on demand."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+from etils import epath
+
+PROFILED = re.compile(r"([1-9]\d*)-([1-9]\d*)")
+FOLDER = "profile"
+
+
+@contextmanager
+def profiled(steps: str, workdir: epath.Path) -> Iterator[Callable[[int, Any], None]]:
+    """Yields a function to call before every step with its number and the state; a profile begins and ends with it ready.
+
+    From the first of the steps to the end of the last JAX records what host and devices do, into the workdir's folder `profile`,
+    which TensorBoard with tensorboard-plugin-profile shows, and xprof.
+
+    Args:
+        steps: "10-15", or empty for none.
+        workdir: Of the run.
+    """
+    match = PROFILED.fullmatch(steps)
+    chosen = range(int(match[1]), int(match[2]) + 1) if match else range(0)
+    running = False
+
+    def before(step: int, state: Any) -> None:
+        nonlocal running
+        if running == (step in chosen):
+            return
+        jax.block_until_ready(state)
+        if running:
+            jax.profiler.stop_trace()
+        else:
+            jax.profiler.start_trace(workdir / FOLDER)
+        running = not running
+
+    try:
+        yield before
+    finally:
+        if running:
+            jax.profiler.stop_trace()
