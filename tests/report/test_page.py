@@ -119,6 +119,17 @@ def test_names_are_text(tmp_path: Path) -> None:
     assert len(page.all("script")) == len(page.all("figure")) + 1
 
 
+def test_no_name_ends_the_data_of_the_script(tmp_path: Path) -> None:
+    """Folders that make </script> of two runs' names, as they are told apart by two folders each."""
+    runs = [workdirs.write(tmp_path / folder / "script><b>", [workdirs.tested(1)]) for folder in ("a<", "b<")]
+    page = page_of(*runs)
+    assert (
+        json.loads(chart(page, "Loss").one("script", type="application/json").text)["series"][0]["label"]
+        == "a</script><b>, training"
+    )
+    assert page.all("b") == page.one("section", id="results").all("b")
+
+
 def test_long_records_are_thinned_and_it_is_said(tmp_path: Path) -> None:
     records = [workdirs.record(step, loss=50.0 if step == 7777 else 1 + 1e-3 * (step % 7)) for step in range(1, 20_001)]
     run = workdirs.write(tmp_path / "long", records)
@@ -146,6 +157,8 @@ def test_recipes_are_compared_by_field(run: Path, tmp_path: Path) -> None:
     table, every = page_of(run, other).one("section", id="recipe").all("table")
     assert table.rows()[1:] == [["optimizer.learning_rate", "0.1", "0.2"]]
     assert ["model.name", "cifar_resnet8", "cifar_resnet8"] in every.rows()
+    operation = [row[0].startswith("run.") for row in every.rows()[1:]]
+    assert operation == sorted(operation)
     changed = page_of(other).one("section", id="recipe").all("table")[0]
     assert ["batch_size", "16"] in changed.rows()
     assert "optimizer.momentum" not in changed.text
