@@ -63,8 +63,34 @@ def build_parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_predict(commands)
     _add_data_commands(commands)
+    _add_paper(commands)
     _add_report(commands)
     return parser
+
+
+def _add_paper(commands: Any) -> None:
+    from resnet_jax.paper.commands import paper_arguments, paper_command, responses_arguments, responses_command
+
+    paper = _add(
+        commands,
+        "paper",
+        paper_command,
+        "a table or a figure of the paper, the paper's numbers beside ours, after training what is missing",
+        "resnet-jax paper table1 --json",
+        "resnet-jax paper fig6 --data digits",
+        "resnet-jax paper table6 --seeds 5 --nets resnet110",
+        "resnet-jax paper table3 --source prepared/imagenet --plan",
+    )
+    paper_arguments(paper)
+    responses = _add(
+        commands,
+        "responses",
+        responses_command,
+        "the standard deviation of every 3×3 layer's output (Fig. 7), and how far each block is from the identity",
+        "resnet-jax responses --workdir runs/digits_resnet20",
+        "resnet-jax responses --workdir runs/digits_resnet20 --all --gradients --json",
+    )
+    responses_arguments(responses)
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -18,6 +18,7 @@ from resnet_jax.evaluation.predict import UnreadableError
 from resnet_jax.evaluation.views import ProtocolError
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.models import ModelError
+from resnet_jax.paper import PaperError
 from resnet_jax.parallel import DeviceError
 from resnet_jax.recipes import DEFAULT, load_recipe, recipe_name, recipes
 from resnet_jax.training.checkpoints import CheckpointError, SaveError
@@ -26,7 +27,7 @@ from resnet_jax.training.run import DivergedError, Interrupted, run
 from resnet_jax.training.workdir import WorkdirError
 
 DONE, FAILED, MISTAKE, RESUMABLE = 0, 1, 2, 75
-MISTAKES = (ConfigError, ModelError, DeviceError, DataError, WorkdirError, CheckpointError, InteropError, ProtocolError)
+MISTAKES = (ConfigError, ModelError, DeviceError, DataError, WorkdirError, CheckpointError, InteropError, ProtocolError, PaperError)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 

@@ -1,1 +1,5 @@
 """The paper's tables and figures: what they report, what they need to be trained, and how they are drawn."""
+
+
+class PaperError(ValueError):
+    """A table, a figure or an option of one that does not exist, or that the data does not have."""
