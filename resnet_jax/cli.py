@@ -15,11 +15,12 @@ Command = Callable[[argparse.Namespace], None]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit code; see `resnet_jax.entry` for its values."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     return guard(lambda: arguments.command(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="resnet-jax",
         description="Residual nets on JAX: what there is to do with them beside training, which is `python train.py`.",

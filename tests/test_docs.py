@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.numpy import save_file
@@ -12,7 +13,7 @@ from resnet_jax.entry import parse, train
 from resnet_jax.recipes import load_recipe
 from resnet_jax.training.run import run
 from tests.data.photographs import write_folder
-from tests.interop import nets
+from tests.interop import nets, workdirs
 from tests.training import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,20 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     code = blocks(ROOT / "README.md", "python")
     assert "load_checkpoint" in code
     exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_page_on_evaluation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "evaluation.md"
+    for line in blocks(page, "sh").splitlines():
+        if line.startswith("resnet-jax "):
+            cli.build_parser().parse_args(shlex.split(line)[1:])
+    monkeypatch.chdir(tmp_path)
+    net = {"name": "cifar_resnet8", "width": 4, "num_classes": 7}
+    workdirs.write(tmp_path / "runs" / "digits_resnet20", net, side=8, data__synthetic_examples=200)
+    names: dict[str, Any] = {}
+    exec(compile(blocks(page, "python"), page.name, "exec"), names)
+    assert names["images"].shape == (10, 8, 8, 3)
+    assert (names["labels"] != names["found"].predicted[names["surest"]]).all()
 
 
 def tutorial() -> list[tuple[str, list[str]]]:

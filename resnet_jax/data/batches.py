@@ -123,8 +123,10 @@ class Numbered(Protocol[Item_co]):
     def __getitem__(self, number: int, /) -> Item_co: ...
 
 
-def read_ahead(batches: Numbered[Item], start: int, stop: int, *, workers: int, buffer: int, processes: int = 0) -> Iterator[Item]:
-    """Yields `batches[start]` to `batches[stop - 1]`, read up to `buffer` batches ahead.
+def read_ahead(
+    batches: Numbered[Item | None], start: int, stop: int, *, workers: int, buffer: int, processes: int = 0
+) -> Iterator[Item]:
+    """Yields `batches[start]` to `batches[stop - 1]`, read up to `buffer` batches ahead; what is None is left out.
 
     Args:
         batches: By number, in any order.

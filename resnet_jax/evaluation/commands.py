@@ -35,7 +35,8 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--workdir", required=True, action="append", help="of the run; given several times, their softmax is averaged")
     add("--step", type=int, help="of the checkpoint (default: the newest)")
-    add("--split", help="of the run's data set, for example train (default: its test split)")
+    add("--split", help="of the data set, for example train (default: the run's test split)")
+    add("--data", metavar="SOURCE", help="another data set with the same classes: a folder, or a name in TFDS (default: the run's)")
     add("--data-dir", help="where the data set is (default: where the run found it)")
     add("--protocol", default=SINGLE, help=f"{', '.join(PROTOCOLS)} (default: {SINGLE}, as the run is tested in training)")
     add("--scales", type=_numbers, default=(), metavar="N,N,…", help="shorter sides for multi-scale (default: 224,256,384,480,640)")
@@ -73,7 +74,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         for workdir in arguments.workdir:
             done = recompute_statistics(workdir, images=arguments.precise_bn, **where)
             print(f"resnet-jax: statistics of {done.images} training images are in {done.file}", file=sys.stderr)
-    trials = open_trials(arguments.workdir, split=arguments.split, statistics=arguments.statistics, **where)
+    trials = open_trials(arguments.workdir, split=arguments.split, source=arguments.data, statistics=arguments.statistics, **where)
     names = list(trials[0].source.class_names)
     counts = Counts(len(names))
     with _progress(sum(len(trial.source) for trial in trials)) as scored:

@@ -123,6 +123,7 @@ def evaluate_checkpoint(
     *,
     step: int | None = None,
     split: str | None = None,
+    source: str | None = None,
     data_dir: str | None = None,
     protocol: Protocol | str = SINGLE,
     statistics: str = MOVING,
@@ -133,7 +134,8 @@ def evaluate_checkpoint(
     Args:
         workdir: Of a run; of several, whose probabilities are averaged, and `step` is then a list.
         step: Of the checkpoint; None is the newest.
-        split: Of the run's data set; None is the config's test split.
+        split: Of the data set; None is the config's test split.
+        source: The data set, as `config.data.source`; None is the run's. Its classes must be the run's, in the same order.
         data_dir: Where the data set is; None is where the run found it.
         protocol: A name, or a Protocol with its options.
         statistics: Of batch normalisation: "moving", or "precise" where they were recomputed.
@@ -142,7 +144,7 @@ def evaluate_checkpoint(
     Raises:
         WorkdirError, CheckpointError, DataError, ProtocolError: What was asked for is not there or does not go together.
     """
-    trials = open_trials(workdir, step=step, split=split, data_dir=data_dir, statistics=statistics)
+    trials = open_trials(workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics)
     counts = Counts(len(trials[0].source.class_names))
     chosen = Protocol(protocol) if isinstance(protocol, str) else protocol
     for scores in all_scores(trials, chosen, batch_size=batch_size):
@@ -155,6 +157,7 @@ def predictions(
     *,
     step: int | None = None,
     split: str | None = None,
+    source: str | None = None,
     data_dir: str | None = None,
     protocol: Protocol | str = SINGLE,
     statistics: str = MOVING,
@@ -168,7 +171,7 @@ def predictions(
         >>> images, labels = found.source.read(found.numbers[wrong])
         >>> found.counts.results()["top1"], found.counts.confusion
     """
-    trials = open_trials(workdir, step=step, split=split, data_dir=data_dir, statistics=statistics)
+    trials = open_trials(workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics)
     protocol = Protocol(protocol) if isinstance(protocol, str) else protocol
     numbers, labels, log_probabilities = collect(all_scores(trials, protocol, batch_size=batch_size))
     steps = tuple(trial.checkpoint.step for trial in trials)
@@ -213,6 +216,7 @@ def open_trials(
     *,
     step: int | None = None,
     split: str | None = None,
+    source: str | None = None,
     data_dir: str | None = None,
     statistics: str = MOVING,
 ) -> list[Trial]:
@@ -222,7 +226,9 @@ def open_trials(
         DataError: The nets have different classes, or are evaluated on different examples.
     """
     workdirs = [workdir] if isinstance(workdir, str) or not isinstance(workdir, Sequence) else list(workdir)
-    trials = [open_trial(each, step=step, split=split, data_dir=data_dir, statistics=statistics) for each in workdirs]
+    trials = [
+        open_trial(each, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics) for each in workdirs
+    ]
     first = trials[0]
     for other in trials[1:]:
         same = list(other.source.class_names) == list(first.source.class_names) and len(other.source) == len(first.source)
@@ -240,6 +246,7 @@ def open_trial(
     *,
     step: int | None = None,
     split: str | None = None,
+    source: str | None = None,
     data_dir: str | None = None,
     statistics: str = MOVING,
     training: bool = False,
@@ -252,19 +259,21 @@ def open_trial(
     config = resolve(ConfigDict(checkpoint.config))
     if data_dir is not None:
         config.run.data_dir = data_dir
+    if source is not None:
+        config.data.source = source
     if not config.data.source:
-        raise DataError(f"the data of this net is not known: {workdir} is an import; it can be fine-tuned and used, not evaluated")
+        raise DataError(f"the data of this net is not known: {workdir} is an import; name the set to evaluate it on with --data")
     config.run.devices = 0  # Those of this machine, which need not be the run's.
     prepare_jax(config)
     config.run.remat = 0  # There is no backward pass.
     split = split or (config.data.train_split if training else config.data.test_split)
-    source = open_split(config, split, test=split == config.data.test_split)
-    if len(source.class_names) != checkpoint.model["num_classes"]:
+    opened = open_split(config, split, test=split == config.data.test_split)
+    if len(opened.class_names) != checkpoint.model["num_classes"]:
         raise DataError(
-            f"split {split} of {config.data.source} has {len(source.class_names)} classes, and the net of {workdir} "
+            f"split {split} of {config.data.source} has {len(opened.class_names)} classes, and the net of {workdir} "
             f"{checkpoint.model['num_classes']}; evaluate it on a set with the classes that it was trained on"
         )
-    return Trial(str(workdir), checkpoint, config, build_net(checkpoint, config), source, split, statistics, images)
+    return Trial(str(workdir), checkpoint, config, build_net(checkpoint, config), opened, split, statistics, images)
 
 
 def build_net(checkpoint: Checkpoint, config: ConfigDict) -> Net:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from resnet_jax.data.augment import normalise
 from resnet_jax.data.batches import read_ahead
+from resnet_jax.data.errors import DataError
 from resnet_jax.data.sources import Source
 from resnet_jax.evaluation.views import LOGITS, SOFTMAX, Protocol, SeenExamples, look_of, means_of
 from resnet_jax.parallel import AXIS_NAME, Mapping
@@ -83,12 +84,23 @@ class Net:
         variables: Of the model, in host memory.
         image_mean: Subtracted from images, [H, W, 3] or [3].
         mapping: Of the devices.
+        programs: The scoring steps that were compiled, by average and mirror.
     """
 
     model: nn.Module
     variables: Any
     image_mean: Float[np.ndarray, "..."]
     mapping: Mapping
+    programs: dict[tuple[str, bool], Callable[[Any, Array], Array]] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def program(self, *, average: str, mirrored: bool) -> Callable[[Any, Array], Array]:
+        """Returns the mapped scoring step, compiled once for every shape; see `make_scoring_step`."""
+        if (average, mirrored) not in self.programs:
+            step = make_scoring_step(self.model, average=average, mirrored=mirrored, axis_name=AXIS_NAME)
+            self.programs[average, mirrored] = self.mapping.map(step, donate=False)
+        return self.programs[average, mirrored]
 
     def scores(
         self, source: Source, protocol: Protocol, *, batch_size: int, workers: int = 1, limit: int | None = None
@@ -101,18 +113,37 @@ class Net:
             batch_size: Images of the source's shape whose pixels are as many as those of a batch of views.
             workers: Threads that read and decode.
             limit: Score only so many examples, the first ones.
+
+        Raises:
+            DataError: An image cannot be decoded and is not to be skipped, or all are skipped.
         """
         count = min(len(source), limit or len(source))
         look = look_of(protocol, source)
         pixels = batch_size * source.image_shape[0] * source.image_shape[1]
-        batcher = _Batcher(self, protocol, means_of(self.image_mean, source, look), pixels=pixels, most=min(batch_size, count))
+        batcher = _Batcher(self, protocol, means_of(self.image_mean, source, protocol), pixels=pixels, most=min(batch_size, count))
         examples = SeenExamples(source, look)
-        for number, seen in enumerate(read_ahead(examples, 0, count, workers=workers, buffer=max(AHEAD, 2 * workers))):
-            if seen is not None:
-                batcher.expect(number, seen.label, views=sum(map(len, seen.stacks.values())))
-                for stack in seen.stacks.values():
-                    yield from batcher.add(number, stack)
+        for seen in read_ahead(examples, 0, count, workers=workers, buffer=max(AHEAD, 2 * workers)):
+            batcher.expect(seen.number, seen.label, views=sum(map(len, seen.stacks.values())))
+            for stack in seen.stacks.values():
+                yield from batcher.add(seen.number, stack)
+        if not batcher.expected:
+            raise DataError("no image of the split can be decoded")
         yield from batcher.rest()
+
+
+def examples_at_once(stack: tuple[int, ...], pixels: int, *, sides: int, most: int, devices: int) -> int:
+    """Returns the examples in a batch, a multiple of the devices.
+
+    Args:
+        stack: Views of an example, height and width.
+        pixels: Of the batch, about.
+        sides: 2 where every view is seen in the mirror too, else 1.
+        most: Examples that there are, or that a batch may have.
+        devices: That the batch is cut over.
+    """
+    views, height, width = stack
+    size = min(max(1, pixels // (views * sides * height * width)), most)
+    return -(-size // devices) * devices
 
 
 @dataclasses.dataclass
@@ -129,20 +160,21 @@ class _Batcher:
     """Fills batches of one shape, lets the devices score one while the next is filled, and sums scores by example."""
 
     def __init__(self, net: Net, protocol: Protocol, mean: Callable[[Shape], np.ndarray], *, pixels: int, most: int) -> None:
-        step = make_scoring_step(net.model, average=protocol.average, mirrored=protocol.both, axis_name=AXIS_NAME)
-        self._step = net.mapping.map(step, donate=False)
+        self._step = net.program(average=protocol.average, mirrored=protocol.both)
         self._mapping, self._devices = net.mapping, len(net.mapping.devices)
         self._variables = net.mapping.replicate(net.variables)
         self._mean = mean
         self._means: dict[Shape, Any] = {}
         self._softmax = protocol.average == SOFTMAX
         self._pixels, self._most, self._sides = pixels, most, 2 if protocol.both else 1
+        self.expected = 0
         self._open: dict[int, _Open] = {}
         self._waiting: dict[Shape, list[tuple[int, np.ndarray]]] = defaultdict(list)
         self._flying: tuple[list[int], int, Array] | None = None
 
     def expect(self, number: int, label: int, *, views: int) -> None:
         """Begins with an example."""
+        self.expected += 1
         self._open[number] = _Open(label, views, left=views)
 
     def add(self, number: int, stack: np.ndarray) -> Iterator[Scores]:
@@ -159,10 +191,7 @@ class _Batcher:
         yield from self._land()
 
     def _size(self, stack: np.ndarray) -> int:
-        """Returns the examples in a batch of such stacks: a multiple of the devices, by pixels or all there are."""
-        views = len(stack) * self._sides
-        size = min(max(1, self._pixels // (views * stack.shape[1] * stack.shape[2])), self._most)
-        return -(-size // self._devices) * self._devices
+        return examples_at_once(stack.shape[:3], self._pixels, sides=self._sides, most=self._most, devices=self._devices)
 
     def _dispatch(self, shape: Shape) -> Iterator[Scores]:
         waiting = self._waiting.pop(shape)

@@ -110,10 +110,12 @@ class Seen(NamedTuple):
     """What is seen of an example.
 
     Attributes:
+        number: Of the example.
         stacks: By shape, the views of that shape, [views, height, width, 3].
         label: Of the example.
     """
 
+    number: int
     stacks: dict[tuple[int, int], UInt8[np.ndarray, "v h w 3"]]
     label: int
 
@@ -134,29 +136,26 @@ class SeenExamples:
         else:
             images, labels = self.source.read([number])
             pictures, label = look_at(images[0], self.look), int(labels[0])
-        return Seen(_by_shape(pictures, [picture.shape[:2] for picture in pictures]), label)
+        return Seen(number, _by_shape(pictures, [picture.shape[:2] for picture in pictures]), label)
 
 
 def means_of(
-    image_mean: Float[np.ndarray, "..."], source: Source, look: Look
+    image_mean: Float[np.ndarray, "..."], source: Source, protocol: Protocol
 ) -> Callable[[tuple[int, int]], Float[np.ndarray, "..."]]:
     """Returns, for the shape of a stack of views, the mean to subtract from it: [3], [h, w, 3] or [views, h, w, 3].
 
     A mean per channel is what it is. A mean per pixel of images of one size is seen as the images are, through the same crops and
-    at the same scales. Of crops from images of any size, it is subtracted from crops of its own size; elsewhere there is no
+    at the same scales. Of crops from images of any size it is subtracted from crops of its own size. Elsewhere there is no
     telling which of its pixels belong where, and its average by channel is subtracted.
     """
     seen = {}
-    if image_mean.ndim == 3 and not isinstance(source, DecodedSource) and image_mean.shape == tuple(source.image_shape):
-        sights = look(image_mean.shape[1], image_mean.shape[0])
+    if image_mean.ndim == 3 and not isinstance(source, DecodedSource):
+        sights = look_of(protocol, source)(image_mean.shape[1], image_mean.shape[0])
         seen = _by_shape([_see_mean(image_mean, sight) for sight in sights], [(sight.height, sight.width) for sight in sights])
-
-    def mean(shape: tuple[int, int]) -> Float[np.ndarray, "..."]:
-        if image_mean.ndim == 1 or image_mean.shape[:2] == shape:
-            return image_mean
-        return seen[shape] if shape in seen else image_mean.mean((0, 1))
-
-    return mean
+    elif image_mean.ndim == 3 and protocol.name != MULTI_SCALE:
+        seen = {image_mean.shape[:2]: image_mean}
+    by_channel = image_mean.reshape(-1, 3).mean(0)
+    return lambda shape: seen.get(shape, by_channel)
 
 
 def _by_shape(pictures: Sequence[np.ndarray], shapes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
