@@ -115,7 +115,7 @@ def make(request: Request, console: Console, *, table_file: Path, figure_file: P
         rows = _chosen_rows(request, subject)
         members = [member for row in rows for seed in range(request.seeds) for member in members_of(row, seed)]
     else:
-        members = [(net, seed) for net in _chosen_nets(request, subject) for seed in range(request.seeds)]
+        members = [(net, seed) for net in nets_of(request) for seed in range(request.seeds)]
     runs = {member: request.plan(*member) for member in dict.fromkeys(members)}
     if not runs:
         raise PaperError(f"{request.name} has no net to train among {', '.join(request.nets)}")
@@ -136,9 +136,17 @@ def make(request: Request, console: Console, *, table_file: Path, figure_file: P
 def plan(request: Request) -> Rows:
     """Returns what would be run, by net: the recipe, iterations, the paper's error and the multiply-adds of the training."""
     request.check()
+    return [_cost(request, net) for net in nets_of(request)]
+
+
+def nets_of(request: Request) -> list[str]:
+    """Returns the nets that are to be trained, by the recipe's argument, each once."""
     subject = request.subject
-    rows = _chosen_rows(request, subject) if isinstance(subject, Table) else [Row(n, (n,)) for n in _chosen_nets(request, subject)]
-    return [_cost(request, net) for net in dict.fromkeys(net for row in rows for net in row.nets)]
+    if isinstance(subject, Table):
+        groups = [list(row.nets) for row in _chosen_rows(request, subject)]
+    else:
+        groups = list(_panels(request, subject).values())
+    return list(dict.fromkeys(net for nets in groups for net in nets))
 
 
 def as_text(columns: Sequence[str], rows: Rows) -> tuple[list[str], list[list[str]]]:
@@ -211,10 +219,6 @@ def _chosen_rows(request: Request, table: Table) -> list[Row]:
     known = {net for row in table.rows for net in row.nets}
     rows += [Row(net, (net,)) for net in request.nets if net not in known]
     return [row for row in rows if request.deepest or request.nets or DEEPEST not in row.nets or request.chosen_data != DIGITS]
-
-
-def _chosen_nets(request: Request, figure: Figure) -> list[str]:
-    return list(dict.fromkeys(net for nets in _panels(request, figure).values() for net in nets))
 
 
 def _panels(request: Request, figure: Figure) -> dict[str, list[str]]:

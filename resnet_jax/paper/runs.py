@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from resnet_jax.data.sources import open_examples
 from resnet_jax.paper.reported import CIFAR10, DIGITS
@@ -163,28 +164,29 @@ def _progress(console: Console, runs: Sequence[PaperRun]) -> Iterator[tuple[Any,
 
         yield announce, console
         return
-    columns = (TextColumn("run"), MofNCompleteColumn(), BarColumn(20), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    text = TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+    columns = (MofNCompleteColumn(), BarColumn(20), TimeElapsedColumn(), text)
+    with Progress(*columns, console=console, expand=True) as progress:
         task = progress.add_task("", total=len(runs), text="")
 
         def begin(each: PaperRun) -> None:
-            progress.update(task, completed=runs.index(each), text=each.workdir.name)
+            lines.name = each.workdir.name
+            progress.update(task, completed=runs.index(each), text=lines.name)
 
-        yield begin, Console(file=io.TextIOWrapper(_LastLine(progress, task), write_through=True), width=200)
+        lines = _LastLine(progress, task)
+        yield begin, Console(file=lines, width=200)
         progress.update(task, completed=len(runs), text="done")
 
 
-class _LastLine(io.RawIOBase):
-    """A file whose last line is the text of a progress bar."""
+class _LastLine(io.StringIO):
+    """A file whose last line is the text of a progress bar, after a name."""
 
     def __init__(self, progress: Progress, task: Any) -> None:
         super().__init__()
+        self.name = ""
         self._progress, self._task = progress, task
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        if text := bytes(data).decode().strip():
-            self._progress.update(self._task, text=text.splitlines()[-1])
-        return len(data)
+    def write(self, text: str, /) -> int:
+        if text.strip():
+            self._progress.update(self._task, text=f"{self.name}: {text.strip().splitlines()[-1]}", refresh=True)
+        return len(text)

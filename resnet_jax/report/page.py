@@ -149,7 +149,8 @@ def _responses(runs: Sequence[Run], analyses: Sequence[Analysis | str]) -> Secti
 
     def each(values: Callable[[Analysis], Iterable[float]]) -> list[Series]:
         arrays = [(run, np.array(list(values(one)))) for run, one in found]
-        return [Series(run.name, run.number, "", np.arange(len(array)) + 1, array, bold=True) for run, array in arrays]
+        finite = [(run, array, np.flatnonzero(np.isfinite(array))) for run, array in arrays]
+        return [Series(run.name, run.number, "", places + 1, array[places], bold=True) for run, array, places in finite]
 
     def names(of: Callable[[Analysis], Iterable[str]]) -> tuple[str, ...]:
         return tuple(of(found[0][1])) if len(found) == 1 else ()

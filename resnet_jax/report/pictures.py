@@ -95,7 +95,7 @@ def _picture(mistake: Mistake, names: Sequence[str]) -> tuple[Markup, Markup]:
         height=height,
         class_="small" if max(height, width) < SIDE else None,
     )
-    return picture, element("p", element("b", taken), f" {100 * mistake.confidence:.1f} %", element("br"), f"true: {true}")
+    return picture, element("p", element("b", taken), f" {100 * mistake.confidence:.1f}\u00a0%", element("br"), f"true: {true}")
 
 
 def picture_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:

@@ -81,20 +81,25 @@ def test_a_run_is_reported_on(finished: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_what_is_missing_is_said_and_the_rest_is_there(
-    finished: Path, experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run whose data is gone, one whose checkpoint is damaged, and one that has none yet."""
+    """A run whose data is gone, one of a set that would have to be downloaded, an import, a damaged checkpoint, and none yet."""
+    monkeypatch.setattr("tensorflow_datasets.core.DatasetBuilder.download_and_prepare", lambda *_, **__: pytest.fail("a download"))
+    remote = write_run(tmp_path / "remote", experiment, **{"data.source": "cifar10", "run.data_dir": str(tmp_path / "sets")})
+    imported = write_run(tmp_path / "imported", experiment, **{"data.source": ""})
     gone = write_run(tmp_path / "gone", experiment, **{"data.source": "/nowhere", "data.image_size": 8})
     damaged = shutil.copytree(finished, tmp_path / "damaged")
     largest = max((damaged / "checkpoints").glob("**/*"), key=lambda path: path.stat().st_size * path.is_file())
     largest.write_bytes(largest.read_bytes()[:-9])
     young = workdirs.write(tmp_path / "young", [workdirs.record(1)])
-    assert report(gone, damaged, young, "--to", tmp_path / "page.html") == 0
+    assert report(gone, remote, imported, damaged, young, "--to", tmp_path / "page.html") == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{tmp_path / 'page.html'}: 3 runs, ")
+    assert out.startswith(f"{tmp_path / 'page.html'}: 5 runs, ")
     section = page_at(tmp_path / "page.html").one("section", id="mistakes").text
     for text in (
         "gone is left out: there is no folder /nowhere",
+        f"remote is left out: cifar10 is not prepared in {tmp_path / 'sets'}; --data-dir says where it is",
+        "imported is left out: the data of this net is not known",
         "is damaged",
         "young is left out: there is no checkpoint",
     ):

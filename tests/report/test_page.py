@@ -119,6 +119,17 @@ def test_names_are_text(tmp_path: Path) -> None:
     assert len(page.all("script")) == len(page.all("figure")) + 1
 
 
+def test_no_name_ends_the_data_of_the_script(tmp_path: Path) -> None:
+    """Folders that make </script> of two runs' names, as they are told apart by two folders each."""
+    runs = [workdirs.write(tmp_path / folder / "script><b>", [workdirs.tested(1)]) for folder in ("a<", "b<")]
+    page = page_of(*runs)
+    assert (
+        json.loads(chart(page, "Loss").one("script", type="application/json").text)["series"][0]["label"]
+        == "a</script><b>, training"
+    )
+    assert page.all("b") == page.one("section", id="results").all("b")
+
+
 def test_long_records_are_thinned_and_it_is_said(tmp_path: Path) -> None:
     records = [workdirs.record(step, loss=50.0 if step == 7777 else 1 + 1e-3 * (step % 7)) for step in range(1, 20_001)]
     run = workdirs.write(tmp_path / "long", records)
@@ -135,7 +146,7 @@ def test_long_records_are_thinned_and_it_is_said(tmp_path: Path) -> None:
 
 
 def test_many_long_runs_stay_small(tmp_path: Path) -> None:
-    records = [workdirs.tested(step) for step in range(1, 3001)]
+    records = [workdirs.tested(step) for step in range(1, 1501)]
     paths = [workdirs.write(tmp_path / f"run{number}", records, seed=number) for number in range(12)]
     runs = read_runs(list(map(str, paths)))
     assert len(write_page(runs, ["none"] * 12, ["none"] * 12, now=NOW)) < 1_500_000
@@ -146,6 +157,8 @@ def test_recipes_are_compared_by_field(run: Path, tmp_path: Path) -> None:
     table, every = page_of(run, other).one("section", id="recipe").all("table")
     assert table.rows()[1:] == [["optimizer.learning_rate", "0.1", "0.2"]]
     assert ["model.name", "cifar_resnet8", "cifar_resnet8"] in every.rows()
+    operation = [row[0].startswith("run.") for row in every.rows()[1:]]
+    assert operation == sorted(operation)
     changed = page_of(other).one("section", id="recipe").all("table")[0]
     assert ["batch_size", "16"] in changed.rows()
     assert "optimizer.momentum" not in changed.text
@@ -182,6 +195,14 @@ def test_responses_are_drawn_in_order_and_by_size(run: Path) -> None:
     assert [row[1] for row in by_size.one("table").rows()[1:]] == ["2", "1", "0.5"]
     assert chart(page, "Distance of each block from the identity").one("table").rows()[1] == ["stage1/block1", "0.25"]
     assert "over the first 25 images" in page.one("section", id="responses").text
+
+
+def test_a_net_that_gives_no_number_is_drawn_without_it(run: Path) -> None:
+    deviations = {"stem/conv": 0.5, "stage1/block1/conv1": float("nan"), "stage1/block1/conv2": 1.0}
+    page = page_of(run, analyses=[Analysis("cifar_resnet8", 20, "test", 25, Responses(deviations, {}))])
+    rows = chart(page, "In the order of the layers").one("table").rows()[1:]
+    assert rows == [["stem/conv", "0.5"], ["stage1/block1/conv2", "1"]]
+    assert len(page.one("section", id="responses").all("figure")) == 2
 
 
 def luminance(colour: str) -> float:

@@ -41,7 +41,7 @@ def test_the_surest_mistakes_come_first_with_their_pixels(found: Mistakes) -> No
         np.testing.assert_array_equal(pixels, np.random.RandomState(0).randint(0, 256, (14, 6, 5, 3), np.uint8)[number])
     assert pictures[0].attributes["alt"] == "Example 4: <b>egg</b>, taken for toad"
     assert pictures[0].attributes["class"] == "small"
-    assert drawn(found).all("li")[0].text == "toad 90.0 %true: <b>egg</b>"
+    assert drawn(found).all("li")[0].text == "toad 90.0\u00a0%true: <b>egg</b>"
 
 
 def test_the_matrix_and_the_pairs_are_the_counts(found: Mistakes) -> None:
