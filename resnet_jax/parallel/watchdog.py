@@ -46,7 +46,7 @@ class Watch:
         client.key_value_set(f"{_NAMES}/{index}", name)
         self._names = {index: name, 0: client.blocking_key_value_get(f"{_NAMES}/0", _LISTENING_MS)}
         if index:
-            _on_abort(self._aborting)
+            on_abort(self._aborting)
         threads = [threading.Thread(target=target, daemon=True) for target in (self._give_signs, self._listen)]
         self._threads = threads
         for thread in threads:
@@ -142,7 +142,7 @@ class Watch:
                 os._exit(FAILED)
 
 
-def _on_abort(speak: Callable[[], None]) -> None:
+def on_abort(speak: Callable[[], None]) -> None:
     """Has abort() call a function first: JAX aborts the moment the coordinator is gone, and runs no handler written in Python."""
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: speak())
     _KEPT.append(handler)

@@ -54,6 +54,15 @@ def test_what_differs_is_named_on_all_and_all_part(tmp_path: Path) -> None:
             )
 
 
+def test_one_that_the_others_do_not_join_says_so(tmp_path: Path) -> None:
+    impatient = "import resnet_jax.parallel.processes as p\np.JOINING_SECONDS = 2\n"
+    with started(tmp_path, 2, program=impatient + JOINED) as running:
+        running[1].kill()
+        ((code, _, err),) = finish(running[:1], timeout=120)
+    assert code == 2
+    assert "could not join within 2 s; check that all were started and reach the first" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
