@@ -14,10 +14,15 @@ from typing import Any
 
 import jax
 
-from resnet_jax.parallel.watchdog import INTERVAL, PATIENCE, Watch
+from resnet_jax.parallel import watchdog
 
 HEARTBEAT_SECONDS = 30
 JOINING_SECONDS = 300
+MISTAKE = 2
+_HOW_TO_JOIN = (
+    "check that all were started and reach the first, name them by --coordinator, --processes and --process, or train on this one "
+    "alone with --processes=1"
+)
 _ANSWER_MS = 600_000
 _SHOWN = 6
 
@@ -36,7 +41,7 @@ class Processes:
 
     def __init__(self) -> None:
         self.index, self.count = 0, 1
-        self._watch: Watch | None = None
+        self._watch: watchdog.Watch | None = None
 
     @property
     def first(self) -> bool:
@@ -64,6 +69,7 @@ class Processes:
             _check(coordinator, count, index)
         elif not _may_be_one_of_several():
             return
+        watchdog.on_abort(_nobody_came)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Of clusters that this is not.
@@ -79,16 +85,15 @@ class Processes:
         except Exception as error:
             if not explicit and any(text in str(error) for text in ("should be defined", "must be called before")):
                 return  # JAX knows no cluster here, or is in use already.
-            raise ProcessError(
-                f"the processes could not join: {' '.join(str(error).split())[:300]}; check that all were started and reach the "
-                "first, name them by --coordinator, --processes and --process, or train on this one alone with --processes=1"
-            ) from error
+            raise ProcessError(f"the processes could not join: {' '.join(str(error).split())[:300]}; {_HOW_TO_JOIN}") from error
+        finally:
+            signal.signal(signal.SIGABRT, signal.SIG_DFL)
         state = _joined()
         self.index, self.count = state.process_id, state.num_processes
         if self.count > 1:
             name = f"{socket.gethostname()}, process id {os.getpid()}"
             address = state.coordinator_address
-            self._watch = Watch(state.client, index=self.index, count=self.count, name=name, coordinator=address)
+            self._watch = watchdog.Watch(state.client, index=self.index, count=self.count, name=name, coordinator=address)
 
     def agree(self, topic: str, facts: Mapping[str, Any]) -> None:
         """Compares facts that must be the same on all processes; every process calls it, with the same topic.
@@ -146,7 +151,7 @@ class Processes:
     def await_verdict(self) -> None:
         """Gives the watchdog time to end this process with the name of another that is gone, if that is why an operation failed."""
         if self._watch:
-            time.sleep(PATIENCE + 3 * INTERVAL)
+            time.sleep(watchdog.PATIENCE + 3 * watchdog.INTERVAL)
 
     def part(self, code: int, reason: str) -> None:
         """Ends the run's being one: for a reason that is a failure the others are told it, else all wait for each other.
@@ -168,6 +173,12 @@ class Processes:
         from jax.experimental import multihost_utils
 
         return multihost_utils.reached_preemption_sync_point(step)
+
+
+def _nobody_came() -> None:
+    """Ends this process where JAX would abort it."""
+    os.write(2, f"resnet-jax: the processes could not join within {JOINING_SECONDS} s; {_HOW_TO_JOIN}\n".encode())
+    os._exit(MISTAKE)
 
 
 def _joined() -> Any:

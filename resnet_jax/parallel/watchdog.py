@@ -22,6 +22,7 @@ PATIENCE = 20.0
 INTERVAL = 2.0
 FAREWELL = 10.0
 FAILED = 1
+_ADVICE = "start all again to go on from the last checkpoint"
 _SIGNS, _NAMES, _WORD, _HEARD = (f"resnet_jax/{name}" for name in ("signs", "names", "word", "heard"))
 _LISTENING_MS = 60_000
 
@@ -46,7 +47,7 @@ class Watch:
         client.key_value_set(f"{_NAMES}/{index}", name)
         self._names = {index: name, 0: client.blocking_key_value_get(f"{_NAMES}/0", _LISTENING_MS)}
         if index:
-            _on_abort(self._aborting)
+            on_abort(self._aborting)
         threads = [threading.Thread(target=target, daemon=True) for target in (self._give_signs, self._listen)]
         self._threads = threads
         for thread in threads:
@@ -64,19 +65,17 @@ class Watch:
     def tell(self, code: int, reason: str) -> None:
         """Leaves word that this process ends with that code, and waits until the others have heard, or FAREWELL seconds."""
         self._over.set()
-        with contextlib.suppress(Exception):
-            word = json.dumps({"code": code, "reason": f"{self._describe(self._index)} ended: {reason}"})
-            self._client.key_value_set(_WORD, word, allow_overwrite=True)
-        self._take_leave(code)
+        self._leave({"code": code, "reason": f"{self._describe(self._index)} ended: {reason}", "gone": 0}, pass_on=True)
 
-    def _take_leave(self, code: int) -> None:
-        """Waits until all have heard why: where the coordinator is gone before, the reason is with it."""
-        self._over.set()
-        self._leaving = code
+    def _leave(self, word: dict[str, Any], *, pass_on: bool) -> None:
+        """Waits until all that are left have heard why: where the coordinator ends before, the reason is lost with it."""
+        self._leaving = word["code"]
         deadline = time.monotonic() + FAREWELL
         with contextlib.suppress(Exception):
+            if pass_on:
+                self._client.key_value_set(_WORD, json.dumps(word), allow_overwrite=True)
             self._client.key_value_set(f"{_HEARD}/{self._index}", "")
-            while time.monotonic() < deadline and len(self._client.key_value_dir_get(_HEARD)) < self._count:
+            while time.monotonic() < deadline and len(self._client.key_value_dir_get(_HEARD)) < self._count - word["gone"]:
                 time.sleep(0.1)
 
     def _give_signs(self) -> None:
@@ -97,7 +96,9 @@ class Watch:
                     last[process] = sign, now
             gone = [process for process, (_, since) in last.items() if now - since > PATIENCE]
             if gone and self._index not in gone:
-                self._end(f"{', '.join(map(self._describe, gone))} gave no sign of life for {PATIENCE:.0f} s and is gone")
+                who = ", ".join(map(self._describe, gone))
+                reason = f"{who} gave no sign of life for {PATIENCE:.0f} s and is gone; {_ADVICE}"
+                self._end({"code": FAILED, "reason": reason, "gone": len(gone)}, pass_on=True)
         return None
 
     def _listen(self) -> None:
@@ -110,10 +111,7 @@ class Watch:
                 return self._coordinator_is_gone()
             if word is None:
                 return None
-            if not self._over.is_set():
-                os.write(2, f"resnet-jax: {word['reason']}\n".encode())
-                self._take_leave(word["code"])
-                os._exit(word["code"])
+            self._end(word, pass_on=False)
         return None
 
     def _directory(self, name: str) -> dict[int, str]:
@@ -123,7 +121,8 @@ class Watch:
         return f"process {process} ({self._names[process]})" if process in self._names else f"process {process}"
 
     def _coordinator_is_gone(self) -> None:
-        self._end(f"{self._describe(0)}, which the others find each other through, is gone")
+        reason = f"{self._describe(0)}, which the others find each other through, is gone; {_ADVICE}"
+        self._end({"code": FAILED, "reason": reason, "gone": self._count}, pass_on=False)  # There is nobody to ask.
 
     def _aborting(self) -> None:
         if self._leaving is not None:
@@ -134,15 +133,19 @@ class Watch:
         except OSError:
             self._coordinator_is_gone()
 
-    def _end(self, reason: str) -> None:
-        """Ends this process at once: its main thread may be in a collective that never returns."""
+    def _end(self, word: dict[str, Any], *, pass_on: bool) -> None:
+        """Ends this process, whose main thread may be in a collective that never returns."""
         with self._speaking:
-            if not self._over.is_set():
-                os.write(2, f"resnet-jax: {reason}; start all again to go on from the last checkpoint\n".encode())
-                os._exit(FAILED)
+            if self._over.is_set():
+                return
+            self._over.set()
+        os.write(2, f"resnet-jax: {word['reason']}\n".encode())
+        if word["gone"] < self._count:
+            self._leave(word, pass_on=pass_on)
+        os._exit(word["code"])
 
 
-def _on_abort(speak: Callable[[], None]) -> None:
+def on_abort(speak: Callable[[], None]) -> None:
     """Has abort() call a function first: JAX aborts the moment the coordinator is gone, and runs no handler written in Python."""
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: speak())
     _KEPT.append(handler)

@@ -26,9 +26,9 @@ us.part(0, "")
 """
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, 2])
 def test_who_is_killed_is_named_and_ends_the_others(tmp_path: Path, victim: int) -> None:
-    with started(tmp_path, 2, program=JOINED + WAITING) as running:
+    with started(tmp_path, 3, program=JOINED + WAITING) as running:
         for process in running:
             assert process.stdout is not None
             while process.stdout.readline() not in ("joined\n", ""):
@@ -37,11 +37,12 @@ def test_who_is_killed_is_named_and_ends_the_others(tmp_path: Path, victim: int)
 
 
 def test_one_that_fails_tells_the_others_why(tmp_path: Path) -> None:
-    with started(tmp_path, 2, program=JOINED + FAILING) as running:
-        (code, _, err), (own, _, _) = finish(running, timeout=120)
-    assert (code, own) == (3, 3)
-    assert "process 1 (" in err
-    assert "ended: the disk of process 1 is full" in err
+    with started(tmp_path, 3, program=JOINED + FAILING) as running:
+        ended = finish(running, timeout=120)
+    assert [code for code, _, _ in ended] == [3, 3, 3]
+    for other in (0, 2):
+        assert "process 1 (" in ended[other][2]
+        assert "ended: the disk of process 1 is full" in ended[other][2]
 
 
 def test_what_differs_is_named_on_all_and_all_part(tmp_path: Path) -> None:
@@ -52,6 +53,15 @@ def test_what_differs_is_named_on_all_and_all_part(tmp_path: Path) -> None:
                 "the processes do not have the same taste: salty (absent on process 0, 1, 1 on process 2); "
                 "sweet (0 on process 0, 2, 1 on process 1); start all with the same command" in out
             )
+
+
+def test_one_that_the_others_do_not_join_says_so(tmp_path: Path) -> None:
+    impatient = "import resnet_jax.parallel.processes as p\np.JOINING_SECONDS = 2\n"
+    with started(tmp_path, 2, program=impatient + JOINED) as running:
+        running[1].kill()
+        ((code, _, err),) = finish(running[:1], timeout=120)
+    assert code == 2
+    assert "could not join within 2 s; check that all were started and reach the first" in err
 
 
 @pytest.mark.parametrize(

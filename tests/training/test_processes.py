@@ -111,6 +111,41 @@ def test_four_processes_go_on_where_two_stopped_and_end_when_one_is_killed(
 
 
 @pytest.mark.slow
+def test_ctrl_c_on_the_first_stops_all_under_pmap_too(undisturbed: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    with processes.started(workdir, 2, *FLAGS, *FOUR, "--config.run.mapping=pmap") as running:
+        runs.wait_until(lambda: runs.logged_step(workdir) >= 3, running[0], timeout=300)
+        running[0].send_signal(signal.SIGINT)
+        for code, _, err in processes.finish(running):
+            assert code == 75, err
+    assert 3 <= steps_in(workdir)[-1] == len(read_metrics(workdir)) < LAST
+    assert_same_curve(workdir, undisturbed, steps=len(read_metrics(workdir)))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("digits") / "run"
+    assert train_digits(workdir, 1, devices=2)
+    return workdir
+
+
+def train_digits(workdir: Path, count: int, *, devices: int) -> bool:
+    """Makes the first steps of the default recipe in float64."""
+    changes = {"model.dtype": "float64", "run.steps": 20, "run.evaluate_every": 10, "run.devices": devices}
+    flags = [f"--config.{name}={value}" for name, value in changes.items()]
+    with processes.started(workdir, count, *flags, config="digits_resnet20") as running:
+        return all(code == 0 for code, _, _ in processes.finish(running, timeout=600))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_train_the_digits_as_one_does(digits: Path, tmp_path: Path, count: int) -> None:
+    assert train_digits(tmp_path / "run", count, devices=4)
+    assert_same_curve(tmp_path / "run", digits, steps=20)
+    assert_close(read_checkpoint(digits).arrays, read_checkpoint(tmp_path / "run").arrays, 1e-8)
+
+
+@pytest.mark.slow
 def test_the_others_end_when_the_coordinator_is_killed(tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     with processes.started(workdir, 2, *FOUR, "--config.run.steps=100000") as running:
