@@ -45,6 +45,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [place for place in sys.path if "parts" not in place])
 
 
+@pytest.mark.slow
 def test_the_page_of_variants_runs(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(elsewhere / "parts")
     for line in filter(None, blocks(PAGE, "sh").replace("\\\n", "").splitlines()):
@@ -67,6 +68,18 @@ def test_the_page_of_variants_runs(elsewhere: Path, monkeypatch: pytest.MonkeyPa
     assert model.apply(variables, jnp.zeros((2, 16, 16, 3))).shape == (2, 10)
     _, variables = load_checkpoint(str(elsewhere / "parts/runs/cosine"))
     assert "batch_stats" not in variables
+
+
+def test_a_run_with_a_block_of_ones_own_is_restored_by_name(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ["--config.model.block=my_parts:Separable(ratio=1)", "--config.model.variants=['preactivation']"]
+    recipe = [f"--config={elsewhere}/parts/my_recipe.py", f"--workdir={elsewhere}/run", "--config.run.steps=1"]
+    assert train([*recipe, *own]) == 2  # Which variant changes whose block?
+    assert train([*recipe, own[0]]) == 0
+    assert read_config(elsewhere / "run")["run"]["code_dir"] == str(elsewhere / "parts")
+    forget(monkeypatch)
+    model, variables = load_checkpoint(str(elsewhere / "run"))
+    assert variables["params"]["stage2"]["block1"]["conv2"]["kernel"].shape == (3, 3, 1, 32)
+    assert jax.eval_shape(model.apply, variables, jnp.zeros((2, 8, 8, 3))).shape == (2, 7)
 
 
 def test_parts_by_name_are_the_parts(elsewhere: Path) -> None:
