@@ -68,6 +68,18 @@ def test_finished_runs_stay_and_the_table_is_what_they_wrote_down(
     assert "step 3, which is beyond run.steps 2" in capsys.readouterr().err
 
 
+def test_auto_is_no_on_cpu_and_elsewhere_what_was_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry = module.Entry("tiny", "tiny", tiny.get_config())
+    group = [module.Run(entry, entry.with_seed(seed), tmp_path) for seed in range(2)]
+    monkeypatch.setattr(module, "seconds_per_step", lambda *_: {"together": taken, "separate": 2.0})
+    taken = 1.0
+    assert not module._together(group, "auto")
+    monkeypatch.setattr(module.jax, "default_backend", lambda: "gpu")
+    assert module._together(group, "auto")
+    taken = 3.0
+    assert not module._together(group, "auto")
+
+
 def fake_run(workdir: Path, errors: list[float]) -> None:
     """Writes the records of a run whose training error is 0.5 above the test error, evaluated at every other step."""
     workdir.mkdir(parents=True)
