@@ -196,7 +196,7 @@ def _add_compare(commands: Any) -> None:
         commands,
         "compare",
         compare_command,
-        "errors (mean ± deviation over seeds), parameters, multiply-adds and times of several configs, which it trains",
+        "how several configs compare over seeds, and trains what is missing: errors, parameters, multiply-adds, times",
         "resnet-jax compare plain-20=digits_resnet20,model.name=cifar_plain20 ResNet-20=digits_resnet20 --seeds 3",
         "resnet-jax compare digits_resnet20 'pre-activation=digits_resnet20,model.variants=(\"preactivation\",)' --seeds 1",
         "resnet-jax compare A=cifar10:resnet20 B=cifar10:resnet20,model.shortcut=B --to runs/shortcuts --budget 0.1",

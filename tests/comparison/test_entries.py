@@ -1,11 +1,13 @@
 """What a person writes to name a config with its changes."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from resnet_jax.comparison.entries import check_comparable, parse_entry
 from resnet_jax.training.config import ConfigError
+from tests.test_docs import ROOT, blocks
 from tests.training import tiny
 
 
@@ -56,6 +58,15 @@ def test_the_budget_scales_all_that_is_counted_in_steps() -> None:
 def test_what_cannot_be_compared_is_refused(texts: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_comparable([parse_entry(text) for text in texts])
+
+
+def test_the_command_of_the_page_means_three_nets() -> None:
+    program, command, *words = shlex.split(blocks(ROOT / "docs" / "compare.md", "sh").replace("\\\n", ""))
+    assert (program, command, words[3:]) == ("resnet-jax", "compare", ["--seeds", "3", "--to", "runs/compare"])
+    entries = [parse_entry(text) for text in words[:3]]
+    check_comparable(entries)
+    assert [entry.config.model.name for entry in entries] == ["cifar_plain20", "cifar_resnet20", "cifar_resnet20"]
+    assert entries[2].config.model.variants == ("preactivation",)
 
 
 def test_a_budget_of_nothing_is_refused() -> None:
