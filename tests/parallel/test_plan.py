@@ -65,11 +65,14 @@ def test_a_step_is_compiled_with_the_memory_and_the_collectives_that_it_has() ->
     assert compiled.flops == pytest.approx(2 * 4 * 32 * 32, rel=0.8)
 
 
-@pytest.mark.parametrize(("flops", "moved", "cycles", "seconds", "bound"), [
-    (197e12, 0, 0, 1.0, "arithmetic"),
-    (197e12, 1638e9, 0, 2.0, "bandwidth"),
-    (197e12, 1638e9, 4_500_000_000, 3.0, "bandwidth"),
-])
+@pytest.mark.parametrize(
+    ("flops", "moved", "cycles", "seconds", "bound"),
+    [
+        (197e12, 0, 0, 1.0, "arithmetic"),
+        (197e12, 1638e9, 0, 2.0, "bandwidth"),
+        (197e12, 1638e9, 4_500_000_000, 3.0, "bandwidth"),
+    ],
+)
 def test_a_step_takes_the_longest_of_arithmetic_bandwidth_and_cycles(
     flops: float, moved: float, cycles: int, seconds: float, bound: str
 ) -> None:
@@ -105,10 +108,13 @@ def test_without_libtpu_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         planning.prepare_compiler()
 
 
-@pytest.mark.parametrize(("message", "needed", "available"), [
-    ("RESOURCE_EXHAUSTED: total memory required for HLO temporaries (40.25G) exceeds available HBM (15.75G).", 40.25, 15.75),
-    ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 21.20G of 15.75G hbm.", 21.2, 15.75),
-])
+@pytest.mark.parametrize(
+    ("message", "needed", "available"),
+    [
+        ("RESOURCE_EXHAUSTED: total memory required for HLO temporaries (40.25G) exceeds available HBM (15.75G).", 40.25, 15.75),
+        ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 21.20G of 15.75G hbm.", 21.2, 15.75),
+    ],
+)
 def test_the_compilers_refusal_is_read(message: str, needed: float, available: float, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise jax.errors.JaxRuntimeError(message)
