@@ -24,6 +24,22 @@ NOTE = (
     "hardware takes longer"
 )
 
+ESTIMATES = (
+    "flops",
+    "bytes_accessed",
+    "cycles",
+    "arithmetic_seconds",
+    "bandwidth_seconds",
+    "cycles_seconds",
+    "bound_by",
+    "step_seconds_estimate",
+    "images_per_second_estimate",
+    "hours_estimate",
+    "cost_estimate",
+    "collectives",
+)
+"""What is known of a program that fits."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -58,21 +74,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan by chip, with what it is of; times, FLOPs, bytes and cycles are null where it does not fit."""
-        compiled, time, chip = self.compiled, self.time, self.topology.chip
-        known = {
-            "flops": compiled.flops * chip.devices,
-            "bytes_accessed": compiled.bytes_accessed * chip.devices,
-            "cycles": compiled.cycles,
-            "arithmetic_seconds": time.arithmetic,
-            "bandwidth_seconds": time.bandwidth,
-            "cycles_seconds": time.cycles,
-            "bound_by": time.bound,
-            "step_seconds_estimate": time.seconds,
-            "images_per_second_estimate": self.batch_size / time.seconds if compiled.fits else None,
-            "hours_estimate": self.hours,
-            "cost_estimate": self.hours * self.topology.chips * self.price if self.price else None,
-            "collectives": {kind: dataclasses.asdict(one) for kind, one in compiled.collectives.items()},
-        }
+        compiled, chip = self.compiled, self.topology.chip
         return {
             "topology": self.topology.name,
             "chips": self.topology.chips,
@@ -85,11 +87,29 @@ class Plan:
             "hbm_argument_bytes": compiled.argument_bytes * chip.devices,
             "hbm_temporary_bytes": compiled.temporary_bytes * chip.devices,
             "hbm_capacity_bytes": chip.hbm_bytes,
-            **(known if compiled.fits else dict.fromkeys(known)),
+            **(self._estimates() if compiled.fits else dict.fromkeys(ESTIMATES)),
             "steps": self.steps,
             "data_is_stand_in": self.stand_in,
             "note": NOTE,
         }
+
+    def _estimates(self) -> dict[str, Any]:
+        compiled, time, chip = self.compiled, self.time, self.topology.chip
+        values = (
+            compiled.flops * chip.devices,
+            compiled.bytes_accessed * chip.devices,
+            compiled.cycles,
+            time.arithmetic,
+            time.bandwidth,
+            time.cycles,
+            time.bound,
+            time.seconds,
+            self.batch_size / time.seconds,
+            self.hours,
+            self.hours * self.topology.chips * self.price if self.price else None,
+            {kind: dataclasses.asdict(one) for kind, one in compiled.collectives.items()},
+        )
+        return dict(zip(ESTIMATES, values, strict=True))
 
 
 def make_plan(config: ConfigDict, topology: Topology, *, price: float = 0.0, classes: int = 0, search: bool = True) -> Plan:
