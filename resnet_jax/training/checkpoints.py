@@ -92,7 +92,11 @@ class CheckpointWriter:
             preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, best]),
             best_fn=_score,  # Only so that metrics are stored: what is kept is the policy's affair.
             cleanup_tmp_directories=True,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._write_checksums,
+                # A directory that cannot be created in the background leaves a thread that waits for it for ten minutes.
+                create_directories_asynchronously=False,
+            ),
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
