@@ -52,9 +52,9 @@ def test_the_fields_of_the_tutorial_exist() -> None:
     assert len(tutorial()) == 9
     for program, arguments in tutorial():
         if program == "train.py":
-            spec, overrides, workdir = parse(arguments)
-            assert workdir.startswith("runs/")
-            load_recipe(spec.partition(":")[0], overrides)
+            given = parse(arguments)
+            assert given.workdir.startswith("runs/")
+            load_recipe(given.spec.partition(":")[0], given.overrides)
 
 
 @pytest.mark.slow

@@ -28,13 +28,13 @@ class TrainBatches:
         source: The training split.
         batch_size: Of the global batch.
         seed: Of the order.
-        share: This process's positions of the global batch.
+        share: This process's positions of the global batch, in the order that its devices take them.
     """
 
     source: Source
     batch_size: int
     seed: int
-    share: slice
+    share: slice | np.ndarray
 
     def __getitem__(self, step: int) -> HostBatch:
         positions = np.arange(self.batch_size)[self.share]
@@ -81,7 +81,7 @@ class EvaluationBatches:
 
     source: Source
     batch_size: int
-    share: slice
+    share: slice | np.ndarray
     workers: int = 1
     buffer: int = 2
 

@@ -40,10 +40,12 @@ def evaluate_checkpoint(
     if not config.data.source:
         raise DataError(f"the data of this net is not known: {workdir} is an import; it can be fine-tuned and used, not evaluated")
     config.run.devices = 0  # Those of this machine, which need not be the run's.
+    config.run.accumulation = 1
     prepare_jax(config)
     config.run.remat = 0  # There is no backward pass.
     model = looped(create_model(**checkpoint.model), config)
-    mapping = create_mapping(config.run.mapping, choose_devices(config.batch_size, None))
+    devices = choose_devices(config.batch_size, None)
+    mapping = create_mapping(config.run.mapping, devices)
     split = split or config.data.test_split
     source = open_split(config, split, test=split == config.data.test_split)
     if len(source.class_names) != checkpoint.model["num_classes"]:
@@ -51,7 +53,7 @@ def evaluate_checkpoint(
             f"split {split} of {config.data.source} has {len(source.class_names)} classes, and the net of {workdir} "
             f"{checkpoint.model['num_classes']}; evaluate it on a set with the classes that it was trained on"
         )
-    share, workers = process_share(config.batch_size), reading_threads(config.run.workers)
+    share, workers = process_share(config.batch_size, devices), reading_threads(config.run.workers)
     batches = EvaluationBatches(source, config.batch_size, share, workers, config.run.read_ahead)
     scanned = getattr(model, "scan", False)
     variables, image_mean = split_variables(stack_arrays(checkpoint.arrays) if scanned else checkpoint.arrays)

@@ -74,6 +74,9 @@ class BatchNorm(nn.Module):
         scale_init: Initialiser of the scale [C].
         frozen: Patterns of paths, see `path_matches`; a layer that one of them means normalises with its running statistics in
             training too, and leaves them alone.
+        parts: Parts that the global batch comes in, one after the other. The collection `moments`, shaped like `batch_stats` and
+            zero before the first part, gathers what the running statistics are updated with: given those from before the step
+            with every part, they are right after the last.
     """
 
     use_running_average: bool
@@ -85,6 +88,7 @@ class BatchNorm(nn.Module):
     dtype: Dtype = jnp.float32
     scale_init: nn.initializers.Initializer = nn.initializers.ones
     frozen: tuple[str, ...] = ()
+    parts: int = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
@@ -134,6 +138,12 @@ class BatchNorm(nn.Module):
             moments = lax.pmean(moments, self.axis_name)
             count *= lax.axis_size(self.axis_name)
         batch_mean, square = lax.stop_gradient(moments)
+        if self.parts > 1:
+            mean_so_far = self.variable("moments", "mean", jnp.zeros, batch_mean.shape, batch_mean.dtype)
+            square_so_far = self.variable("moments", "var", jnp.zeros, square.shape, square.dtype)
+            mean_so_far.value = batch_mean = mean_so_far.value + batch_mean / self.parts
+            square_so_far.value = square = square_so_far.value + square / self.parts
+            count *= self.parts
         batch_variance = jnp.maximum(square - jnp.square(batch_mean), 0)
         if self.variance == "unbiased":
             batch_variance = batch_variance * (count / max(count - 1, 1))

@@ -2,12 +2,15 @@
 
 from resnet_jax.parallel.distributed import DeviceError, choose_devices, prepare_backend, process_share
 from resnet_jax.parallel.mapping import AXIS_NAME, MAPPINGS, Mapping, create_mapping
+from resnet_jax.parallel.processes import ProcessError, Processes
 
 __all__ = [
     "AXIS_NAME",
     "MAPPINGS",
     "DeviceError",
     "Mapping",
+    "ProcessError",
+    "Processes",
     "choose_devices",
     "create_mapping",
     "prepare_backend",

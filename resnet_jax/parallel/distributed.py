@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 
 import jax
+import numpy as np
+from jaxtyping import Int32
 
 _CPU_DEVICES = "jax_num_cpu_devices"
 
@@ -20,7 +23,7 @@ def fits(batch_size: int, group_size: int | None, devices: int) -> bool:
     return not group_size or images % group_size == 0 or (group_size % images == 0 and batch_size % group_size == 0)
 
 
-def prepare_backend(batch_size: int, group_size: int | None, requested: int = 0) -> None:
+def prepare_backend(batch_size: int, group_size: int | None, requested: int = 0, *, processes: int = 1) -> None:
     """Gives the CPU one device per core, before JAX is used for the first time; other platforms do not notice.
 
     XLA's multi-threaded gradient of a convolution is slower than one device per core with half the batch each. The number is
@@ -29,16 +32,17 @@ def prepare_backend(batch_size: int, group_size: int | None, requested: int = 0)
     Args:
         batch_size: Images in the global batch.
         group_size: Images per group of batch normalisation, None for all.
-        requested: Devices that the user asks for, 0 for the rule above.
+        requested: Devices of all processes together that the user asks for, 0 for the rule above.
+        processes: Their number; each gets as many devices.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = requested or next(n for n in range(cores, 0, -1) if n == 1 or fits(batch_size, group_size, n))
+    best = next(n for n in range(cores, 0, -1) if n == 1 or fits(batch_size, group_size, n * processes))
     with contextlib.suppress(RuntimeError):  # JAX is in use already: choose_devices takes from what there is.
-        jax.config.update(_CPU_DEVICES, count)
+        jax.config.update(_CPU_DEVICES, max(1, requested // processes) if requested else best)
 
 
 def choose_devices(batch_size: int, group_size: int | None, requested: int = 0) -> list[jax.Device]:
-    """Returns the devices that a run takes: all, or `requested`, or on one process the most that fit the batch.
+    """Returns the devices that a run takes, those of a process together: all, or `requested`, or on one process the most that fit.
 
     Raises:
         DeviceError: The batch, or its groups, cannot be cut over the devices.
@@ -49,29 +53,43 @@ def choose_devices(batch_size: int, group_size: int | None, requested: int = 0) 
             f"normalisation; the nearest batch sizes are {batch_size // group_size * group_size or group_size} and "
             f"{(batch_size // group_size + 1) * group_size}"
         )
-    available = jax.devices()
+    available, processes = jax.devices(), jax.process_count()
     if requested > len(available):
-        raise DeviceError(f"run.devices is {requested}, and this machine has {len(available)}; allowed are 1 to {len(available)}")
+        where = "this machine has" if processes == 1 else f"{processes} processes have"
+        raise DeviceError(f"run.devices is {requested}, and {where} {len(available)}; allowed are 1 to {len(available)}")
+    if requested % processes:
+        raise DeviceError(f"run.devices is {requested}; with {processes} processes it must be a multiple of {processes}")
     count = requested or len(available)
-    if not requested and jax.process_count() == 1:
+    if not requested and processes == 1:
         count = next(n for n in range(count, 0, -1) if n == 1 or fits(batch_size, group_size, n))
     if not fits(batch_size, group_size, count):
-        legal = [n for n in range(1, len(available) + 1) if fits(batch_size, group_size, n)]
+        legal = [n for n in range(processes, len(available) + 1, processes) if fits(batch_size, group_size, n)]
         raise DeviceError(
             f"a batch of {batch_size} in groups of {group_size or batch_size} does not fit {count} devices; "
-            f"numbers that fit are {', '.join(map(str, legal))}"
+            f"numbers that fit are {', '.join(map(str, legal)) or 'none'}"
         )
-    return available[:count]
+    by_process = [[d for d in available if d.process_index == process] for process in range(processes)]
+    return [device for devices in by_process for device in (devices[: count // processes] if requested else devices)][:count]
 
 
-def process_share(batch_size: int) -> slice:
-    """Returns this process's contiguous part of the positions of a global batch.
+def process_share(batch_size: int, devices: Sequence[jax.Device], *, parts: int = 1) -> Int32[np.ndarray, " b"]:
+    """Returns this process's positions of a global batch, in the order that its devices take them.
+
+    Every part of the batch is a slice of it that is spread over all devices; a device has its share of the first part, then of
+    the second, and so on.
+
+    Args:
+        batch_size: Of the global batch.
+        devices: Of all processes, in the order of the global batch.
+        parts: That the batch is computed in, one after the other.
 
     Raises:
-        DeviceError: The batch does not divide by the number of processes.
+        DeviceError: The batch does not divide by devices and parts, or this process has none of the devices.
     """
-    processes = jax.process_count()
-    if batch_size % processes:
-        raise DeviceError(f"a batch of {batch_size} does not divide by {processes} processes")
-    share = batch_size // processes
-    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    if batch_size % (len(devices) * parts):
+        raise DeviceError(f"a batch of {batch_size} does not divide by {len(devices)} devices and {parts} parts")
+    own = [number for number, device in enumerate(devices) if device.process_index == jax.process_index()]
+    if not own:
+        raise DeviceError(f"process {jax.process_index()} has none of the {len(devices)} devices of the run")
+    positions = np.arange(batch_size, dtype=np.int32).reshape(parts, len(devices), -1)
+    return positions[:, own].swapaxes(0, 1).reshape(-1)

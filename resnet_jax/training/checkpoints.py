@@ -31,6 +31,9 @@ COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 STATE, DESCRIPTION = "state", "description"
 DIRECTORY = "checkpoints"
 
+_PATIENCE = 2_000_000
+"""Seconds of the wall clock after which Orbax gives a save up: more than it jumps by when it is set right, if not by years."""
+
 Arrays = dict[str, np.ndarray]
 """The arrays of a state by path, for example `params/stage1/block1/conv1/kernel`."""
 
@@ -96,6 +99,7 @@ class CheckpointWriter:
                 post_finalization_callback=self._write_checksums,
                 # A directory that cannot be created in the background leaves a thread that waits for it for ten minutes.
                 create_directories_asynchronously=False,
+                timeout_secs=_PATIENCE,
             ),
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)

@@ -94,6 +94,7 @@ def base_config() -> ConfigDict:
                 "steps": 300,  # Updates in all; a finished run goes on when it is raised.
                 "mapping": "auto",  # auto, pmap or shard_map.
                 "devices": 0,  # 0 takes all, and on CPU one per core.
+                "accumulation": 1,  # Parts that a batch is computed in, one after the other, where the memory is not for all of it.
                 "scan": "auto",  # The identical blocks of a stage as one loop: yes, no, or auto, which does so for deep nets.
                 "remat": 0,  # Blocks of that loop that are computed again together in the backward pass, to save memory; 0 is none.
                 "log_every": 1,  # Steps from one record in metrics.jsonl to the next.
@@ -135,7 +136,7 @@ def validate(config: ConfigDict) -> None:
         ConfigError: Names the first field that does not hold.
     """
     positive = (
-        "batch_size run.steps run.log_every run.evaluate_every run.checkpoint_every run.keep run.read_ahead "
+        "batch_size run.steps run.accumulation run.log_every run.evaluate_every run.checkpoint_every run.keep run.read_ahead "
         "data.test_scale data.synthetic_examples data.synthetic_image_size data.synthetic_classes optimizer.plateau_window "
         "optimizer.factor optimizer.learning_rate"
     )
@@ -208,15 +209,16 @@ def recipe_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
     A field that did not exist yet when the old config was written had its default.
     """
-    before, after = _flatten(to_json(base_config())) | _flatten(old), _flatten(new)
+    before, after = flatten(to_json(base_config())) | flatten(old), flatten(new)
     names = sorted(name for name in before | after if not name.startswith("run."))
     missing = "(absent)"
     pairs = [(name, before.get(name, missing), after.get(name, missing)) for name in names]
     return [f"{name}: {a} -> {b}" for name, a, b in pairs if a != b]
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the fields of a config, given as JSON, by path: `optimizer.learning_rate`."""
     flat = {}
     for key, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
     return flat

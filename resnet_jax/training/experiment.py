@@ -61,11 +61,11 @@ class Experiment:
         return self.initial.begin(state, head=self.head, image_shape=shape)
 
 
-def prepare_jax(config: ConfigDict) -> None:
+def prepare_jax(config: ConfigDict, *, processes: int = 1) -> None:
     """Sets the options of JAX that a config asks for; before JAX is used for the first time."""
     if config.model.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    prepare_backend(config.batch_size, config.model.group_size or None, config.run.devices)
+    prepare_backend(part_size(config), config.model.group_size or None, config.run.devices, processes=processes)
 
 
 def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None) -> Experiment:
@@ -76,7 +76,7 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
         begun: The workdir of a run that goes on; its own weights stand for those that it began with, which may be gone.
     """
     group_size = config.model.group_size or None
-    devices = choose_devices(config.batch_size, group_size, config.run.devices)
+    devices = choose_devices(part_size(config), group_size, config.run.devices)
     mapping = create_mapping(config.run.mapping, devices)
     train, test = open_split(config, config.data.train_split), open_split(config, config.data.test_split, test=True)
     check_classes(train, test)
@@ -95,6 +95,8 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
     model = looped(create_model(**arguments), config)
     schedule, optimizer = build_optimizer(config.optimizer)
     spread = model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
+    if config.run.accumulation > 1 and hasattr(spread, "norm"):
+        spread = spread.clone(norm=partial(spread.norm, parts=config.run.accumulation))
     train_step = make_train_step(
         _with_frozen(model, spread, config.optimizer, image_shape=train.image_shape),
         optimizer,
@@ -103,9 +105,12 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
         seed=config.seed,
         axis_name=AXIS_NAME,
         label_smoothing=config.optimizer.label_smoothing,
+        accumulation=config.run.accumulation,
     )
     evaluation_step = make_evaluation_step(spread, normalise, axis_name=AXIS_NAME)
-    share, workers = process_share(config.batch_size), reading_threads(config.run.workers)
+    share = process_share(config.batch_size, devices, parts=config.run.accumulation)
+    share_of_part = process_share(part_size(config), devices)
+    workers = reading_threads(config.run.workers)
     return Experiment(
         model=model,
         model_arguments=arguments,
@@ -115,13 +120,32 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
         evaluation_step=mapping.map(evaluation_step, donate=False),
         train=train,
         train_batches=TrainBatches(train, config.batch_size, config.seed, share),
-        test_batches=EvaluationBatches(test, config.batch_size, share, workers, config.run.read_ahead),
+        test_batches=EvaluationBatches(test, part_size(config), share_of_part, workers, config.run.read_ahead),
         mean=config.data.mean,
         seed=config.seed,
         workers=workers,
         initial=initial,
         head=head,
     )
+
+
+def part_size(config: ConfigDict) -> int:
+    """Returns the images that are computed at once: the batch, or with `run.accumulation` a part of it.
+
+    Raises:
+        ConfigError: The batch cannot be cut so, because of its size or of the groups of batch normalisation.
+    """
+    parts, batch_size, group_size = config.run.accumulation, config.batch_size, config.model.group_size
+    if parts == 1:
+        return batch_size
+    group = group_size or (1 if config.model.name.startswith("vgg") else batch_size)
+    if batch_size % parts or batch_size // parts % group:
+        legal = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n % group == 0]
+        raise ConfigError(
+            f"config.run.accumulation is {parts}; a part of the batch of {batch_size} must be whole groups of batch normalisation, "
+            f"of {group} images (config.model.group_size); allowed are {', '.join(map(str, legal))}"
+        )
+    return batch_size // parts
 
 
 def looped(model: nn.Module, config: ConfigDict) -> nn.Module:

@@ -27,7 +27,7 @@ class Reporter(Protocol):
 
 def create_reporter(console: Console, *, start: int, steps: int) -> Reporter:
     """Returns a progress line where the console is a terminal, plain lines where it is a file or a pipe."""
-    return TerminalReporter(console, start, steps) if console.is_terminal else LineReporter(console, steps)
+    return TerminalReporter(console, start, steps) if console.is_terminal and not console.quiet else LineReporter(console, steps)
 
 
 class TerminalReporter:

@@ -1,12 +1,8 @@
 """A run from its beginning to its end: resume, train, evaluate, save."""
 
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from functools import partial
-from types import FrameType
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,13 +11,15 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from resnet_jax.data.batches import read_ahead
+from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import Checkpoint, CheckpointWriter, from_arrays, steps_in
 from resnet_jax.training.config import resolve, to_json
 from resnet_jax.training.experiment import Experiment, build_experiment, prepare_jax
-from resnet_jax.training.logging import Clock, MetricsLog, Record, read_metrics
+from resnet_jax.training.identity import of_command, of_data, of_machine
+from resnet_jax.training.logging import Clock, MetricsLog, NoLog, Record, read_metrics
 from resnet_jax.training.plots import draw_curves
 from resnet_jax.training.progress import Reporter, create_reporter
-from resnet_jax.training.resuming import DAMAGED, newest_whole, put_aside
+from resnet_jax.training.resuming import find_checkpoint
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import evaluate
 from resnet_jax.training.workdir import CURVES, METRICS, occupy, store_config
@@ -35,50 +33,55 @@ class Interrupted(Exception):  # noqa: N818 (it is not an error)
     """The run was asked to stop, and is saved."""
 
 
-def run(config: ConfigDict, workdir: epath.PathLike, console: Console | None = None) -> dict[str, float]:
+def run(
+    config: ConfigDict, workdir: epath.PathLike, console: Console | None = None, processes: Processes | None = None
+) -> dict[str, float]:
     """Trains from where the workdir stands to `config.run.steps`, and returns the last record of metrics.jsonl.
 
+    Args:
+        config: The recipe.
+        workdir: Of the run; the same for all its processes.
+        console: What the person sees; the standard output by default, of the first process alone.
+        processes: That train together, joined; this one alone by default.
+
     Raises:
-        ConfigError, DeviceError, ModelError, DataError, WorkdirError, CheckpointError: What was asked for cannot be done.
+        ConfigError, DeviceError, ModelError, DataError, WorkdirError, CheckpointError, ProcessError: What was asked for cannot be
+            done.
         DivergedError: The loss or the gradient is not finite.
         Interrupted: SIGTERM or Ctrl-C came, and the state is saved.
     """
-    console = console or Console()
+    processes = processes or Processes()
+    console = console or Console(quiet=not processes.first)
     config = resolve(config)
-    prepare_jax(config)
-    with occupy(workdir) as path:
+    processes.agree("recipe and versions", of_command(config))
+    prepare_jax(config, processes=processes.count)
+    with occupy(workdir) if processes.first else nullcontext(epath.Path(workdir)) as path:
+        processes.agree("workdir", {})  # The first has it: the others may look into it.
         saved = steps_in(path)
+        processes.agree("machines and workdir", of_machine(saved))
         complete = bool(saved) and saved[-1] >= config.run.steps
-        checkpoint = None if complete else _find_checkpoint(path, fallback=config.run.fallback)
+        checkpoint = None if complete else find_checkpoint(path, processes, fallback=config.run.fallback)
         experiment = build_experiment(config, begun=path if saved else None)
-        store_config(path, to_json(config))
-        if complete:
+        processes.agree("data", of_data(experiment))
+        if processes.first:
+            store_config(path, to_json(config))
+        if not complete:
+            _train(config, experiment, path, console, processes, checkpoint)
+        elif processes.first:
             _say_complete(console, config, path, saved[-1])
-        else:
-            _train(config, experiment, path, console, checkpoint)
         return read_metrics(path)[-1]
 
 
-def _find_checkpoint(workdir: epath.Path, *, fallback: bool) -> Checkpoint | None:
-    """Returns the checkpoint to go on from, if there is one; warns of damaged ones and puts them aside."""
-    checkpoint, damages = newest_whole(workdir, fallback=fallback)
-    if checkpoint is None:
-        return None
-    put_aside(workdir, damages)
-    for step, damage in damages.items():
-        print(
-            f"resnet-jax: warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the run goes on from step "
-            f"{checkpoint.step} (--config.run.fallback=false stops instead)",
-            file=sys.stderr,
-        )
-    return checkpoint
-
-
 def _train(
-    config: ConfigDict, experiment: Experiment, workdir: epath.Path, console: Console, checkpoint: Checkpoint | None
+    config: ConfigDict,
+    experiment: Experiment,
+    workdir: epath.Path,
+    console: Console,
+    processes: Processes,
+    checkpoint: Checkpoint | None,
 ) -> None:
     start = checkpoint.step if checkpoint else 0
-    console.print(_opening(config, experiment, workdir, start), highlight=False, markup=False, soft_wrap=True)
+    console.print(_opening(config, experiment, workdir, start, processes.count), highlight=False, markup=False, soft_wrap=True)
     if experiment.initial and not start:
         begins = experiment.initial.describe(head=experiment.head, classes=experiment.model_arguments["num_classes"])
         console.print(begins, highlight=False, markup=False, soft_wrap=True)
@@ -86,17 +89,19 @@ def _train(
     if checkpoint:
         state = from_arrays(state, checkpoint.arrays)
     with ExitStack() as stack:
-        log = MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard)
+        stop = stack.enter_context(processes.stop_signals(start))
+        log = MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard) if processes.first else NoLog()
         stack.callback(log.close)
         writer = CheckpointWriter(workdir, keep=config.run.keep, config=to_json(config), model=experiment.model_arguments)
         stack.callback(writer.close)
-        stop = stack.enter_context(_stop_signals())
         reporter = stack.enter_context(create_reporter(console, start=start, steps=config.run.steps))
         state = experiment.mapping.replicate(state)
         _loop(config, experiment, state, start=start, log=log, writer=writer, reporter=reporter, stop=stop)
         writer.wait()
-    draw_curves(workdir, title=f"{config.model.name} on {config.data.source}")
-    _say_summary(console, workdir)
+    if processes.first:
+        draw_curves(workdir, title=f"{config.model.name} on {config.data.source}")
+        _say_summary(console, workdir)
+    processes.agree("end", {})
 
 
 def _loop(
@@ -105,10 +110,10 @@ def _loop(
     state: TrainState,
     *,
     start: int,
-    log: MetricsLog,
+    log: MetricsLog | NoLog,
     writer: CheckpointWriter,
     reporter: Reporter,
-    stop: Callable[[], bool],
+    stop: Callable[[int], bool],
 ) -> None:
     """Makes the steps. While one is computed the one before it is reported, and no more than these two are under way.
 
@@ -131,7 +136,7 @@ def _loop(
         if before:
             report(*before)
         before = step, metrics
-        stopped, last = stop(), step == options.steps
+        stopped, last = stop(step), step == options.steps
         evaluated = last or step % options.evaluate_every == 0
         saved = last or stopped or step % options.checkpoint_every == 0
         if evaluated or saved:
@@ -151,7 +156,7 @@ def _report(
     step: int,
     metrics: dict[str, jax.Array],
     *,
-    log: MetricsLog,
+    log: MetricsLog | NoLog,
     reporter: Reporter,
     log_every: int,
     last: int,
@@ -177,27 +182,11 @@ def _report(
         log.write(record)
 
 
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether SIGTERM or Ctrl-C came; the second signal acts at once, as without this."""
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    previous: dict[int, Any] = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _opening(config: ConfigDict, experiment: Experiment, workdir: epath.Path, start: int) -> str:
+def _opening(config: ConfigDict, experiment: Experiment, workdir: epath.Path, start: int, processes: int) -> str:
     devices = experiment.mapping.devices
     where = f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
+    where += f" of {processes} processes" if processes > 1 else ""
+    where += f", batches in {config.run.accumulation} parts" if config.run.accumulation > 1 else ""
     begin = f"goes on from step {start} of {config.run.steps}" if start else f"{config.run.steps} steps"
     return (
         f"{config.model.name} on {config.data.source} ({len(experiment.train)} images), {where}, batch {config.batch_size}: "

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from resnet_jax.data.batches import EvaluationBatches
 from resnet_jax.parallel import Mapping
+from resnet_jax.training.accumulation import mean_over_parts
 from resnet_jax.training.optimizer import rate_factor
 from resnet_jax.training.schedules import Schedule
 from resnet_jax.training.state import AUGMENTATION_STREAM, DROPOUT_STREAM, TrainState
@@ -34,6 +35,7 @@ def make_train_step(
     seed: int,
     axis_name: str,
     label_smoothing: float = 0.0,
+    accumulation: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
     """Returns `train_step(state, batch) -> (state, metrics)`, a pure function of one device's part of the batch.
 
@@ -49,30 +51,41 @@ def make_train_step(
         label_smoothing: Share of a label that is spread over all classes (arXiv 1512.00567, §7); 0 in the paper.
         seed: Of augmentation and dropout.
         axis_name: The mapped axis.
+        accumulation: Parts that a batch is computed in, one after the other, each a slice of the global batch that is spread over
+            the devices; a device has its share of the first part, then of the second, and so on. The model's normalisations
+            must know their number (`parts`).
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        keys = _example_keys(seed, AUGMENTATION_STREAM, state.step, batch["index"])
-        images = augment(keys, batch["image"], state.image_mean)
-        dropout = jax.random.fold_in(_step_key(seed, DROPOUT_STREAM, state.step), lax.axis_index(axis_name))
 
-        def loss_function(params: Any) -> tuple[Array, tuple[Array, Any]]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            logits, updated = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": dropout})
-            loss = _cross_entropy(logits, batch["label"], label_smoothing).mean()
-            return loss, (logits, updated.get("batch_stats", {}))
+        def differentiate(part: Batch, carried: Any, number: Int[Array, ""]) -> tuple[Any, Any]:
+            keys = _example_keys(seed, AUGMENTATION_STREAM, state.step, part["index"])
+            images = augment(keys, part["image"], state.image_mean)
+            place = lax.axis_index(axis_name) + lax.axis_size(axis_name) * number
+            dropout = jax.random.fold_in(_step_key(seed, DROPOUT_STREAM, state.step), place)
 
-        (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
-        gradients = lax.pmean(gradients, axis_name)
-        top1 = jnp.mean(jnp.argmax(logits, -1) == batch["label"], dtype=logits.dtype)
-        metrics = lax.pmean({"loss": loss, "top1": top1}, axis_name)
+            def loss_function(params: Any) -> tuple[Array, tuple[Array, Any]]:
+                variables = {"params": params, **carried, "batch_stats": state.batch_stats}
+                logits, updated = model.apply(variables, images, train=True, mutable=list(carried), rngs={"dropout": dropout})
+                loss = _cross_entropy(logits, part["label"], label_smoothing).mean()
+                return loss, (logits, carried | updated)
+
+            (loss, (logits, updated)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
+            top1 = jnp.mean(jnp.argmax(logits, -1) == part["label"], dtype=logits.dtype)
+            return (gradients, {"loss": loss, "top1": top1}), updated
+
+        carried = {"batch_stats": state.batch_stats}
+        if accumulation > 1:
+            carried["moments"] = jax.tree.map(jnp.zeros_like, state.batch_stats)
+        means, carried = mean_over_parts(differentiate, batch, carried, parts=accumulation)
+        gradients, metrics = lax.pmean(means, axis_name)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=1 - metrics["top1"])
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         metrics["learning_rate"] = schedule(state.step) * rate_factor(opt_state)
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
+            batch_stats=carried["batch_stats"],
             opt_state=opt_state,
         )
         return state, metrics

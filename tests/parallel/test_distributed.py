@@ -1,6 +1,7 @@
 """Which devices a run takes."""
 
 import jax
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,4 +41,13 @@ def test_what_does_not_fit_is_named(batch_size: int, group_size: int, requested:
 
 
 def test_one_process_has_the_whole_batch() -> None:
-    assert process_share(48) == slice(0, 48)
+    np.testing.assert_array_equal(process_share(48, jax.devices()[:4]), np.arange(48))
+
+
+def test_a_device_has_its_share_of_every_part() -> None:
+    rows = process_share(24, jax.devices()[:3], parts=2).reshape(3, 2, 4)
+    for device in range(3):
+        for part in range(2):
+            np.testing.assert_array_equal(rows[device, part], 12 * part + 4 * device + np.arange(4))
+    with pytest.raises(DeviceError, match="a batch of 24 does not divide by 3 devices and 5 parts"):
+        process_share(24, jax.devices()[:3], parts=5)

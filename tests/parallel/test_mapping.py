@@ -8,6 +8,7 @@ import pytest
 
 from resnet_jax.parallel import AXIS_NAME, DeviceError, create_mapping
 from resnet_jax.training.checkpoints import to_arrays
+from resnet_jax.training.config import ConfigError
 from resnet_jax.training.experiment import Experiment, build_experiment
 from tests.training.tiny import get_config
 
@@ -62,6 +63,46 @@ def test_thirty_steps_agree_on_any_number_of_devices(alone: dict[int, Any], mapp
     expected_losses, expected = alone[group_size]
     np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=1e-9)
     assert_close(expected, arrays, 1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("accumulation", "devices", "mapping", "variance"),
+    [
+        (4, 4, "shard_map", "biased"),
+        pytest.param(2, 2, "pmap", "biased", marks=pytest.mark.slow),
+        pytest.param(4, 1, "pmap", "unbiased", marks=pytest.mark.slow),
+        (8, 2, "pmap", "unbiased"),
+    ],
+)
+def test_thirty_steps_agree_in_parts(alone: dict[int, Any], accumulation: int, devices: int, mapping: str, variance: str) -> None:
+    options = {"run.devices": devices, "run.mapping": mapping, "model.group_size": SMALLER, "model.variance": variance}
+    losses, arrays = train(experiment(**options, **{"run.accumulation": accumulation}), 30)
+    expected_losses, expected = alone[SMALLER] if variance == "biased" else train(experiment(**options), 30)
+    np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=1e-9)
+    assert_close(expected, arrays, 1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"run.scan": "yes", "model.name": "cifar_resnet20"}, marks=pytest.mark.slow),
+        {"optimizer.frozen": ("stage1",)},
+    ],
+)
+def test_loops_of_blocks_and_frozen_modules_agree_in_parts(changes: dict[str, Any]) -> None:
+    options = {"run.devices": 2, "model.group_size": SMALLER, **changes}
+    expected_losses, expected = train(experiment(**options), 3)
+    losses, arrays = train(experiment(**options, **{"run.accumulation": 2}), 3)
+    np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=1e-9)
+    assert_close(expected, arrays, 1e-9)
+
+
+@pytest.mark.parametrize(("accumulation", "group_size", "allowed"), [(3, 2, "1, 2, 4, 8"), (8, 8, "1, 2"), (2, 0, "1")])
+def test_parts_that_cut_a_group_are_refused(accumulation: int, group_size: int, allowed: str) -> None:
+    with pytest.raises(ConfigError, match=rf"accumulation is {accumulation}; .*batch of 16 .*allowed are {allowed}$"):
+        experiment(**{"run.accumulation": accumulation, "model.group_size": group_size})
 
 
 def test_the_size_of_groups_matters(alone: dict[int, Any]) -> None:

@@ -1,0 +1,221 @@
+"""Several processes that train as one: how they join, what they must agree on, and how they part."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+import jax
+
+from resnet_jax.parallel import watchdog
+
+HEARTBEAT_SECONDS = 30
+JOINING_SECONDS = 300
+MISTAKE = 2
+_HOW_TO_JOIN = (
+    "check that all were started and reach the first, name them by --coordinator, --processes and --process, or train on this one "
+    "alone with --processes=1"
+)
+_ANSWER_MS = 600_000
+_SHOWN = 6
+
+
+class ProcessError(Exception):
+    """Processes that cannot join, or that were started on different things; the message names them and what to do."""
+
+
+class Processes:
+    """The processes of a run, and this one's place among them; one alone until it joins others.
+
+    Attributes:
+        index: Of this process.
+        count: Of all processes.
+    """
+
+    def __init__(self) -> None:
+        self.index, self.count = 0, 1
+        self._watch: watchdog.Watch | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes what is written once, and speaks to the person."""
+        return self.index == 0
+
+    def join(self, *, coordinator: str = "", count: int | None = None, index: int | None = None) -> None:
+        """Joins the others; before JAX is used for the first time.
+
+        Without arguments they are found as JAX finds them on Cloud TPU, SLURM, Open MPI, and in indexed jobs and JobSets of
+        Kubernetes; outside of these, this process is alone.
+
+        Args:
+            coordinator: HOST:PORT of the first process, on which it listens and the others find it.
+            count: Of all processes; 1 alone is this one by itself, wherever it runs.
+            index: Of this process, from 0.
+
+        Raises:
+            ProcessError: An argument is missing or wrong, or the others do not come.
+        """
+        if not coordinator and count == 1 and not index:
+            return
+        explicit = coordinator or count is not None or index is not None
+        if explicit:
+            _check(coordinator, count, index)
+        elif not _may_be_one_of_several():
+            return
+        watchdog.on_abort(_nobody_came)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Of clusters that this is not.
+                jax.distributed.initialize(
+                    coordinator or None,
+                    count,
+                    index,
+                    cluster_detection_method="deactivate" if explicit else None,
+                    initialization_timeout=JOINING_SECONDS,
+                    heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+                    shutdown_timeout_seconds=JOINING_SECONDS,
+                )
+        except Exception as error:
+            if not explicit and any(text in str(error) for text in ("should be defined", "must be called before")):
+                return  # JAX knows no cluster here, or is in use already.
+            raise ProcessError(f"the processes could not join: {' '.join(str(error).split())[:300]}; {_HOW_TO_JOIN}") from error
+        finally:
+            signal.signal(signal.SIGABRT, signal.SIG_DFL)
+        state = _joined()
+        self.index, self.count = state.process_id, state.num_processes
+        if self.count > 1:
+            name = f"{socket.gethostname()}, process id {os.getpid()}"
+            address = state.coordinator_address
+            self._watch = watchdog.Watch(state.client, index=self.index, count=self.count, name=name, coordinator=address)
+
+    def agree(self, topic: str, facts: Mapping[str, Any]) -> None:
+        """Compares facts that must be the same on all processes; every process calls it, with the same topic.
+
+        Raises:
+            ProcessError: Some differ; they are named, with who has which.
+        """
+        if self.count == 1:
+            return
+        client = _joined().client
+        client.key_value_set(f"resnet_jax/{topic}/{self.index}", json.dumps(dict(facts)))
+        answers = []
+        for process in range(self.count):
+            try:
+                answers.append(json.loads(client.blocking_key_value_get(f"resnet_jax/{topic}/{process}", _ANSWER_MS)))
+            except Exception as error:
+                raise ProcessError(f"process {process} did not say its {topic} within {_ANSWER_MS // 1000} s") from error
+        if differences := _differences(answers):
+            shown = "; ".join(differences[:_SHOWN])
+            more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+            raise ProcessError(
+                f"the processes do not have the same {topic}: {shown}{more}; start all with the same command, set up alike"
+            )
+
+    @contextlib.contextmanager
+    def stop_signals(self, start: int) -> Iterator[Callable[[int], bool]]:
+        """Yields a function that is asked after every step, and tells all processes at the same one to save and stop.
+
+        On several processes SIGTERM, or Ctrl-C, to any of them is passed on by JAX, which finds a step that none has reached.
+
+        Args:
+            start: The step that the run goes on from.
+        """
+        received: list[int] = []
+        several = self.count > 1
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            """The second signal acts at once, as without this."""
+            del frame
+            received.append(number)
+            signal.signal(number, previous[number])
+            if several:
+                os.kill(os.getpid(), signal.SIGTERM)  # JAX has a handler of its own for it, which must stay.
+
+        numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
+        previous: dict[int, Any] = {number: signal.signal(number, handle) for number in numbers}
+        if several:
+            self._reached(start)
+        try:
+            yield self._reached if several else lambda _: bool(received)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def await_verdict(self) -> None:
+        """Gives the watchdog time to end this process with the name of another that is gone, if that is why an operation failed."""
+        if self._watch:
+            time.sleep(watchdog.PATIENCE + 3 * watchdog.INTERVAL)
+
+    def part(self, code: int, reason: str) -> None:
+        """Ends the run's being one: for a reason that is a failure the others are told it, else all wait for each other.
+
+        Does not return after a failure on several processes: leaving JAX in order would wait for those that cannot come.
+        """
+        if not self._watch:
+            return
+        if reason:
+            self._watch.tell(code, reason)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        self._watch.close()
+        jax.distributed.shutdown()
+
+    @staticmethod
+    def _reached(step: int) -> bool:
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.reached_preemption_sync_point(step)
+
+
+def _nobody_came() -> None:
+    """Ends this process where JAX would abort it."""
+    os.write(2, f"resnet-jax: the processes could not join within {JOINING_SECONDS} s; {_HOW_TO_JOIN}\n".encode())
+    os._exit(MISTAKE)
+
+
+def _joined() -> Any:
+    from jax._src import distributed  # The key-value store has no public name.
+
+    return distributed.global_state
+
+
+def _may_be_one_of_several() -> bool:
+    """Tells a pod of an indexed job from any other: JAX raises, or warns, in the others."""
+    return "KUBERNETES_SERVICE_HOST" not in os.environ or "JOB_COMPLETION_INDEX" in os.environ or "TPU_WORKER_ID" in os.environ
+
+
+def _check(coordinator: str, count: int | None, index: int | None) -> None:
+    given = {"--coordinator": coordinator or None, "--processes": count, "--process": index}
+    missing = [name for name, value in given.items() if value is None]
+    if missing or count is None or index is None:
+        raise ProcessError(f"--coordinator, --processes and --process belong together; give {' and '.join(missing)} too")
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise ProcessError(f"--coordinator is {coordinator!r}; it must be HOST:PORT of process 0, such as 10.0.0.1:8476")
+    if not 0 <= index < count:
+        raise ProcessError(f"--process is {index} and --processes {count}; processes are numbered from 0 to {count - 1}")
+
+
+def _differences(answers: list[dict[str, Any]]) -> list[str]:
+    """Returns a line for each fact that is not the same everywhere: `batch_size (16 on process 0, 32 on process 1)`."""
+    lines = []
+    for name in sorted(set().union(*answers)):
+        holders: dict[str, list[int]] = {}
+        for process, facts in enumerate(answers):
+            holders.setdefault(json.dumps(facts[name]) if name in facts else "absent", []).append(process)
+        if len(holders) > 1:
+            who = ", ".join(f"{value} on process {_numbers(processes)}" for value, processes in holders.items())
+            lines.append(f"{name} ({who})")
+    return lines
+
+
+def _numbers(processes: list[int]) -> str:
+    return ", ".join(map(str, processes[:_SHOWN])) + (" …" if len(processes) > _SHOWN else "")

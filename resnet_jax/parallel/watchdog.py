@@ -1,0 +1,155 @@
+"""Notices that another process of the run is gone, and ends this one, whose collectives would wait for it for ever.
+
+Every process counts up a number in the key-value store of the run's coordinator; a number that stands still for PATIENCE seconds
+of this process's own monotonic clock is that of a process that is gone. A process that ends by itself leaves word instead. JAX has
+a heartbeat too, which aborts without naming anyone in terms of the run: it is set to be the slower of the two.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 20.0
+"""Seconds without a sign of life after which a process counts as gone."""
+
+INTERVAL = 2.0
+FAREWELL = 10.0
+FAILED = 1
+_SIGNS, _NAMES, _WORD, _HEARD = (f"resnet_jax/{name}" for name in ("signs", "names", "word", "heard"))
+_LISTENING_MS = 60_000
+
+
+class Watch:
+    """Two threads: one gives signs of life and counts those of the others, one waits for the word of a process that ends.
+
+    Args:
+        client: Of JAX's coordination service.
+        index: Of this process.
+        count: Of all.
+        name: Of this process, for people: its host and process id.
+        coordinator: HOST:PORT of the first process.
+    """
+
+    def __init__(self, client: Any, *, index: int, count: int, name: str, coordinator: str) -> None:
+        self._client, self._index, self._count = client, index, count
+        self._over = threading.Event()
+        self._speaking = threading.Lock()
+        self._coordinator = coordinator
+        self._leaving: int | None = None
+        client.key_value_set(f"{_NAMES}/{index}", name)
+        self._names = {index: name, 0: client.blocking_key_value_get(f"{_NAMES}/0", _LISTENING_MS)}
+        if index:
+            on_abort(self._aborting)
+        threads = [threading.Thread(target=target, daemon=True) for target in (self._give_signs, self._listen)]
+        self._threads = threads
+        for thread in threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Ends the watch, because all end in order: from here on others may go."""
+        self._over.set()
+        with contextlib.suppress(Exception):
+            self._client.key_value_set(_WORD, json.dumps(None), allow_overwrite=True)  # Wakes those that listen.
+        for thread in self._threads:
+            thread.join(FAREWELL)  # A thread inside JAX when the interpreter ends would bring it down.
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
+
+    def tell(self, code: int, reason: str) -> None:
+        """Leaves word that this process ends with that code, and waits until the others have heard, or FAREWELL seconds."""
+        self._over.set()
+        with contextlib.suppress(Exception):
+            word = json.dumps({"code": code, "reason": f"{self._describe(self._index)} ended: {reason}"})
+            self._client.key_value_set(_WORD, word, allow_overwrite=True)
+        self._take_leave(code)
+
+    def _take_leave(self, code: int) -> None:
+        """Waits until all have heard why: where the coordinator is gone before, the reason is with it."""
+        self._over.set()
+        self._leaving = code
+        deadline = time.monotonic() + FAREWELL
+        with contextlib.suppress(Exception):
+            self._client.key_value_set(f"{_HEARD}/{self._index}", "")
+            while time.monotonic() < deadline and len(self._client.key_value_dir_get(_HEARD)) < self._count:
+                time.sleep(0.1)
+
+    def _give_signs(self) -> None:
+        last: dict[int, tuple[str, float]] = {}
+        number = 0
+        while not self._over.wait(INTERVAL):
+            number += 1
+            try:
+                self._client.key_value_set(f"{_SIGNS}/{self._index}", str(number), allow_overwrite=True)
+                signs = self._directory(_SIGNS)
+                self._names |= self._directory(_NAMES) if len(self._names) < self._count else {}
+            except Exception:
+                return self._coordinator_is_gone()
+            now = time.monotonic()
+            for process in range(self._count):
+                sign = signs.get(process, "")
+                if process not in last or last[process][0] != sign:
+                    last[process] = sign, now
+            gone = [process for process, (_, since) in last.items() if now - since > PATIENCE]
+            if gone and self._index not in gone:
+                self._end(f"{', '.join(map(self._describe, gone))} gave no sign of life for {PATIENCE:.0f} s and is gone")
+        return None
+
+    def _listen(self) -> None:
+        while not self._over.is_set():
+            try:
+                word = json.loads(self._client.blocking_key_value_get(_WORD, _LISTENING_MS))
+            except Exception as error:
+                if "DEADLINE_EXCEEDED" in str(error):
+                    continue
+                return self._coordinator_is_gone()
+            if word is None:
+                return None
+            if not self._over.is_set():
+                os.write(2, f"resnet-jax: {word['reason']}\n".encode())
+                self._take_leave(word["code"])
+                os._exit(word["code"])
+        return None
+
+    def _directory(self, name: str) -> dict[int, str]:
+        return {int(key.rpartition("/")[2]): value for key, value in self._client.key_value_dir_get(name)}
+
+    def _describe(self, process: int) -> str:
+        return f"process {process} ({self._names[process]})" if process in self._names else f"process {process}"
+
+    def _coordinator_is_gone(self) -> None:
+        self._end(f"{self._describe(0)}, which the others find each other through, is gone")
+
+    def _aborting(self) -> None:
+        if self._leaving is not None:
+            os._exit(self._leaving)
+        host, _, port = self._coordinator.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=INTERVAL).close()
+        except OSError:
+            self._coordinator_is_gone()
+
+    def _end(self, reason: str) -> None:
+        """Ends this process at once: its main thread may be in a collective that never returns."""
+        with self._speaking:
+            if not self._over.is_set():
+                os.write(2, f"resnet-jax: {reason}; start all again to go on from the last checkpoint\n".encode())
+                os._exit(FAILED)
+
+
+def on_abort(speak: Callable[[], None]) -> None:
+    """Has abort() call a function first: JAX aborts the moment the coordinator is gone, and runs no handler written in Python."""
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: speak())
+    _KEPT.append(handler)
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    libc.signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
+
+
+_KEPT: list[Any] = []
+"""Callbacks that the C library holds on to."""
