@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -103,6 +104,7 @@ class CheckpointWriter:
             ),
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._inode = _inode(self._directory)
 
     def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None:
         """Copies the state to host memory and returns; the rest is done in the background, after the save before it.
@@ -154,10 +156,10 @@ class CheckpointWriter:
 
     def _failure(self, error: Exception) -> SaveError:
         workdir = self._directory.parent
-        if not workdir.exists():
+        if _inode(self._directory) != self._inode:
             return SaveError(
                 f"the workdir {workdir} is gone (deleted, moved or unmounted), and step {self._saving} is not saved; bring it back "
-                "and run the same command again: it goes on from the newest checkpoint in it, or begins anew without one"
+                "and run the same command again: it goes on from the newest checkpoint in it"
             )
         whole = steps_in(workdir)
         resumable = f"step {whole[-1]}" if whole else "the beginning"
@@ -290,6 +292,14 @@ def _way_out(path: epath.Path) -> str:
     if not others:
         return "restore it from a copy, or train anew in another workdir"
     return f"delete {path} and run the same command again to go on from step {others[-1]}"
+
+
+def _inode(directory: epath.Path) -> int | None:
+    """Tells a directory from one that is created in its place, as a save in the background does; None on object storage."""
+    try:
+        return None if "://" in str(directory) else os.stat(directory).st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _reason(error: BaseException) -> str:

@@ -93,7 +93,7 @@ def disturb(launch: Callable[[], Group], workdir: Path, undisturbed: Path, *, ki
 
 
 def _kill_once(group: Group, workdir: Path, report: Report, dice: random.Random, *, step: int, moment: str) -> None:
-    """Kills one of the processes: while they start, from a step on, or from a step on while the next save is written."""
+    """Kills one of the processes, from a step on, or from a step on while the next save is written; or all while they start."""
     launched, began = time.time(), steps_in(workdir)
     alive = group[0]
     if moment == "starting":
@@ -104,9 +104,10 @@ def _kill_once(group: Group, workdir: Path, report: Report, dice: random.Random,
         if moment == "save":
             runs.wait_until(lambda: bool(_unfinished(workdir)), alive)
         time.sleep(dice.uniform(0, SAVING_SECONDS))
-    victim = dice.choice(group)
-    assert victim.poll() is None, victim.communicate()
-    victim.kill()
+    # Those that have not joined yet do not miss each other: they wait.
+    for victim in group if moment == "starting" else [dice.choice(group)]:
+        assert victim.poll() is None, victim.communicate()
+        victim.kill()
     killed = time.monotonic()
     for process in group:
         out, err = process.communicate(timeout=PEER_SECONDS)
