@@ -6,6 +6,7 @@ the same numbers. Replicated trees have no leading device axis under either.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -90,7 +91,7 @@ class ShardMapMapping:
 
     devices: Sequence[jax.Device]
 
-    @property
+    @functools.cached_property
     def _mesh(self) -> Mesh:
         return Mesh(np.array(self.devices), (AXIS_NAME,))
 

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,9 @@ CHECKSUMS = "checksums.json"
 COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 STATE, DESCRIPTION = "state", "description"
 DIRECTORY = "checkpoints"
+
+_PATIENCE = 2_000_000
+"""Seconds of the wall clock after which Orbax gives a save up: more than it jumps by when it is set right, if not by years."""
 
 Arrays = dict[str, np.ndarray]
 """The arrays of a state by path, for example `params/stage1/block1/conv1/kernel`."""
@@ -92,9 +96,15 @@ class CheckpointWriter:
             preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, best]),
             best_fn=_score,  # Only so that metrics are stored: what is kept is the policy's affair.
             cleanup_tmp_directories=True,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._write_checksums,
+                # A directory that cannot be created in the background leaves a thread that waits for it for ten minutes.
+                create_directories_asynchronously=False,
+                timeout_secs=_PATIENCE,
+            ),
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._inode = _inode(self._directory)
 
     def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None:
         """Copies the state to host memory and returns; the rest is done in the background, after the save before it.
@@ -146,10 +156,10 @@ class CheckpointWriter:
 
     def _failure(self, error: Exception) -> SaveError:
         workdir = self._directory.parent
-        if not workdir.exists():
+        if _inode(self._directory) != self._inode:
             return SaveError(
                 f"the workdir {workdir} is gone (deleted, moved or unmounted), and step {self._saving} is not saved; bring it back "
-                "and run the same command again: it goes on from the newest checkpoint in it, or begins anew without one"
+                "and run the same command again: it goes on from the newest checkpoint in it"
             )
         whole = steps_in(workdir)
         resumable = f"step {whole[-1]}" if whole else "the beginning"
@@ -282,6 +292,14 @@ def _way_out(path: epath.Path) -> str:
     if not others:
         return "restore it from a copy, or train anew in another workdir"
     return f"delete {path} and run the same command again to go on from step {others[-1]}"
+
+
+def _inode(directory: epath.Path) -> int | None:
+    """Tells a directory from one that is created in its place, as a save in the background does; None on object storage."""
+    try:
+        return None if "://" in str(directory) else os.stat(directory).st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _reason(error: BaseException) -> str:

@@ -1,12 +1,37 @@
 """Which checkpoint a run goes on from: the newest that is whole. Damaged ones are put aside, not deleted."""
 
+import sys
 from collections.abc import Iterable
 
 from etils import epath
 
+from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import DIRECTORY, Checkpoint, CheckpointError, DamagedError, read_checkpoint, steps_in
 
 DAMAGED = "damaged"
+
+
+def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool) -> Checkpoint | None:
+    """Returns the checkpoint that a run goes on from, if there is one; warns of damaged ones and puts them aside.
+
+    Raises:
+        CheckpointError: As newest_whole.
+        ProcessError: The processes of the run found different ones whole.
+    """
+    checkpoint, damages = newest_whole(workdir, fallback=fallback)
+    if checkpoint is None:
+        return None
+    processes.agree("checkpoint", {"newest whole step": checkpoint.step})
+    if processes.first:
+        put_aside(workdir, damages)
+        for step, damage in damages.items():
+            print(
+                f"resnet-jax: warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the run goes on from step "
+                f"{checkpoint.step} (--config.run.fallback=false stops instead)",
+                file=sys.stderr,
+            )
+    processes.agree("damaged checkpoints", {})  # The first has moved them: the others may look for the newest.
+    return checkpoint
 
 
 def newest_whole(workdir: epath.PathLike, *, fallback: bool) -> tuple[Checkpoint | None, dict[int, str]]:

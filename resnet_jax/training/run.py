@@ -1,6 +1,5 @@
 """A run from its beginning to its end: resume, train, evaluate, save."""
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from functools import partial
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from resnet_jax.data.batches import read_ahead
 from resnet_jax.parallel import Processes
-from resnet_jax.training.checkpoints import Checkpoint, CheckpointWriter, from_arrays, read_checkpoint, steps_in
+from resnet_jax.training.checkpoints import Checkpoint, CheckpointWriter, from_arrays, steps_in
 from resnet_jax.training.config import resolve, to_json
 from resnet_jax.training.experiment import Experiment, build_experiment, prepare_jax
 from resnet_jax.training.identity import of_command, of_data, of_machine
@@ -21,7 +20,7 @@ from resnet_jax.training.logging import Clock, MetricsLog, NoLog, Record, read_m
 from resnet_jax.training.plots import draw_curves
 from resnet_jax.training.profile import profiled
 from resnet_jax.training.progress import Reporter, create_reporter
-from resnet_jax.training.resuming import DAMAGED, newest_whole, put_aside
+from resnet_jax.training.resuming import find_checkpoint
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import evaluate
 from resnet_jax.training.workdir import CURVES, METRICS, occupy, store_config
@@ -58,13 +57,11 @@ def run(
     processes.agree("recipe and versions", of_command(config))
     prepare_jax(config, processes=processes.count)
     with occupy(workdir) if processes.first else nullcontext(epath.Path(workdir)) as path:
-        checkpoint = _find_checkpoint(config, path) if processes.first else None
-        processes.agree("workdir", {})  # The first has it, and put aside what is damaged: the others may look into it.
+        processes.agree("workdir", {})  # The first has it: the others may look into it.
         saved = steps_in(path)
-        complete = bool(saved) and saved[-1] >= config.run.steps
-        if saved and not complete and not processes.first:
-            checkpoint = read_checkpoint(path, saved[-1])
         processes.agree("machines and workdir", of_machine(saved))
+        complete = bool(saved) and saved[-1] >= config.run.steps
+        checkpoint = None if complete else find_checkpoint(path, processes, fallback=config.run.fallback)
         experiment = build_experiment(config, begun=path if saved else None)
         processes.agree("data", of_data(experiment))
         if processes.first:
@@ -74,24 +71,6 @@ def run(
         elif processes.first:
             _say_complete(console, config, path, saved[-1])
         return read_metrics(path)[-1]
-
-
-def _find_checkpoint(config: ConfigDict, workdir: epath.Path) -> Checkpoint | None:
-    """Returns the checkpoint to go on from, if there is one and the run is not complete; warns of damaged ones, puts them aside."""
-    saved = steps_in(workdir)
-    if saved and saved[-1] >= config.run.steps:
-        return None
-    checkpoint, damages = newest_whole(workdir, fallback=config.run.fallback)
-    if checkpoint is None:
-        return None
-    put_aside(workdir, damages)
-    for step, damage in damages.items():
-        print(
-            f"resnet-jax: warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the run goes on from step "
-            f"{checkpoint.step} (--config.run.fallback=false stops instead)",
-            file=sys.stderr,
-        )
-    return checkpoint
 
 
 def _train(

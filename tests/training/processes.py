@@ -40,6 +40,7 @@ def started(
     """
     address = f"127.0.0.1:{free_port()}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PATH.parents[2]), os.environ.get("PYTHONPATH", "")])}
+    environment["PYTHONUNBUFFERED"] = "1"  # So that a killed process has printed what it said.
     environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # Compiles faster.
     running: list[subprocess.Popen[str]] = []
     try:

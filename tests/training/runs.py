@@ -23,6 +23,7 @@ def start(workdir: Path, *arguments: str, remember_compiled: bool = True, **opti
     command = [sys.executable, "-c", "import sys; from resnet_jax.entry import train; sys.exit(train(sys.argv[1:]))"]
     command += [f"--config={TINY}", f"--workdir={workdir}", *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TINY.parents[2]), os.environ.get("PYTHONPATH", "")])}
+    environment["PYTHONUNBUFFERED"] = "1"  # So that a killed process has printed what it said.
     environment.pop("XLA_FLAGS", None)
     if not remember_compiled:
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)

@@ -1,9 +1,7 @@
 """A run that is killed and started again ends as the undisturbed one, bit for bit."""
 
 import os
-import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,14 @@ from resnet_jax.training import run as run_module
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.logging import read_metrics
 from resnet_jax.training.run import run
+from tests.faults.harness import disturb
 from tests.training import runs, tiny
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-    code, out, err = runs.finish(runs.start(workdir))
+    code, out, err = runs.finish(runs.start(workdir, "--config.run.keep=1000"))
     assert code == 0, err
     assert "done: test accuracy" in out
     return workdir
@@ -35,27 +34,12 @@ def test_every_step_stands_once(undisturbed: Path) -> None:
     assert [record["step"] for record in read_metrics(undisturbed)] == list(range(1, 61))
 
 
-def test_sigkill_at_random_moments_and_during_a_save_changes_nothing(undisturbed: Path, tmp_path: Path) -> None:
+def test_three_kills_change_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    """While it starts, at a step and during a save; `python -m tests.faults` makes 30."""
     workdir = tmp_path / "run"
-    dice = random.Random(20151210)
-    stops = sorted(dice.sample(range(5, 55), 2))
-    for stop in stops:
-        process = runs.start(workdir)
-        runs.wait_until(lambda stop=stop: runs.logged_step(workdir) >= stop, process)
-        process.kill()
-        process.communicate()
-    process = runs.start(workdir)
-    runs.wait_until(lambda: any("tmp" in path.name for path in (workdir / "checkpoints").glob("*")), process)
-    process.kill()
-    process.communicate()
-
-    restored, began = steps_in(workdir)[-1], time.time()
-    code, out, err = runs.finish(runs.start(workdir))
-    assert code == 0, err
-    assert f"goes on from step {restored} of 60" in out
-    executed = [record["step"] for record in read_metrics(workdir) if record["time"] > began]
-    assert executed == list(range(restored + 1, 61))
-    runs.assert_same_outcome(undisturbed, workdir)
+    report = disturb(lambda: [runs.start(workdir)], workdir, undisturbed, kills=3, seed=20151210, interval=7)
+    assert report.kept, report
+    assert (report.kills, report.restarts, report.corrupt_loads) == (3, 3, 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
