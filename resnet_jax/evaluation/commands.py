@@ -177,7 +177,8 @@ def _summary(results: dict[str, Any]) -> str:
     nets = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} nets at steps {', '.join(map(str, steps))}"
     top5 = f", top-5 {results['top5']:.2%}" if "top5" in results else ""
     figures = f"top-1 {results['top1']:.2%}{top5}, loss {results['loss']:.4f}"
-    return f"{nets}, {results['examples']} images of {results['split']}, {results['protocol']}: {figures}"
+    protocol = "" if results["protocol"] == SINGLE else f", {results['protocol']}"
+    return f"{nets}, {results['examples']} images of {results['split']}{protocol}: {figures}"
 
 
 def _table_of_classes(rows: Sequence[dict[str, Any]]) -> str:

@@ -93,10 +93,10 @@ def test_the_file_of_predictions_holds_every_example_in_order(suffix: str, workd
 
 
 def test_the_text_names_what_was_evaluated(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", "--workdir", str(workdir), "--workdir", str(workdir), "--per-class", "--confusion"]
+    arguments = ["evaluate", "--workdir", str(workdir), "--workdir", str(workdir), "--per-class", "--confusion", "--mirror"]
     assert main([*arguments, "--precise-bn", "20"]) == 0
     shown = capsys.readouterr()
-    assert "2 nets at steps 4, 4, 37 images of test, single: top-1 " in shown.out
+    assert "2 nets at steps 4, 4, 37 images of test: top-1 " in shown.out
     assert "label by prediction:" in shown.out
     assert shown.out.count("class 6") == 3
     assert "statistics of 20 training images are in" in shown.err
