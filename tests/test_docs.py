@@ -37,6 +37,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     code = blocks(ROOT / "README.md", "python")
     assert "load_checkpoint" in code
     exec(compile(code, "README.md", "exec"), {})
+    exec(compile(blocks(ROOT / "docs" / "paper.md", "python"), "paper.md", "exec"), {})
 
 
 def test_the_page_on_evaluation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +52,14 @@ def test_the_page_on_evaluation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     exec(compile(blocks(page, "python"), page.name, "exec"), names)
     assert names["images"].shape == (10, 8, 8, 3)
     assert (names["labels"] != names["found"].predicted[names["surest"]]).all()
+
+
+def test_the_commands_of_the_page_on_the_paper_exist() -> None:
+    lines = re.findall(r"^    (resnet-jax .*)$", (ROOT / "docs" / "paper.md").read_text(), re.MULTILINE)
+    commands = [shlex.split(line)[1:] for line in lines if "NAME" not in line]
+    assert len(commands) == 2
+    for arguments in commands:
+        cli.build_parser().parse_args(arguments)
 
 
 def tutorial() -> list[tuple[str, list[str]]]:
