@@ -22,9 +22,11 @@ from tests.training import runs, tiny
 COMMON = ["--set", "run.steps=3", "--set", "data.synthetic_examples=64", "--set", "run.evaluate_every=1"]
 
 
-def compare(folder: Path, *more: str) -> int:
-    configs = [f"residual={tiny.PATH}", f"plain={tiny.PATH},model.name=cifar_plain8,seed=1"]
-    return cli.main(["compare", *configs, *COMMON, "--to", str(folder), *more])
+RESIDUAL, PLAIN = f"residual={tiny.PATH}", f"plain={tiny.PATH},model.name=cifar_plain8,seed=1"
+
+
+def compare(folder: Path, *arguments: str) -> int:
+    return cli.main(["compare", "--to", str(folder), *COMMON, *arguments])
 
 
 def test_finished_runs_stay_and_the_table_is_what_they_wrote_down(
@@ -33,38 +35,32 @@ def test_finished_runs_stay_and_the_table_is_what_they_wrote_down(
     trained, run = [], module.run
 
     def counted(config, workdir, console):  # type: ignore[no-untyped-def]
-        if len(trained) == 1:
-            trained.append("stopped")
-            raise Interrupted("stopped and saved at step 1")
         trained.append(Path(workdir).relative_to(tmp_path).as_posix())
+        if len(trained) == 1:
+            raise Interrupted("stopped and saved at step 1")
         return run(config, workdir, console)
 
     monkeypatch.setattr(module, "run", counted)
-    assert compare(tmp_path, "--seeds", "1", "--json") == 75
-    assert compare(tmp_path, "--seeds", "1", "--json") == 0
-    assert trained == ["residual/seed0", "stopped", "plain/seed1"]
-    said = json.loads(capsys.readouterr().out)
-    assert said == json.loads((tmp_path / "compare.json").read_text())
+    assert [compare(tmp_path, PLAIN, "--seeds", "1", "--json") for _ in range(3)] == [75, 0, 0]
+    assert trained == ["plain/seed1"] * 2
+    first, said = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == said == json.loads((tmp_path / "compare.json").read_text())
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
 
     summary = summarize(create_model("cifar_plain8", num_classes=7), 8)
-    plain = said["outcomes"][1]
+    plain = said["outcomes"][0]
     assert (plain["name"], plain["params"], plain["macs"]) == ("plain", summary.params, summary.macs)
     last = read_metrics(tmp_path / "plain" / "seed1")[-1]
     assert plain["error_mean"] == 1 - last["test_top1"]
     assert plain["error_std"] is None
     rows = list(csv.DictReader((tmp_path / "compare.csv").open()))
-    assert [(row["name"], row["seed"], row["step"], float(row["error"])) for row in rows][1] == (
-        "plain",
-        "1",
-        "3",
-        plain["error_mean"],
-    )
+    assert [(row["name"], row["seed"], row["step"]) for row in rows] == [("plain", "1", "3")]
+    assert float(rows[0]["error"]) == plain["error_mean"]
     assert "| plain | " in (tmp_path / "compare.md").read_text()
 
-    assert compare(tmp_path, "--seeds", "1", "--set", "optimizer.momentum=0.5") == 2
+    assert compare(tmp_path, PLAIN, "--seeds", "1", "--set", "optimizer.momentum=0.5") == 2
     assert "optimizer.momentum: 0.9 -> 0.5; give the config another name" in capsys.readouterr().err
-    assert compare(tmp_path, "--seeds", "1", "--set", "run.steps=2") == 2
+    assert compare(tmp_path, PLAIN, "--seeds", "1", "--set", "run.steps=2") == 2
     assert "step 3, which is beyond run.steps 2" in capsys.readouterr().err
 
 
@@ -101,7 +97,7 @@ def test_mean_and_deviation_are_over_seeds_and_a_run_that_diverges_is_named(
         fake_run(Path(workdir), [0.5, 0.05, 0.3, 0.1 * config.seed])
 
     monkeypatch.setattr(module, "run", run)
-    assert compare(tmp_path, "--seeds", "3", "--json") == 1
+    assert compare(tmp_path, RESIDUAL, PLAIN, "--seeds", "3", "--json") == 1
     out, err = capsys.readouterr()
     assert "resnet-jax: 1 diverged (plain, seed 2: loss is nan at step 2)" in err
     residual, plain = json.loads(out)["outcomes"]
