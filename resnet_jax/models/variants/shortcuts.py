@@ -36,11 +36,12 @@ class DeepStem(nn.Module):
 
 def average(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
     """Returns means over windows of stride × stride pixels; a window over the edge counts the pixels that there are."""
-    sides = (stride, stride)
-    padding = [(0, -side % stride) for side in x.shape[1:3]]
+    missing = [(0, -side % stride) for side in x.shape[1:3]]
 
     def total(x: Array) -> Array:
-        return lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, (1, *sides, 1), (1, *sides, 1), [(0, 0), *padding, (0, 0)])
+        padded = jnp.pad(x, [(0, 0), *missing, (0, 0)])
+        rows, columns = padded.shape[1] // stride, padded.shape[2] // stride
+        return padded.reshape(x.shape[0], rows, stride, columns, stride, -1).sum((2, 4))
 
     return total(x) / total(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
 
