@@ -189,3 +189,24 @@ def test_a_frozen_module_keeps_every_bit_and_its_gradient_is_not_seen() -> None:
     assert np.asarray(after["stage1"]["kernel"]).tobytes() == numbers.tobytes()
     np.testing.assert_allclose(after["head"]["kernel"], 1 - 0.1 * (1 + 0.1 * 1), rtol=1e-6)
     assert np.asarray(step(after, state)[0]["stage1"]["kernel"]).tobytes() == numbers.tobytes()
+
+
+def test_lars_scales_kernels_by_their_norm_over_their_gradients_and_leaves_biases() -> None:
+    rng = np.random.RandomState(0)
+    kernel, bias, at_kernel, at_bias = rng.randn(6, 4), rng.randn(4), rng.randn(6, 4), rng.randn(4)
+    options = {"momentum": 0.9, "weight_decay": 0.01, "decayed": "kernels", "momentum_form": "pytorch"}
+    optimizer = sgd(lambda _: 2.0, **options, trust_coefficient=0.001)
+    params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias), "zero": {"kernel": jnp.zeros(3)}}
+    gradients = {"kernel": jnp.asarray(at_kernel), "bias": jnp.asarray(at_bias), "zero": {"kernel": jnp.ones(3)}}
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params, value=jnp.float32(1))
+    decayed = at_kernel + 0.01 * kernel
+    expected = -2.0 * 0.001 * np.linalg.norm(kernel) / np.linalg.norm(decayed) * decayed
+    np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-5)
+    np.testing.assert_allclose(updates["bias"], -2.0 * at_bias, rtol=1e-6)
+    np.testing.assert_allclose(updates["zero"]["kernel"], -2.0 * np.ones(3))
+
+
+def test_a_linear_warm_up_rises_by_equal_steps_and_ends_at_the_rate() -> None:
+    schedule = step_decay(3.2, boundaries=(8,), warmup_steps=5, warmup_rate=0.2, warmup_form="linear")
+    rates = [float(schedule(jnp.asarray(step))) for step in range(10)]
+    assert rates == pytest.approx([0.8, 1.4, 2.0, 2.6, 3.2, 3.2, 3.2, 3.2, 0.32, 0.32])
