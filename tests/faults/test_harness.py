@@ -27,6 +27,8 @@ def test_checkpoints_that_differ_or_are_damaged_are_counted(tmp_path: Path) -> N
     assert corrupt_checkpoints(other, undisturbed) == 1
     (other / "checkpoints" / "3" / "checksums.json").unlink()
     assert corrupt_checkpoints(other, undisturbed) == 2
+    (other / "checkpoints" / "1" / "checksums.json").unlink()
+    assert corrupt_checkpoints(other, undisturbed) == 2
 
 
 def test_a_start_from_another_checkpoint_or_past_a_damaged_one_is_noticed() -> None:
