@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tests.faults.harness import Group, disturb
 from tests.training import processes
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Prints the report, and returns 0 if all that is promised held."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -34,7 +35,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=400, help="of the run")
     parser.add_argument("--interval", type=int, default=7, help="steps from one checkpoint to the next")
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     flags = [f"--config.run.steps={arguments.steps}", f"--config.run.checkpoint_every={arguments.interval}"]
     with tempfile.TemporaryDirectory(prefix="resnet_jax_faults_") as directory, ExitStack() as stack:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{directory}/compiled")
