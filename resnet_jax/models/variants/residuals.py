@@ -41,7 +41,7 @@ class ResidualScale(nn.Module):
 
     @nn.compact
     def __call__(self, y: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        return y * self.param("scale", nn.initializers.zeros, (), parameter_dtype(y.dtype)).astype(y.dtype)
+        return y * self.param("scale", nn.initializers.zeros, (1,), parameter_dtype(y.dtype)).astype(y.dtype)
 
 
 def residual_scale(y: Float[Array, "n h w c"], **_: Any) -> Float[Array, "n h w c"]:
