@@ -163,8 +163,8 @@ def largest_that_fits(
 ) -> int | None:
     """Returns the largest size that was compiled and fits, in a few compilations; None if none of them did.
 
-    Memory is taken to be in proportion to the size, which gives the next size to try. One that fits is the answer; one that does not
-    gives the next in the same way. So a larger one may fit, but what is returned does.
+    Memory is taken to be in proportion to the size, which gives the next size to try. One that fits is the answer; one that
+    does not gives the next in the same way. So a larger one may fit, but what is returned does.
 
     Args:
         tried: A compilation that does not fit.
