@@ -46,7 +46,8 @@ class Compiled:
     Attributes:
         fits: The program was compiled; otherwise it needs more memory than there is.
         argument_bytes, temporary_bytes: Memory for the state and the batch, and for what lives during the step.
-        peak_bytes: Of memory; where it does not fit, what the compiler says that it needs, in part or in all.
+        peak_bytes: Of memory, as it is allocated: arguments, temporaries, and results that are not in place of arguments; where it
+            does not fit, what the compiler says that it needs, in part or in all.
         available_bytes: Of memory that a program may have, where the compiler names it: less than the chip has.
         flops, bytes_accessed: Operations, and bytes moved; of loops, scaled as cycles are.
         cycles: The sum of the compiler's estimates, without communication.
@@ -137,7 +138,10 @@ def compile_step(function: PerDevice, replicated: PyTree, batch: PyTree, devices
         fits=True,
         argument_bytes=memory.argument_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,
-        peak_bytes=memory.peak_memory_in_bytes,
+        peak_bytes=memory.argument_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes,
         flops=cost["flops"] * repeated,
         bytes_accessed=cost["bytes accessed"] * repeated,
         cycles=read.cycles,
@@ -159,8 +163,8 @@ def largest_that_fits(
 ) -> int | None:
     """Returns the largest size that was compiled and fits, in a few compilations; None if none of them did.
 
-    Memory is taken to be the state and, beyond it, in proportion to the size: that gives the next size to try. One that fits is the
-    answer; each that does not corrects the proportion. So a larger one may fit, but what is returned does.
+    Memory is taken to be in proportion to the size, which gives the next size to try. One that fits is the answer; one that
+    does not gives the next in the same way. So a larger one may fit, but what is returned does.
 
     Args:
         tried: A compilation that does not fit.
