@@ -33,7 +33,7 @@ STATE, DESCRIPTION = "state", "description"
 DIRECTORY = "checkpoints"
 
 _PATIENCE = 2_000_000
-"""Seconds of the wall clock after which Orbax gives a save up: more than it jumps by when it is set right, if not by years."""
+"""Seconds of the wall clock after which Orbax gives a commit up; its parts have shorter times, which cannot be set."""
 
 Arrays = dict[str, np.ndarray]
 """The arrays of a state by path, for example `params/stage1/block1/conv1/kernel`."""

@@ -123,8 +123,8 @@ def test_a_workdir_that_vanishes_during_a_save_is_named(writer: CheckpointWriter
 def test_a_clock_that_jumps_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The wall clock goes back and forth by six days while a run goes: rates, remaining time and checkpoints do not notice."""
-    jumps, true = cycle((0, 5e5, -5e5)), time.time
+    """The wall clock goes back and forth by minutes while a run goes: rates, remaining time and checkpoints do not notice."""
+    jumps, true = cycle((0, 100, -100)), time.time
     monkeypatch.setattr(time, "time", lambda: true() + next(jumps))
     arguments = ["--config.run.steps=14", "--config.run.evaluate_every=2"]
     began = time.monotonic()
