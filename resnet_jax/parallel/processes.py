@@ -1,6 +1,7 @@
 """Several processes that train as one: how they join, what they must agree on, and how they part."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -69,6 +70,8 @@ class Processes:
             _check(coordinator, count, index)
         elif not _may_be_one_of_several():
             return
+        else:
+            _check_kubernetes()
         watchdog.on_abort(_nobody_came)
         try:
             with warnings.catch_warnings():
@@ -190,6 +193,16 @@ def _joined() -> Any:
 def _may_be_one_of_several() -> bool:
     """Tells a pod of an indexed job from any other: JAX raises, or warns, in the others."""
     return "KUBERNETES_SERVICE_HOST" not in os.environ or "JOB_COMPLETION_INDEX" in os.environ or "TPU_WORKER_ID" in os.environ
+
+
+def _check_kubernetes() -> None:
+    """Raises ProcessError in an indexed job whose pods JAX cannot find, where each would train by itself."""
+    pod = "KUBERNETES_SERVICE_HOST" in os.environ and "TPU_WORKER_ID" not in os.environ
+    if pod and importlib.util.find_spec("kubernetes") is None:
+        raise ProcessError(
+            "this pod is one of an indexed job, and the others are found with the package kubernetes: pip install 'jax[k8s]', or "
+            "name them by --coordinator, --processes and --process, or train on this one alone with --processes=1"
+        )
 
 
 def _check(coordinator: str, count: int | None, index: int | None) -> None:

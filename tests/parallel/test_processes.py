@@ -78,6 +78,14 @@ def test_flags_that_do_not_fit_are_named(arguments: dict[str, object], message: 
         Processes().join(**arguments)
 
 
+def test_a_pod_of_an_indexed_job_does_not_train_alone_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ProcessError, match=r"pip install 'jax\[k8s\]'"):
+        Processes().join()
+
+
 def test_outside_of_a_cluster_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     us = Processes()
     us.join(count=1)
