@@ -200,6 +200,7 @@ def limit_size_of_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_during_a_save_ends_in_one_line_and_the_run_goes_on_later(tmp_path: Path) -> None:
     """Files that may not grow beyond 20 kB stand for the disk: the arrays of the first checkpoint do not fit."""
     workdir = tmp_path / "run"

@@ -29,6 +29,7 @@ def compare(folder: Path, *arguments: str) -> int:
     return cli.main(["compare", "--to", str(folder), *COMMON, *arguments])
 
 
+@pytest.mark.slow
 def test_finished_runs_stay_and_the_table_is_what_they_wrote_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_slice_of_a_quadratic_is_its_values() -> None:
     np.testing.assert_allclose(losses, wanted)
 
 
+@pytest.mark.slow
 def test_a_slice_does_not_depend_on_the_size_of_filters_that_are_normalised(net: Any) -> None:
     """With statistics of the batch a net is one function whatever its filters are multiplied by (§4 of arXiv 1712.09913)."""
     model, variables, images, labels = net
@@ -176,6 +177,7 @@ def test_recomputed_statistics_are_those_of_the_images(net: Any) -> None:
         recompute_statistics(model, variables, [])
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_the_mean_of_its_members(net: Any) -> None:
     model, variables, images, _ = net
     members = [variables, drawn_variables(model, 1), drawn_variables(model, 2)]

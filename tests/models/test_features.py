@@ -121,6 +121,7 @@ def test_they_are_public() -> None:
     assert {"features", "feature_shapes"} <= set(resnet_jax.__all__)
 
 
+@pytest.mark.slow
 def test_scanned_nets_have_the_same_features() -> None:
     model = create_model("cifar_resnet20", dtype="float32")
     images = np.random.RandomState(0).standard_normal((2, 16, 16, 3)).astype(np.float32)

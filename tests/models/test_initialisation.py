@@ -89,15 +89,3 @@ def test_activations_of_plain_34_neither_vanish_nor_explode():
         assert scales.shape == (33,)
         assert scales.min() > 0.1
         assert scales.max() < 10
-
-
-def test_with_last_scales_of_zero_blocks_begin_as_their_shortcut():
-    """In the CIFAR family that leaves every fourth pixel of the stem, with zeros for the new channels."""
-    model = create_model("cifar_resnet8", zero_last_scale=True, width=4)
-    images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
-    variables = model.init(jax.random.key(1), images)
-    (_, features), _ = model.apply(variables, images, train=True, with_features=True, mutable=["batch_stats"])
-    stem = np.asarray(features["stem"])
-    assert stem.max() > 0.1
-    np.testing.assert_array_equal(features["stage1"], stem)
-    np.testing.assert_array_equal(features["stage3"], np.pad(stem[:, ::4, ::4], [(0, 0)] * 3 + [(0, 12)]))

@@ -33,7 +33,7 @@ def test_imagenet_nets_have_the_parameters_and_multiply_adds_of_table_1(name, sh
         assert round(summary.macs / 1e9, 3) == macs / 1e9
 
 
-@pytest.mark.parametrize("depth", CIFAR)
+@pytest.mark.parametrize("depth", [pytest.param(depth, marks=pytest.mark.slow if depth > 110 else ()) for depth in CIFAR])
 def test_cifar_nets_have_their_parameters_and_plain_nets_the_same(depth):
     residual = summarize(create_model(f"cifar_resnet{depth}"), 32)
     assert residual.params == CIFAR[depth]

@@ -140,6 +140,7 @@ def test_a_row_is_the_mean_and_deviation_over_seeds_of_the_last_evaluation_not_t
     assert line["top1"] is None
 
 
+@pytest.mark.slow
 def test_protocols_and_ensembles_are_those_of_evaluation_and_are_kept(tmp_path: Path) -> None:
     workdirs = [tmp_path / name for name in ("one", "two")]
     runs = {}

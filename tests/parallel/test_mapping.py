@@ -72,7 +72,7 @@ def test_thirty_steps_agree_on_any_number_of_devices(alone: dict[int, Any], mapp
         (4, 4, "shard_map", "biased"),
         pytest.param(2, 2, "pmap", "biased", marks=pytest.mark.slow),
         pytest.param(4, 1, "pmap", "unbiased", marks=pytest.mark.slow),
-        (8, 2, "pmap", "unbiased"),
+        pytest.param(8, 2, "pmap", "unbiased", marks=pytest.mark.slow),
     ],
 )
 def test_thirty_steps_agree_in_parts(alone: dict[int, Any], accumulation: int, devices: int, mapping: str, variance: str) -> None:
@@ -88,7 +88,7 @@ def test_thirty_steps_agree_in_parts(alone: dict[int, Any], accumulation: int, d
     "changes",
     [
         pytest.param({"run.scan": "yes", "model.name": "cifar_resnet20"}, marks=pytest.mark.slow),
-        {"optimizer.frozen": ("stage1",)},
+        pytest.param({"optimizer.frozen": ("stage1",)}, marks=pytest.mark.slow),
     ],
 )
 def test_loops_of_blocks_and_frozen_modules_agree_in_parts(changes: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ def test_what_differs_is_named_on_all_and_all_part(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.slow
 def test_one_that_the_others_do_not_join_says_so(tmp_path: Path) -> None:
     impatient = "import resnet_jax.parallel.processes as p\np.JOINING_SECONDS = 2\n"
     with started(tmp_path, 2, program=impatient + JOINED) as running:

@@ -132,7 +132,7 @@ def test_what_cannot_be_imported_is_one_clear_line(elsewhere: Path, name: str, m
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"optimizer.name": "adam"}, "optimizer.name is 'adam'; it must be sgd, or a function"),
+        ({"optimizer.name": "adam"}, "optimizer.name is 'adam'; it must be sgd, lars or a function"),
         ({"optimizer.schedule": "my_parts:cosine"}, "a schedule, and boundaries or warmup_steps"),
         ({"optimizer.loss": "my_parts:focal", "optimizer.label_smoothing": 0.1}, "leave one out"),
     ],

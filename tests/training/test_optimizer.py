@@ -120,7 +120,7 @@ def test_the_rate_falls_when_the_error_has_not_fallen_for_so_many_windows() -> N
     np.testing.assert_allclose(by_window, [0.1] * 4 + [0.01] * 3 + [0.001] * 2, rtol=1e-5)
 
 
-@pytest.mark.parametrize("interrupt", [1, 7, 13, 20])
+@pytest.mark.parametrize("interrupt", [1, 13, *(pytest.param(step, marks=pytest.mark.slow) for step in (7, 20))])
 def test_both_resume_in_the_middle(interrupt: int) -> None:
     factors = (warm_up_until(0.8, factor=0.1), decay_on_plateau(factor=0.5, patience=2, window=3, threshold=0.01))
     errors = [0.4, 0.5, 0.45, 0.4] * 6

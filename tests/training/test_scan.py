@@ -23,6 +23,7 @@ def losses(workdir: Path, *arguments: str) -> list[float]:
     return [record["loss"] for record in read_metrics(workdir)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_run_goes_on_with_its_blocks_stacked_and_back_on_the_same_curve(tmp_path: Path) -> None:
     undisturbed = losses(tmp_path / "one", "--config.run.steps=9")
