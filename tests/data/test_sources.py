@@ -59,6 +59,7 @@ def _open(data_dir: str) -> int:
     return len(open_source("digits", "test", data_dir=data_dir))
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_prepares_and_the_others_wait(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         assert pool.map(_open, [str(tmp_path / "new")] * 3) == [360] * 3

@@ -112,6 +112,7 @@ def test_frozen_layers_keep_their_statistics(workdir: Path) -> None:
             assert not np.allclose(found[name], array, rtol=1e-3), name
 
 
+@pytest.mark.slow
 def test_they_are_stored_beside_the_moving_ones_and_evaluated_with(workdir: Path, tmp_path: Path) -> None:
     run = shutil.copytree(workdir, tmp_path / "run")
     moving = evaluate_checkpoint(run)

@@ -66,6 +66,7 @@ def test_logits_statistics_and_gradients_equal_the_unrolled_ones(name, options, 
     assert max(errors(*evaluated)) < 1e-12
 
 
+@pytest.mark.slow
 def test_in_float32_logits_and_statistics_agree() -> None:
     images = jnp.asarray(np.random.RandomState(0).standard_normal((8, 16, 16, 3)), jnp.float32)
     unrolled = create_model("cifar_resnet20")

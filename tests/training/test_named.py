@@ -70,6 +70,7 @@ def test_the_page_of_variants_runs(elsewhere: Path, monkeypatch: pytest.MonkeyPa
     assert "batch_stats" not in variables
 
 
+@pytest.mark.slow
 def test_a_run_with_a_block_of_ones_own_is_restored_by_name(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = ["--config.model.block=my_parts:Separable(ratio=1)", "--config.model.variants=['preactivation']"]
     recipe = [f"--config={elsewhere}/parts/my_recipe.py", f"--workdir={elsewhere}/run", "--config.run.steps=1"]

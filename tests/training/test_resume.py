@@ -34,6 +34,7 @@ def test_every_step_stands_once(undisturbed: Path) -> None:
     assert [record["step"] for record in read_metrics(undisturbed)] == list(range(1, 61))
 
 
+@pytest.mark.slow
 def test_three_kills_change_nothing(undisturbed: Path, tmp_path: Path) -> None:
     """While it starts, at a step and during a save; `python -m tests.faults` makes 30."""
     workdir = tmp_path / "run"
