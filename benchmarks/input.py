@@ -16,6 +16,7 @@ favour pipelines of many threads: the load is printed, and the figures of one co
 import argparse
 import importlib.util
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -38,6 +39,7 @@ from resnet_jax.data.prepare import prepare
 
 EXAMPLES, WIDTH, HEIGHT, QUALITY = 512, 500, 375, 95
 DRAINED, MEASURED = 7, 10  # Batches of a turn: those that were read ahead meanwhile, and those that are timed.
+PAUSE, IDLE = 0.1, 0.02  # Seconds that a pipeline is watched for after its turn, and of the processor's time that are none.
 
 
 def write_photographs(folder: Path) -> None:
@@ -69,7 +71,17 @@ def serve(connection: Connection, pipeline: str, source: str, cores: list[int]) 
         for _ in range(MEASURED):
             next(batches)
         images = MEASURED * peers.BATCH
-        connection.send((images / (time.perf_counter() - began), images / (processor_seconds() - worked)))
+        rates = images / (time.perf_counter() - began), images / (processor_seconds() - worked)
+        wait_until_idle()  # What it reads ahead would take the core from whoever is next.
+        connection.send(rates)
+
+
+def wait_until_idle() -> None:
+    """Returns when this process and its workers have stopped working."""
+    before = -math.inf
+    while (worked := processor_seconds()) - before > IDLE:
+        before = worked
+        time.sleep(PAUSE)
 
 
 def processor_seconds() -> float:

@@ -1,13 +1,12 @@
 """From the bytes of an image file to the uint8 pixels of one box of it, on the host; pure functions, safe in threads.
 
-The decoders and OpenCV release the interpreter while they work. JPEG goes through libjpeg-turbo (simplejpeg) with its exact
-transform; where a large image is shrunk, it is decoded at 1/2, 1/4 or 1/8, and where the box ends above the image's last row, no
-further than the box (`resnet_jax.data.rows`). The box is then scaled once.
+The decoders and OpenCV release the interpreter while they work. JPEG goes through libjpeg-turbo with its exact transform, which
+decodes only what the box needs (`resnet_jax.data.turbojpeg`; whole images go through simplejpeg), and at 1/2, 1/4 or 1/8 where a
+large image is shrunk. The box is then scaled once.
 """
 
 import io
 import math
-import re
 import struct
 import threading
 import warnings
@@ -19,8 +18,8 @@ import simplejpeg
 from jaxtyping import UInt8
 
 from resnet_jax.data.errors import CorruptImageError
-from resnet_jax.data.rows import first_rows
-from resnet_jax.data.scale import crop, keep_to_one_thread
+from resnet_jax.data.scale import crop, keep_to_one_thread, surroundings
+from resnet_jax.data.turbojpeg import ALIGNMENT, Region, decode_region
 from resnet_jax.data.views import Box
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -29,8 +28,8 @@ MAX_PIXELS = 2**27
 """Images with more are refused before they are decoded: 400 MB of pixels each."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_ROWS_BELOW = 4  # Of the decoded pixels, that scaling may look at below a box.
-_LEFT_OUT = re.compile(r"\d extraneous bytes before marker 0xd9")
+_END = b"\xff\xd9"
+_EDGE = 2  # Pixels at a region's edges whose chroma may differ from that of the whole image's.
 _threads = threading.local()
 
 
@@ -55,12 +54,9 @@ def image_size(encoded: bytes) -> tuple[int, int]:
     return width, height
 
 
-def decode(encoded: bytes, *, shrink: float = 1.0, rows: int | None = None) -> Pixels:
-    """Returns the pixels of an image file in RGB; a JPEG at 1/f, f = 2, 4 or 8, where `shrink` is at least 2 f.
+def decode(encoded: bytes) -> Pixels:
+    """Returns the pixels of an image file in RGB.
 
-    With `rows`, those below the first so many of the whole image may be missing; what is not decoded is not checked for damage.
-
-    The decoder's own shrinking is sharper than averaging, and a half or more is left to averaging, so that the two differ little.
     Grey, palette, 16-bit and CMYK images become 8-bit RGB; transparency is dropped, and EXIF orientation ignored, as in every
     published ImageNet result. The array is the caller's until the thread's next call.
 
@@ -69,25 +65,13 @@ def decode(encoded: bytes, *, shrink: float = 1.0, rows: int | None = None) -> P
     """
     width, height = image_size(encoded)
     if encoded.startswith(_JPEG):
-        if _jpeg_header(encoded)[2] not in ("CMYK", "YCCK"):
-            try:
-                return _decode_jpeg(encoded, width, height, shrink, rows)
-            except ValueError as error:
-                # Bytes between segments do no harm, and ImageNet has such files; OpenCV reads them with the same transform.
-                if "remature end" in str(error) or "extraneous bytes" not in str(error):
-                    raise CorruptImageError(f"the JPEG is damaged or cut short ({error})") from error
-        if not encoded.rstrip(b"\0").endswith(b"\xff\xd9"):
+        if _is_rgb(encoded):
+            return _decode_jpeg(encoded, width, height, 1)
+        if not encoded.rstrip(b"\0").endswith(_END):
             raise CorruptImageError("the JPEG is cut short")
     elif encoded.startswith(_PNG) and b"IEND" not in encoded[-64:]:
         raise CorruptImageError("the PNG is cut short")
-    keep_to_one_thread()
-    try:
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise CorruptImageError(f"it cannot be decoded ({' '.join(str(error).split())[:120]})") from error
-    if pixels is None:
-        raise CorruptImageError("it is damaged, or of a format that is not read; JPEG, PNG, WebP and BMP are")
-    return pixels
+    return _decode_other(encoded)
 
 
 def decode_crop(encoded: bytes, box: Box, size: tuple[int, int], out: Pixels) -> None:
@@ -98,6 +82,10 @@ def decode_crop(encoded: bytes, box: Box, size: tuple[int, int], out: Pixels) ->
 def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]) -> None:
     """Decodes an image file once and writes boxes of it, each scaled to the shape of its `out`, there.
 
+    Of a JPEG only what the boxes need is decoded, where TurboJPEG is there, and what is below them is not checked for damage. It
+    is decoded at 1/f, f = 2, 4 or 8, where every box shrinks by 2 f or more: the decoder's own shrinking is sharper than
+    averaging, and a half or more is left to averaging, so that the two differ little.
+
     Args:
         encoded: The file.
         boxes: In pixels of the whole image.
@@ -107,34 +95,79 @@ def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], ou
     Raises:
         CorruptImageError: As `decode`.
     """
-    shrinks = [min(box.width / out.shape[1], box.height / out.shape[0]) for box, out in zip(boxes, outs, strict=True)]
-    rows = max(math.ceil(box.top + box.height) for box in boxes)
-    pixels = decode(encoded, shrink=min(shrinks), rows=rows)
-    factor = round(size[0] / pixels.shape[1])
-    across, down = pixels.shape[1] / size[0], -(-size[1] // factor) / size[1]
+    if encoded.startswith(_JPEG) and _is_rgb(encoded):
+        pixels, origin, decoded = _decode_part(encoded, boxes, size, outs)
+    else:
+        pixels, origin, decoded = decode(encoded), (0, 0), size
     for box, out in zip(boxes, outs, strict=True):
-        crop(pixels, Box(box.left * across, box.top * down, box.width * across, box.height * down), out)
+        crop(pixels, _scaled(box, size, decoded), out, origin)
 
 
-def _decode_jpeg(encoded: bytes, width: int, height: int, shrink: float, rows: int | None) -> Pixels:
+def _scaled(box: Box, size: tuple[int, int], decoded: tuple[int, int]) -> Box:
+    """Returns a box of an image of the one size in pixels of the same image at the other."""
+    across, down = decoded[0] / size[0], decoded[1] / size[1]
+    return Box(box.left * across, box.top * down, box.width * across, box.height * down)
+
+
+def _decode_part(
+    encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]
+) -> tuple[Pixels, tuple[int, int], tuple[int, int]]:
+    """Returns pixels of a JPEG that hold what cropping the boxes looks at, their left and top, and the size of the whole."""
+    shrink = min(min(box.width / out.shape[1], box.height / out.shape[0]) for box, out in zip(boxes, outs, strict=True))
     factor = next((factor for factor in (8, 4, 2) if shrink >= 2 * factor), 1)
-    shortened = first_rows(encoded, rows + _ROWS_BELOW * factor) if rows is not None else None
-    if shortened:
-        encoded, height = shortened
-    height, width = -(-height // factor), -(-width // factor)
-    buffer = getattr(_threads, "buffer", None)
-    if buffer is None or buffer.size < height * width * 3:
-        # One per thread, since fresh pages cost a twelfth of a decoding.
-        buffer = _threads.buffer = np.empty(height * width * 3, np.uint8)
-    buffer = buffer[: height * width * 3]
+    width, height = -(-size[0] // factor), -(-size[1] // factor)
+    if encoded.rstrip(b"\0").endswith(_END):  # Else it may be cut short, below the part too.
+        parts = [surroundings(_scaled(box, size, (width, height)), *out.shape[:2]) for box, out in zip(boxes, outs, strict=True)]
+        lefts, tops, rights, bottoms = zip(*parts, strict=True)
+        left, top = max(0, min(lefts) - _EDGE) // ALIGNMENT * ALIGNMENT, max(0, min(tops) - _EDGE)
+        right, bottom = min(width, max(rights) + _EDGE), min(height, max(bottoms) + _EDGE)
+        pixels = _scratch(bottom - top, right - left)
+        try:
+            decode_region(encoded, Region(left, top, right - left, bottom - top), factor, pixels)
+            return pixels, (left, top), (width, height)
+        except ValueError:
+            pass  # Decoded whole, it says what is wrong with it, or that nothing is.
+    pixels = _decode_jpeg(encoded, width, height, factor)
+    return pixels, (0, 0), (pixels.shape[1], pixels.shape[0])
+
+
+def _decode_jpeg(encoded: bytes, width: int, height: int, factor: int) -> Pixels:
+    """Returns a whole JPEG decoded at 1/factor to this size; one that only OpenCV reads comes at its full size."""
     options = {"min_height": height, "min_width": width, "min_factor": 2} if factor > 1 else {}
     try:
-        return simplejpeg.decode_jpeg(encoded, buffer=buffer, **options)
+        return simplejpeg.decode_jpeg(encoded, buffer=_scratch(height, width).reshape(-1), **options)
     except ValueError as error:
-        # The rows that were left out: the decoder tells of the first irregularity, so nothing was wrong before.
-        if shortened and _LEFT_OUT.search(str(error)):
-            return buffer.reshape(height, width, 3)
-        raise
+        # Bytes between segments do no harm, and ImageNet has such files; OpenCV reads them with the same transform.
+        if "remature end" in str(error) or "extraneous bytes" not in str(error):
+            raise CorruptImageError(f"the JPEG is damaged or cut short ({error})") from error
+        if not encoded.rstrip(b"\0").endswith(_END):
+            raise CorruptImageError("the JPEG is cut short") from error
+    return _decode_other(encoded)
+
+
+def _decode_other(encoded: bytes) -> Pixels:
+    keep_to_one_thread()
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise CorruptImageError(f"it cannot be decoded ({' '.join(str(error).split())[:120]})") from error
+    if pixels is None:
+        raise CorruptImageError("it is damaged, or of a format that is not read; JPEG, PNG, WebP and BMP are")
+    return pixels
+
+
+def _scratch(height: int, width: int) -> Pixels:
+    """Returns memory for an image, the thread's until the next call: fresh pages cost a twelfth of a decoding."""
+    size = height * width * 3
+    buffer = getattr(_threads, "buffer", None)
+    if buffer is None or buffer.size < size:
+        buffer = _threads.buffer = np.empty(size, np.uint8)
+    return buffer[:size].reshape(height, width, 3)
+
+
+def _is_rgb(encoded: bytes) -> bool:
+    """Tells whether a JPEG is one that its decoders turn into RGB."""
+    return _jpeg_header(encoded)[2] not in ("CMYK", "YCCK")
 
 
 def _jpeg_header(encoded: bytes) -> tuple[int, int, str]:

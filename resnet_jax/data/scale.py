@@ -25,13 +25,35 @@ TOLERANCE = 0.08
 """How far from where it should be a box may be taken, in pixels of the image."""
 
 _threads = threading.local()
+_BEYOND = 4  # Pixels on the right and below a box that its last ones are interpolated with.
 _SUBPIXELS = 32  # Of OpenCV's table of interpolation.
 
 
-def crop(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"]) -> None:
+def surroundings(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
+    """Returns the pixels that `crop` may look at, as left, top, right and bottom, also beyond the image.
+
+    Args:
+        box: In pixels of the image.
+        height: Of the result.
+        width: Of the result.
+    """
+    left = math.floor(box.left - PHASES * box.width / width) - 1
+    top = math.floor(box.top - PHASES * box.height / height) - 1
+    return left, top, math.ceil(box.left + box.width) + _BEYOND, math.ceil(box.top + box.height) + _BEYOND
+
+
+def crop(
+    pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"], origin: tuple[int, int] = (0, 0)
+) -> None:
     """Writes a box of an image, scaled once to the shape of `out`, there.
 
     Equal to scaling the whole image by the box's factor and cropping what the box holds, but for rounding and for the tolerance.
+
+    Args:
+        pixels: The image, or a part of it that holds the `surroundings` of the box, as far as the image reaches.
+        box: In pixels of the image.
+        out: Where the result goes.
+        origin: Left and top of the part.
     """
     keep_to_one_thread()
     height, width = out.shape[:2]
@@ -40,14 +62,15 @@ def crop(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h
     average = max(across, down) > LINEAR_LIMIT
     if max(error_x, error_y) > TOLERANCE:
         if not average:
-            _interpolate(pixels, box, out)
+            _interpolate(pixels, box, out, origin)
             return
         # Moved by a part of a pixel, the box begins at a whole one; half the sharpness of one pixel is averaged away anyway.
         moved = Box(box.left, box.top, math.ceil(box.width) + 1, math.ceil(box.height) + 1)
         whole = np.empty((int(moved.height), int(moved.width), 3), np.uint8)
-        _interpolate(pixels, moved, whole)
-        pixels, left, top, skip_x, skip_y = whole, 0, 0, 0, 0
+        _interpolate(pixels, moved, whole, origin)
+        pixels, origin, left, top, skip_x, skip_y = whole, (0, 0), 0, 0, 0, 0
     # One more pixel on the right and below, that the last ones of the crop are interpolated with.
+    left, top = left - origin[0], top - origin[1]
     right = min(pixels.shape[1], left + math.ceil((width + skip_x) * across) + 1)
     bottom = min(pixels.shape[0], top + math.ceil((height + skip_y) * down) + 1)
     method = cv2.INTER_AREA if average else cv2.INTER_LINEAR
@@ -90,11 +113,14 @@ def _scratch(height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     return buffer[:size].reshape(height, width, 3)
 
 
-def _interpolate(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"]) -> None:
+def _interpolate(
+    pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"], origin: tuple[int, int]
+) -> None:
     """Writes a box that begins anywhere, scaled linearly."""
     height, width = out.shape[:2]
     left, top = max(0, math.floor(box.left) - 1), max(0, math.floor(box.top) - 1)  # OpenCV's places are 16 bits.
-    pixels = pixels[top : math.ceil(box.top + box.height) + 1, left : math.ceil(box.left + box.width) + 1]
+    right, bottom = math.ceil(box.left + box.width) + 1, math.ceil(box.top + box.height) + 1
+    pixels = pixels[top - origin[1] : bottom - origin[1], left - origin[0] : right - origin[0]]
     box = box._replace(left=box.left - left, top=box.top - top)
     x, fraction_x = _places(box.left, box.width, width)
     y, fraction_y = _places(box.top, box.height, height)
