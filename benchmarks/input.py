@@ -172,7 +172,7 @@ def report(turns: int) -> dict[str, Any]:
         "load_before_and_after": load,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "versions": {name: version(name) for name in ("simplejpeg", "opencv-python-headless", "grain", "pillow", "numpy")}
-        | ({"tensorflow": version("tensorflow-cpu")} if rates["tf_data"] else {}),
+        | {name: version(name) for name in ("turbojpeg", "tensorflow-cpu") if importlib.util.find_spec(name.removesuffix("-cpu"))},
     }
 
 

@@ -6,7 +6,6 @@ large image is shrunk. The box is then scaled once.
 """
 
 import io
-import math
 import struct
 import threading
 import warnings

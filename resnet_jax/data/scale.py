@@ -42,9 +42,7 @@ def surroundings(box: Box, height: int, width: int) -> tuple[int, int, int, int]
     return left, top, math.ceil(box.left + box.width) + _BEYOND, math.ceil(box.top + box.height) + _BEYOND
 
 
-def crop(
-    pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"], origin: tuple[int, int] = (0, 0)
-) -> None:
+def crop(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"], origin: tuple[int, int] = (0, 0)) -> None:
     """Writes a box of an image, scaled once to the shape of `out`, there.
 
     Equal to scaling the whole image by the box's factor and cropping what the box holds, but for rounding and for the tolerance.
@@ -113,9 +111,7 @@ def _scratch(height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     return buffer[:size].reshape(height, width, 3)
 
 
-def _interpolate(
-    pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"], origin: tuple[int, int]
-) -> None:
+def _interpolate(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"], origin: tuple[int, int]) -> None:
     """Writes a box that begins anywhere, scaled linearly."""
     height, width = out.shape[:2]
     left, top = max(0, math.floor(box.left) - 1), max(0, math.floor(box.top) - 1)  # OpenCV's places are 16 bits.
