@@ -97,16 +97,22 @@ def test_other_kinds_of_jpeg_have_regions_too(options: dict[str, object]) -> Non
 
 @with_the_library
 def test_threads_have_decoders_of_their_own() -> None:
-    encoded, size = jpeg(scaled_photograph(500, 375)), (500, 375)
-    expected = seen(encoded, UPPER, size)
-    found: list[np.ndarray] = []
-    threads = [threading.Thread(target=lambda: found.extend(seen(encoded, UPPER, size) for _ in range(20))) for _ in range(4)]
+    sizes = [(500, 375), (900, 700), (300, 200), (640, 480)]
+    images = [jpeg(scaled_photograph(*size)) for size in sizes]
+    box = Box(20, 10, 150, 150)
+    expected = [seen(image, box, size) for image, size in zip(images, sizes, strict=True)]
+    same: list[bool] = []
+
+    def look(number: int) -> None:
+        for _ in range(100):
+            same.append(np.array_equal(seen(images[number], box, sizes[number]), expected[number]))
+
+    threads = [threading.Thread(target=look, args=(number,)) for number in range(len(images))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 80
-    assert all(np.array_equal(picture, expected) for picture in found)
+    assert same == [True] * 400
 
 
 @pytest.mark.parametrize("library", [None, "libc.so.6"], ids=["none", "one of another kind"])
