@@ -104,8 +104,7 @@ def test_threads_have_decoders_of_their_own() -> None:
     same: list[bool] = []
 
     def look(number: int) -> None:
-        for _ in range(100):
-            same.append(np.array_equal(seen(images[number], box, sizes[number]), expected[number]))
+        same.extend(np.array_equal(seen(images[number], box, sizes[number]), expected[number]) for _ in range(100))
 
     threads = [threading.Thread(target=look, args=(number,)) for number in range(len(images))]
     for thread in threads:
