@@ -3,8 +3,9 @@
 XLA compiles the gradient of a convolution for a CPU into another convolution whose dimensions are permuted, which inside a loop is
 some forty times slower than outside, and makes the gradient of a 1×1 kernel a convolution too. Here the gradient is written as
 convolutions in XLA's canonical order (NHWC, HWIO, NHWC) and as products of matrices. Which is used where is a rule of the
-shapes, `weight_gradient_form`, and `benchmarks/weight_gradient.py` prints what it rests on. The choice between this and XLA's
-own gradient is made when a program is lowered, so TPUs and GPUs get XLA's.
+shapes, `weight_gradient_form`, and `benchmarks/weight_gradient.py` prints what it rests on. Convolutions of few channels, which
+XLA is slow at, are made of fewer with more channels (`pixels_at_once`). The choice between this and XLA's own is made when a program
+is lowered, so TPUs and GPUs get XLA's.
 
 Reverse mode, products with the Hessian (forward over reverse), `vmap` and `scan` work; a plain `jax.jvp` is refused by JAX.
 """
@@ -36,7 +37,14 @@ def convolve(
         stride: From one place of the kernel to the next.
         groups: Into which input and output channels are cut, in order; divides both.
     """
-    return _convolve(x, kernel, stride, groups)
+    return _on_this_platform(x, kernel, stride, groups)
+
+
+def _on_this_platform(x: Array, kernel: Array, stride: int, groups: int) -> Array:
+    default = partial(_convolve, stride=stride, groups=groups)
+    if pixels_at_once(x.shape, kernel.shape, stride, groups) == 1:
+        return default(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=several_pixels, default=default)
 
 
 def _convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
@@ -46,7 +54,7 @@ def _convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
 
 
 def _forward(x: Array, kernel: Array, stride: int, groups: int) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel, stride, groups), (x, kernel)  # Not `convolve`: it could not be differentiated forward once more.
+    return _on_this_platform(x, kernel, stride, groups), (x, kernel)  # Not `convolve`: it could not be differentiated forward once more.
 
 
 def _backward(stride: int, groups: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
@@ -89,6 +97,8 @@ def input_gradient(
     padding = [(side // 2, below) for (_, _, side), below in zip(sides, after, strict=True)]
     by_group = jnp.flip(kernel, (0, 1)).reshape(*kernel.shape[:3], groups, -1)
     mirrored = by_group.swapaxes(2, 4).reshape(*kernel.shape[:2], -1, shape[3])
+    if pixels_at_once(gradient.shape, mirrored.shape, stride, groups) > 1:
+        return several_pixels(gradient, mirrored)
     return lax.conv_general_dilated(
         gradient,
         mirrored,
@@ -98,6 +108,35 @@ def input_gradient(
         dimension_numbers=CANONICAL,
         feature_group_count=groups,
     )
+
+
+def pixels_at_once(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int, groups: int = 1) -> int:
+    """Returns how many neighbouring pixels of the output a CPU computes as channels of one: 1, 2 or 4, as measured fastest on a core.
+
+    XLA's fast convolutions (YNNPACK) are for more channels than the first stage of a CIFAR net has.
+
+    Args:
+        shape: Of the images, [N, H, W, C].
+        kernel: Its shape, [height, width, C, K].
+        stride: Of the convolution.
+        groups: Of its channels.
+    """
+    channels, filters = kernel[2:]
+    if stride != 1 or groups != 1 or kernel[1] == 1 or channels > 16:
+        return 1
+    enough = 64 if channels == 3 else 32
+    pixels = next((pixels for pixels in (4, 2) if pixels * filters <= enough), 1)
+    return pixels if shape[2] % pixels == 0 else 1
+
+
+def several_pixels(x: Float[Array, "n h w c"], kernel: Float[Array, "a b c k"]) -> Float[Array, "n h w k"]:
+    """Returns the convolution with stride 1: neighbours in a row are channels of one output, of a kernel that covers all their windows."""
+    pixels = pixels_at_once(x.shape, kernel.shape, 1)
+    height, width, _, filters = kernel.shape
+    placed = [jnp.pad(kernel, ((0, 0), (place, pixels - 1 - place), (0, 0), (0, 0))) for place in range(pixels)]
+    padding = [(height // 2, height // 2), (width // 2, width // 2)]
+    out = lax.conv_general_dilated(x, jnp.concatenate(placed, -1), (1, pixels), padding, dimension_numbers=CANONICAL)
+    return out.reshape(*x.shape[:3], filters)
 
 
 def weight_gradient_form(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> str:
