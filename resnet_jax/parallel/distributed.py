@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Int32
 
+from resnet_jax.parallel.processor import keep_freed_memory, keep_to_cores
+
 _CPU_DEVICES = "jax_num_cpu_devices"
 
 
@@ -24,7 +26,7 @@ def fits(batch_size: int, group_size: int | None, devices: int) -> bool:
 
 
 def prepare_backend(batch_size: int, group_size: int | None, requested: int = 0, *, processes: int = 1) -> None:
-    """Gives the CPU one device per core, before JAX is used for the first time; other platforms do not notice.
+    """Gives the CPU one device per core and keeps its memory, before JAX is used for the first time; other platforms do not notice.
 
     XLA's multi-threaded gradient of a convolution is slower than one device per core with half the batch each. The number is
     the largest that fits the batch and is at most the number of cores that this process may use.
@@ -35,6 +37,7 @@ def prepare_backend(batch_size: int, group_size: int | None, requested: int = 0,
         requested: Devices of all processes together that the user asks for, 0 for the rule above.
         processes: Their number; each gets as many devices.
     """
+    keep_freed_memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     best = next(n for n in range(cores, 0, -1) if n == 1 or fits(batch_size, group_size, n * processes))
     with contextlib.suppress(RuntimeError):  # JAX is in use already: choose_devices takes from what there is.
@@ -69,7 +72,9 @@ def choose_devices(batch_size: int, group_size: int | None, requested: int = 0) 
             f"numbers that fit are {', '.join(map(str, legal)) or 'none'}"
         )
     by_process = [[d for d in available if d.process_index == process] for process in range(processes)]
-    return [device for devices in by_process for device in (devices[: count // processes] if requested else devices)][:count]
+    chosen = [device for devices in by_process for device in (devices[: count // processes] if requested else devices)][:count]
+    keep_to_cores([device for device in chosen if device.process_index == jax.process_index()])
+    return chosen
 
 
 def process_share(batch_size: int, devices: Sequence[jax.Device], *, parts: int = 1) -> Int32[np.ndarray, " b"]:
