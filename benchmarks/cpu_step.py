@@ -5,16 +5,20 @@
 
 Needs PyTorch (`pip install -e '.[parity]'`). Ours is the step of `python train.py`: one virtual device per core, with decay,
 momentum and metrics. PyTorch is eager, contiguous or channels-last, whichever is faster; and compiled with --compiled. Plain Flax
-is `nn.Conv` and `nn.BatchNorm` under one `jit`. Repetitions of all peers take turns; the median of each is printed, and our time
-over PyTorch's. Two steps of each are run first. The cache of compiled programs is off.
+is `nn.Conv` and `nn.BatchNorm` under one `jit`. Each peer has a process of its own. They take turns of two steps, of which the second
+counts, since the first finds the caches full of another's; the median of each is printed, and our time over PyTorch's. Two steps of
+each are run first. The cache of compiled programs is off.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,7 +46,6 @@ NETS = {"cifar_resnet20": (128, 32), "cifar_resnet56": (128, 32), "resnet18": (1
 """Batch and image size of each net."""
 
 Step = Callable[[], Any]
-Steps = dict[str, Step]
 
 
 def examples(batch: int, size: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -181,38 +184,66 @@ def pytorch(name: str, batch: int, size: int, *, channels_last: bool, compiled: 
     return step, infer
 
 
-def peers(name: str, *, compiled: bool) -> tuple[Steps, Steps]:
-    """Returns the training steps and the inferences of all peers by name."""
+PEERS: dict[str, Callable[[str, int, int], tuple[Step, Step]]] = {
+    "ours": ours,
+    "pytorch contiguous": partial(pytorch, channels_last=False, compiled=False),
+    "pytorch channels-last": partial(pytorch, channels_last=True, compiled=False),
+    "flax": plain_flax,
+    "pytorch compiled": partial(pytorch, channels_last=True, compiled=True),
+}
+
+
+def serve(connection: Connection, peer: str, name: str) -> None:
+    """Takes steps of a peer whenever it is asked for some, and says how long each took."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     batch, size = NETS[name]
-    pairs = {
-        "ours": ours(name, batch, size),
-        "pytorch contiguous": pytorch(name, batch, size, channels_last=False, compiled=False),
-        "pytorch channels-last": pytorch(name, batch, size, channels_last=True, compiled=False),
-        "flax": plain_flax(name, batch, size),
-    }
-    if compiled:
-        pairs["pytorch compiled"] = pytorch(name, batch, size, channels_last=True, compiled=True)
-    return {peer: pair[0] for peer, pair in pairs.items()}, {peer: pair[1] for peer, pair in pairs.items()}
-
-
-def seconds(steps: Steps, repetitions: int) -> dict[str, float]:
-    """Returns the median time of each step; they take turns."""
-    taken: dict[str, list[float]] = {peer: [] for peer in steps}
-    for step in steps.values():
-        step(), step()
-    for _ in range(repetitions):
-        for peer, step in steps.items():
+    if peer == "ours":
+        prepare_backend(batch, None, 0)
+    steps = PEERS[peer](name, batch, size)
+    while (asked := connection.recv()) is not None:
+        which, times = asked
+        taken = []
+        for _ in range(times):
             start = time.perf_counter()
-            step()
-            taken[peer].append(time.perf_counter() - start)
-    return {peer: median(times) for peer, times in taken.items()}
+            steps[which]()
+            taken.append(time.perf_counter() - start)
+        connection.send(taken)
+
+
+class Contender:
+    """A peer in a process of its own, with the memory and the threads that it has there."""
+
+    def __init__(self, peer: str, name: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, peer, name))
+        self._process.start()
+        theirs.close()
+
+    def seconds(self, which: int, times: int) -> list[float]:
+        """Returns the times of training steps (0) or inferences (1)."""
+        self._connection.send((which, times))
+        return self._connection.recv()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._connection.send(None)
+        self._process.join()
 
 
 def measure(name: str, repetitions: int, *, compiled: bool) -> dict[str, Any]:
-    """Returns times and ratios of training and of inference."""
+    """Returns times and ratios of training and of inference; the peers take turns of two steps, the second of which counts."""
+    contenders = {peer: Contender(peer, name) for peer in PEERS if compiled or peer != "pytorch compiled"}
     results: dict[str, Any] = {}
-    for what, steps in zip(("train", "infer"), peers(name, compiled=compiled), strict=True):
-        times = seconds(steps, repetitions)
+    for which, what in enumerate(("train", "infer")):
+        taken: dict[str, list[float]] = {peer: [] for peer in contenders}
+        for contender in contenders.values():
+            contender.seconds(which, 2)
+        for _ in range(repetitions):
+            for peer, contender in contenders.items():
+                taken[peer].append(contender.seconds(which, 2)[1])
+        times = {peer: median(several) for peer, several in taken.items()}
         eager = min(times["pytorch contiguous"], times["pytorch channels-last"])
         results[what] = {
             "seconds": times,
@@ -221,6 +252,8 @@ def measure(name: str, repetitions: int, *, compiled: bool) -> dict[str, Any]:
         }
         if "pytorch compiled" in times:
             results[what]["ratio_to_pytorch_compiled"] = times["ours"] / times["pytorch compiled"]
+    for contender in contenders.values():
+        contender.close()
     return results
 
 
@@ -232,10 +265,7 @@ def main() -> None:
     parser.add_argument("--compiled", action="store_true", help="torch.compile as a peer too; needs a C++ compiler")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    jax.config.update("jax_enable_compilation_cache", False)
     cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
-    prepare_backend(NETS["cifar_resnet20"][0], None, 0)
     report: dict[str, Any] = {"cores": cores, "jax": jax.__version__, "torch": torch.__version__, "seconds": {}}
     for name in arguments.nets:
         results = measure(name, arguments.repetitions, compiled=arguments.compiled)
