@@ -5,9 +5,9 @@
 
 Needs PyTorch (`pip install -e '.[parity]'`). Ours is the step of `python train.py`: one virtual device per core, with decay,
 momentum and metrics. PyTorch is eager, contiguous or channels-last, whichever is faster; and compiled with --compiled. Plain Flax
-is `nn.Conv` and `nn.BatchNorm` under one `jit`. Each peer has a process of its own. They take turns of two steps, of which the second
-counts, since the first finds the caches full of another's; the median of each is printed, and our time over PyTorch's. Two steps of
-each are run first. The cache of compiled programs is off.
+is `nn.Conv` and `nn.BatchNorm` under one `jit`. Each peer has a process of its own.
+They take turns of four steps, of which the first does not count, since it finds the caches full of another's; the median of each is
+printed, and our time over PyTorch's. Two steps of each are run first. The cache of compiled programs is off.
 """
 
 import argparse
@@ -233,7 +233,7 @@ class Contender:
 
 
 def measure(name: str, repetitions: int, *, compiled: bool) -> dict[str, Any]:
-    """Returns times and ratios of training and of inference; the peers take turns of two steps, the second of which counts."""
+    """Returns times and ratios of training and of inference; the peers take turns of four steps, the first of which does not count."""
     contenders = {peer: Contender(peer, name) for peer in PEERS if compiled or peer != "pytorch compiled"}
     results: dict[str, Any] = {}
     for which, what in enumerate(("train", "infer")):
@@ -242,7 +242,7 @@ def measure(name: str, repetitions: int, *, compiled: bool) -> dict[str, Any]:
             contender.seconds(which, 2)
         for _ in range(repetitions):
             for peer, contender in contenders.items():
-                taken[peer].append(contender.seconds(which, 2)[1])
+                taken[peer] += contender.seconds(which, 4)[1:]
         times = {peer: median(several) for peer, several in taken.items()}
         eager = min(times["pytorch contiguous"], times["pytorch channels-last"])
         results[what] = {
