@@ -233,7 +233,7 @@ class Contender:
 
 
 def measure(name: str, repetitions: int, *, compiled: bool) -> dict[str, Any]:
-    """Returns times and ratios of training and of inference; the peers take turns of four steps, the first of which does not count."""
+    """Returns times and ratios of training and of inference, in turns of four steps, the first of which does not count."""
     contenders = {peer: Contender(peer, name) for peer in PEERS if compiled or peer != "pytorch compiled"}
     results: dict[str, Any] = {}
     for which, what in enumerate(("train", "infer")):
