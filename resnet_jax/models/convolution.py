@@ -54,7 +54,10 @@ def _convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
 
 
 def _forward(x: Array, kernel: Array, stride: int, groups: int) -> tuple[Array, tuple[Array, Array]]:
-    return _on_this_platform(x, kernel, stride, groups), (x, kernel)  # Not `convolve`: it could not be differentiated forward once more.
+    return _on_this_platform(x, kernel, stride, groups), (
+        x,
+        kernel,
+    )  # Not `convolve`: it could not be differentiated forward once more.
 
 
 def _backward(stride: int, groups: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from resnet_jax.models.convolution import WEIGHT_GRADIENTS, _cpu_gradients, convolve, pixels_at_once, several_pixels, weight_gradient_form
+from resnet_jax.models.convolution import (
+    WEIGHT_GRADIENTS,
+    _cpu_gradients,
+    convolve,
+    pixels_at_once,
+    several_pixels,
+    weight_gradient_form,
+)
 from resnet_jax.models.pooling import max_pool
 
 SHAPES = st.tuples(
