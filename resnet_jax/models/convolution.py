@@ -4,8 +4,8 @@ XLA compiles the gradient of a convolution for a CPU into another convolution wh
 some forty times slower than outside, and makes the gradient of a 1×1 kernel a convolution too. Here the gradient is written as
 convolutions in XLA's canonical order (NHWC, HWIO, NHWC) and as products of matrices. Which is used where is a rule of the
 shapes, `weight_gradient_form`, and `benchmarks/weight_gradient.py` prints what it rests on. Convolutions of few channels, which
-XLA is slow at, are made of fewer with more channels (`pixels_at_once`). The choice between this and XLA's own is made when a program
-is lowered, so TPUs and GPUs get XLA's.
+XLA is slow at, are made of fewer with more channels (`pixels_at_once`). The choice between this and XLA's own is made when a
+program is lowered, so TPUs and GPUs get XLA's.
 
 Reverse mode, products with the Hessian (forward over reverse), `vmap` and `scan` work; a plain `jax.jvp` is refused by JAX.
 """
@@ -114,7 +114,7 @@ def input_gradient(
 
 
 def pixels_at_once(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int, groups: int = 1) -> int:
-    """Returns how many neighbouring pixels of the output a CPU computes as channels of one: 1, 2 or 4, as measured fastest on a core.
+    """Returns how many neighbours in a row of the output a CPU computes as channels of one, 1, 2 or 4: measured fastest on a core.
 
     XLA's fast convolutions (YNNPACK) are for more channels than the first stage of a CIFAR net has.
 
@@ -133,7 +133,7 @@ def pixels_at_once(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int,
 
 
 def several_pixels(x: Float[Array, "n h w c"], kernel: Float[Array, "a b c k"]) -> Float[Array, "n h w k"]:
-    """Returns the convolution with stride 1: neighbours in a row are channels of one output, of a kernel that covers all their windows."""
+    """Returns the convolution of stride 1, with neighbours in a row as channels and a kernel that covers all their windows."""
     pixels = pixels_at_once(x.shape, kernel.shape, 1)
     height, width, _, filters = kernel.shape
     placed = [jnp.pad(kernel, ((0, 0), (place, pixels - 1 - place), (0, 0), (0, 0))) for place in range(pixels)]

@@ -48,8 +48,9 @@ def keep_to_cores(devices: Sequence[jax.Device]) -> None:
 
 def _cpu_alone() -> bool:
     """Tells whether JAX will find no accelerator, without asking it to look for one."""
-    if jax.config.jax_platforms:
-        return jax.config.jax_platforms == "cpu"
+    platforms = jax.config.values["jax_platforms"]
+    if platforms:
+        return platforms == "cpu"
     return not (
         importlib.util.find_spec("libtpu")
         or importlib.util.find_spec("jax_plugins")

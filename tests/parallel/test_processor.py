@@ -19,7 +19,7 @@ if sys.argv[2] == "anew":
     distributed.keep_freed_memory = lambda: None
 prepare_backend(4, None, int(sys.argv[1]))
 choose_devices(4, None)
-run = jax.jit(lambda x: (x @ x.T).sum())
+run = jax.jit(lambda x: x @ x.T)
 x = jnp.ones((4096, 8))
 run(x).block_until_ready(), run(x).block_until_ready()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -50,11 +50,11 @@ def test_accelerators_are_looked_for_without_starting_them(monkeypatch: pytest.M
     told = {"cpu": True, "tpu,cpu": False, "cuda": False}
     for platforms, alone in told.items():
         with monkeypatch.context() as patch:
-            patch.setattr(processor, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=platforms)))
+            patch.setattr(processor, "jax", SimpleNamespace(config=SimpleNamespace(values={"jax_platforms": platforms})))
             assert processor._cpu_alone() is alone
     for plugin in ("libtpu", "jax_plugins"):
         with monkeypatch.context() as patch:
-            patch.setattr(processor, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=None)))
+            patch.setattr(processor, "jax", SimpleNamespace(config=SimpleNamespace(values={"jax_platforms": None})))
             patch.setattr(processor.importlib.util, "find_spec", lambda name, plugin=plugin: name == plugin or None)
             assert not processor._cpu_alone()
 
