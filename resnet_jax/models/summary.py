@@ -114,8 +114,8 @@ def _count(program: Jaxpr, call: int) -> Counter[int]:
         inner = int(scopes[-1]) if scopes else call
         counts[inner] += _of_equation(equation)
         parts = [_count(part, inner) for part in _programs(equation)]
-        if equation.primitive.name == "cond":  # one branch runs, for example that of the platform
-            parts = [max(parts, key=Counter.total)]
+        if equation.primitive.name == "cond":  # one branch runs; of those for platforms the last one, which is for any
+            parts = [parts[-1] if equation.params.get("branches_platforms") else max(parts, key=Counter.total)]
         times = equation.params["length"] if equation.primitive.name == "scan" else 1
         for part in parts:
             counts.update({key: times * count for key, count in part.items()})
