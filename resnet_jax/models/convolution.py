@@ -54,10 +54,8 @@ def _convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
 
 
 def _forward(x: Array, kernel: Array, stride: int, groups: int) -> tuple[Array, tuple[Array, Array]]:
-    return _on_this_platform(x, kernel, stride, groups), (
-        x,
-        kernel,
-    )  # Not `convolve`: it could not be differentiated forward once more.
+    # Not `convolve`: it could not be differentiated forward once more.
+    return _on_this_platform(x, kernel, stride, groups), (x, kernel)
 
 
 def _backward(stride: int, groups: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """What the system is told so that a CPU computes at its full speed: keep freed memory, and leave a core to each device."""
 
+import contextlib
 import ctypes
 import importlib.metadata
 import importlib.util
@@ -41,9 +42,17 @@ def keep_to_cores(devices: Sequence[jax.Device]) -> None:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) == 1 or len(devices) != len(cores):
         return
-    threads = [int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().strip() == _THREADS]
-    for number, thread in enumerate(sorted(threads)):
-        os.sched_setaffinity(thread, [cores[number % len(cores)]])
+    threads = sorted(int(task.name) for task in tasks.iterdir() if _name(task) == _THREADS)
+    for number, thread in enumerate(threads):
+        with contextlib.suppress(OSError):  # It is not allowed here: the step is slower at times, and nothing else.
+            os.sched_setaffinity(thread, [cores[number % len(cores)]])
+
+
+def _name(task: Path) -> str:
+    try:
+        return (task / "comm").read_text().strip()
+    except OSError:  # The thread ended meanwhile.
+        return ""
 
 
 def _cpu_alone() -> bool:

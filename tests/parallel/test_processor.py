@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -68,6 +69,10 @@ def test_a_device_for_every_core_has_the_core() -> None:
     assert all_cores == cores
     assert threads == [1] * len(threads)
     assert len(threads) >= cores
+
+
+def test_a_thread_that_ended_has_no_name(tmp_path: Path) -> None:
+    assert processor._name(tmp_path / "1") == ""
 
 
 @LINUX
