@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from resnet_jax.data.batches import EvaluationBatches
+from resnet_jax.models.inference import infer
 from resnet_jax.models.randomness import EXAMPLES
 from resnet_jax.parallel import Mapping
 from resnet_jax.training.accumulation import mean_over_parts
@@ -115,7 +116,7 @@ def make_evaluation_step(
 
     def evaluation_step(state: TrainState, batch: Batch) -> Sums:
         images = normalise(batch["image"], state.image_mean)
-        logits: Array = model.apply(state.variables, images, train=False)  # type: ignore[assignment]
+        logits = infer(model, state.variables, images)
         return lax.psum(masked_sums(logits, batch["label"], batch["mask"]), axis_name)
 
     return evaluation_step
