@@ -114,10 +114,10 @@ def compile_ours(images: int, devices: Any, *, stride_on: str, group_size: int) 
     config = load_recipe("imagenet_pod")
     config.model.stride_on, config.model.group_size = stride_on, group_size or images
     model = create_model(**model_arguments(config, CLASSES))
-    optimizer, train_step = build_training(config, model, image_shape=SHAPE)
+    optimizer, make_step = build_training(config, model, image_shape=SHAPE)
     mean = np.zeros(3, np.float32)
     state = jax.eval_shape(lambda: create_state(model, optimizer, seed=0, image_shape=SHAPE, image_mean=mean))
-    return compile_step(train_step, state, abstract_batch(images * len(devices), SHAPE), devices)
+    return compile_step(make_step(seed=config.seed), state, abstract_batch(images * len(devices), SHAPE), devices)
 
 
 def main() -> None:
