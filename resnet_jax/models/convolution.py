@@ -25,7 +25,6 @@ WeightGradient = Callable[[Array, Array, Size, int], Array]
 CANONICAL = ("NHWC", "HWIO", "NHWC")
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(
     x: Float[Array, "n h w c"], kernel: Float[Array, "a b i k"], stride: int, groups: int = 1
 ) -> Float[Array, "n h2 w2 k"]:
@@ -37,6 +36,15 @@ def convolve(
         stride: From one place of the kernel to the next.
         groups: Into which input and output channels are cut, in order; divides both.
     """
+    if kernel.shape[:2] == (1, 1):
+        # It sees no other pixels, and their gradient is zero: padded with it, not computed. On a TPU ResNet-50's step has 3 % fewer
+        # cycles for that, and the same number of bytes less (docs/pods.md).
+        x, stride = x[:, ::stride, ::stride], 1
+    return _convolution(x, kernel, stride, groups)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolution(x: Array, kernel: Array, stride: int, groups: int) -> Array:
     return _on_this_platform(x, kernel, stride, groups)
 
 
@@ -54,7 +62,7 @@ def _convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
 
 
 def _forward(x: Array, kernel: Array, stride: int, groups: int) -> tuple[Array, tuple[Array, Array]]:
-    # Not `convolve`: it could not be differentiated forward once more.
+    # Not `_convolution`: it could not be differentiated forward once more.
     return _on_this_platform(x, kernel, stride, groups), (x, kernel)
 
 
@@ -64,7 +72,7 @@ def _backward(stride: int, groups: int, saved: tuple[Array, Array], gradient: Ar
     return lax.platform_dependent(*saved, gradient, cpu=cpu, default=default)
 
 
-convolve.defvjp(_forward, _backward)
+_convolution.defvjp(_forward, _backward)
 
 
 def _xla_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int, groups: int) -> tuple[Array, Array]:

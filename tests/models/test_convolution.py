@@ -114,6 +114,15 @@ def test_several_pixels_at_once_equal_one_by_one(width, channels, filters, size,
     assert pixels_at_once(x.shape, kernel.shape, 1) == pixels
     assert pixels_at_once(x.shape, kernel.shape, 2) == pixels_at_once(x.shape, kernel.shape, 1, 4) == 1
     close(several_pixels(x, kernel), plain(x, kernel, 1), 1e-12)
+    gradient = drawn((2, 9, width, filters), seed=2)
+    pulled = [jax.vjp(lambda x, kernel, conv=conv: conv(x, kernel, 1), x, kernel)[1](gradient) for conv in (convolve, plain)]
+    close(*pulled, 1e-12)
+
+
+def test_only_a_cpu_computes_several_pixels_at_once() -> None:
+    traced = jax.jit(lambda x, kernel: convolve(x, kernel, 1)).trace(jnp.ones((2, 8, 8, 16)), jnp.ones((3, 3, 16, 16)))
+    for platform, strides in {"cpu": "stride = [1, 2]", "tpu": "stride = [1, 1]"}.items():
+        assert strides in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_second_order_vmap_and_scan() -> None:
@@ -147,6 +156,9 @@ def test_other_platforms_have_the_gradient_of_xla() -> None:
         ours, theirs = lowered(convolve, platform), lowered(plain, platform)
         assert "stablehlo.dot_general" not in ours
         assert ours.count("stablehlo.convolution") == theirs.count("stablehlo.convolution") == 3
+        # What lies between the places of a 1×1 kernel has no gradient: nothing is computed for it.
+        assert "lhs_dilate = [2, 2]" in theirs
+        assert "lhs_dilate = [2, 2]" not in ours
 
 
 def test_a_kernel_that_is_not_a_number_gives_gradients_that_are_none() -> None:
