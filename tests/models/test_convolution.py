@@ -59,8 +59,6 @@ def test_gradients_equal_those_of_xla(shape, dtype) -> None:  # type: ignore[no-
     out, pull = jax.vjp(lambda x, kernel: plain(x, kernel, stride), x, kernel)
     ours, our_pull = jax.vjp(lambda x, kernel: convolve(x, kernel, stride), x, kernel)
     gradient = drawn(out.shape, kind, 2)
-    if pixels_at_once(x.shape, kernel.shape, stride) == 1:
-        np.testing.assert_array_equal(ours, out)
     close(ours, out, tolerance)
     close(our_pull(gradient), pull(gradient), tolerance)
 
