@@ -32,6 +32,7 @@ SPECS = [
     "imagenet_pod",
     "finetune",
 ]
+LARGE = ("imagenet:resnet50", "imagenet_pod")
 
 
 def describe(spec: str) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def path(spec: str) -> Path:
     return GOLDEN / f"{recipe_name(spec).replace(',', '_')}.json"
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", [pytest.param(spec, marks=pytest.mark.slow if spec in LARGE else ()) for spec in SPECS])
 def test_the_recipe_is_what_it_was(spec: str) -> None:
     assert describe(spec) == json.loads(path(spec).read_text()), "if this is meant: python -m tests.test_recipes"
 

@@ -77,8 +77,9 @@ def one_pass(workdir: Path, seed: int) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("devices", [1, 4])
 def test_statistics_of_the_whole_set_equal_one_pass_in_float64(devices: int, workdir: Path) -> None:
     source = SyntheticSource(examples=IMAGES, image_size=8, classes=7, seed=0)
     expected = one_pass(workdir, seed=3)

@@ -36,22 +36,18 @@ def errors(one, other) -> list[float]:  # type: ignore[no-untyped-def]
 
 
 NETS = [
-    ("cifar_resnet26", {}, 16, 2),
-    *(
-        pytest.param(*net, remat, marks=pytest.mark.slow)
-        for remat in (0, 2)
-        for net in (
-            ("cifar_resnet26", {"shortcut": "C"}, 16),
-            ("cifar_plain26", {}, 16),
-            ("resnet34", {"width": 4, "num_classes": 5}, 64),
-            ("resnet50", {"width": 4, "num_classes": 5, "stride_on": "3x3"}, 64),
-        )
-    ),
+    ("cifar_resnet26", {}, 16),
+    ("cifar_resnet26", {"shortcut": "C"}, 16),
+    ("cifar_plain26", {}, 16),
+    ("resnet34", {"width": 4, "num_classes": 5}, 64),
+    ("resnet50", {"width": 4, "num_classes": 5, "stride_on": "3x3"}, 64),
 ]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", [0, 2])
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("name", "options", "size", "remat"), NETS)
+@pytest.mark.parametrize(("name", "options", "size"), NETS)
 def test_logits_statistics_and_gradients_equal_the_unrolled_ones(name, options, size, remat) -> None:  # type: ignore[no-untyped-def]
     images = jnp.asarray(np.random.RandomState(0).standard_normal((4, size, size, 3)))
     unrolled = create_model(name, dtype="float64", **options)

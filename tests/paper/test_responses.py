@@ -101,6 +101,7 @@ def test_without_normalisation_the_response_is_the_convolutions() -> None:
         np.testing.assert_allclose(deviation, expected[name], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_by_layer_are_those_of_the_loss_scanned_or_not() -> None:
     model, variables = net("cifar_resnet20")
     x, labels = images(6), np.arange(6) % 5

@@ -52,7 +52,6 @@ TOGETHER = {
 }
 ALL = {name: {"variants": [name], **net} for name, net in NETS.items()} | TOGETHER
 CASES = [pytest.param(name, id=name, marks=[pytest.mark.slow]) for name in ALL]
-RANDOM, GROUPED = TOGETHER
 IN_ONNX = ("wide", "resnext", "zero_last_scale")
 CLASSES, IMAGES = 5, 8
 
@@ -98,7 +97,7 @@ def trained_on(net: dict[str, Any], *, devices: int, scan: bool, steps: int) -> 
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("case", [RANDOM, *(case for case in CASES if case.id != RANDOM)])
+@pytest.mark.parametrize("case", CASES)
 def test_it_learns_and_scanned_on_four_devices_is_unrolled_on_one(case: str) -> None:
     losses, params = trained_on(ALL[case], devices=1, scan=False, steps=6)
     again, others = trained_on(ALL[case], devices=4, scan=True, steps=6)
@@ -108,7 +107,7 @@ def test_it_learns_and_scanned_on_four_devices_is_unrolled_on_one(case: str) -> 
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("case", [GROUPED, *(case for case in CASES if case.id != GROUPED)])
+@pytest.mark.parametrize("case", CASES)
 def test_it_leaves_whole_or_is_refused(case: str, tmp_path: Path) -> None:
     arguments = {**ALL[case], "num_classes": CLASSES, "dtype": "float32"}
     model, size = create_model(**arguments), side(ALL[case])
