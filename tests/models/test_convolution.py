@@ -59,6 +59,8 @@ def test_gradients_equal_those_of_xla(shape, dtype) -> None:  # type: ignore[no-
     out, pull = jax.vjp(lambda x, kernel: plain(x, kernel, stride), x, kernel)
     ours, our_pull = jax.vjp(lambda x, kernel: convolve(x, kernel, stride), x, kernel)
     gradient = drawn(out.shape, kind, 2)
+    if pixels_at_once(x.shape, kernel.shape, stride) == 1 and (stride == 1 or kernel.shape[:2] != (1, 1)):
+        np.testing.assert_array_equal(ours, out)
     close(ours, out, tolerance)
     close(our_pull(gradient), pull(gradient), tolerance)
 
