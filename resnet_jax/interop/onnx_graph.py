@@ -14,7 +14,8 @@ from resnet_jax.interop.foreign import InteropError, Path
 from resnet_jax.interop.layouts import to_foreign
 from resnet_jax.interop.trained import Trained
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Conv, begin_at_zero, no_shortcut
+from resnet_jax.models.layers import SHORTCUTS, Conv, no_shortcut
+from resnet_jax.models.normalisation import BatchNorm, begin_at_zero
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
 from resnet_jax.models.vgg import VGG
 

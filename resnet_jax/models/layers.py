@@ -1,4 +1,4 @@
-"""The parts that blocks are composed from: convolution, batch normalisation, pooling, shortcuts A, B and C."""
+"""The parts that blocks are composed from: convolution, pooling, shortcuts A, B and C."""
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from resnet_jax.models.convolution import convolve
@@ -64,124 +63,11 @@ def check_groups(groups: int, into: int, out: int) -> None:
         raise ModelError(f"a convolution from {into} to {out} channels cannot be cut into {groups} groups; take a divisor of both")
 
 
-class BatchNorm(nn.Module):
-    """Batch normalisation (arXiv 1502.03167) with statistics over groups of a stated number of images.
-
-    A group may be part of a device's batch, all of it, or span devices; so a net computes the same function on any number of
-    devices. The running statistics are those of the whole global batch: the mean of the groups' means, and by the law of total
-    variance the mean of their variances plus the variance of their means.
-
-    Attributes:
-        use_running_average: Normalise with the running statistics and leave them alone (evaluation).
-        group_size: Images per group; None is the whole global batch. The paper: 32 on ImageNet (8 GPUs × 32), 64 on CIFAR-10.
-        axis_name: Mapped axis that the global batch is spread over; None where the batch is all on one device.
-        momentum: Of the running statistics: running = momentum · running + (1 - momentum) · batch.
-        epsilon: Added to the variance.
-        variance: Of the running variance, "biased" (divided by N, as Caffe) or "unbiased" (by N - 1, as PyTorch). The batch is
-            always normalised with the biased one.
-        dtype: Of the output; statistics, scale and bias are kept in `parameter_dtype(dtype)`.
-        scale_init: Initialiser of the scale [C].
-        frozen: Patterns of paths, see `path_matches`; a layer that one of them means normalises with its running statistics in
-            training too, and leaves them alone.
-        parts: Parts that the global batch comes in, one after the other. The collection `moments`, shaped like `batch_stats` and
-            zero before the first part, gathers what the running statistics are updated with: given those from before the step
-            with every part, they are right after the last.
-    """
-
-    use_running_average: bool
-    group_size: int | None = None
-    axis_name: str | None = None
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    variance: str = "biased"
-    dtype: Dtype = jnp.float32
-    scale_init: nn.initializers.Initializer = nn.initializers.ones
-    frozen: tuple[str, ...] = ()
-    parts: int = 1
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        stored = parameter_dtype(self.dtype)
-        channels = x.shape[-1]
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), stored)
-        running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), stored)
-        scale = self.param("scale", self.scale_init, (channels,), stored)
-        bias = self.param("bias", nn.initializers.zeros, (channels,), stored)
-
-        frozen = path_matches("/".join(self.path), self.frozen)
-        if self.use_running_average or frozen or self.is_initializing():
-            groups = x[None]
-            mean, variance = running_mean.value[None], running_variance.value[None]
-        else:
-            groups, mean, square = self._group_statistics(x.astype(stored))
-            variance = jnp.maximum(square - jnp.square(mean), 0)
-            batch_mean, batch_variance = self._batch_statistics(mean, square, x.shape)
-            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * batch_mean
-            running_variance.value = self.momentum * running_variance.value + (1 - self.momentum) * batch_variance
-
-        multiplier = scale * lax.rsqrt(variance + self.epsilon)
-        offset = bias - mean * multiplier
-        per_group = (slice(None), None, None, None)
-        normalised = groups.astype(stored) * multiplier[per_group] + offset[per_group]
-        return normalised.reshape(x.shape).astype(self.dtype)
-
-    def _group_statistics(self, x: Array) -> tuple[Array, Array, Array]:
-        """Returns x as [groups, n, h, w, c], and the mean and mean square [groups, c] of each group."""
-        images = x.shape[0]
-        devices = lax.axis_size(self.axis_name) if self.axis_name else 1
-        size = self.group_size or images * devices
-        check_group_size(size, images, devices)
-        groups = x.reshape(-1, min(size, images), *x.shape[1:])
-        mean, square = groups.mean((1, 2, 3)), jnp.square(groups).mean((1, 2, 3))
-        if size > images:
-            span = size // images
-            neighbours = None if span == devices else [list(range(i, i + span)) for i in range(0, devices, span)]
-            mean, square = lax.psum(jnp.stack([mean, square]), self.axis_name, axis_index_groups=neighbours) / span
-        return groups, mean, square
-
-    def _batch_statistics(self, mean: Array, square: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        """Returns the mean and variance [c] of the global batch from the mean and mean square of its groups."""
-        batch_mean, batch_square = lax.stop_gradient((mean.mean(0), square.mean(0)))
-        count = shape[0] * shape[1] * shape[2]
-        if self.axis_name:
-            batch_mean, batch_square = lax.pmean((batch_mean, batch_square), self.axis_name)
-            count *= lax.axis_size(self.axis_name)
-        if self.parts > 1:
-            mean_so_far = self.variable("moments", "mean", jnp.zeros, batch_mean.shape, batch_mean.dtype)
-            square_so_far = self.variable("moments", "var", jnp.zeros, batch_square.shape, batch_square.dtype)
-            mean_so_far.value = batch_mean = mean_so_far.value + batch_mean / self.parts
-            square_so_far.value = batch_square = square_so_far.value + batch_square / self.parts
-            count *= self.parts
-        batch_variance = jnp.maximum(batch_square - jnp.square(batch_mean), 0)
-        if self.variance == "unbiased":
-            batch_variance = batch_variance * (count / max(count - 1, 1))
-        return batch_mean, batch_variance
-
-
-def begin_at_zero(*, name: str, layer: str, norm: Callable[..., nn.Module] = BatchNorm, **options: Any) -> nn.Module:
-    """Makes a normalisation; the layers of that name begin with the scale 0.
-
-    For the last one of every block, which then begins as its shortcut (arXiv 1706.02677, §5.1).
-    """
-    return norm(name=name, **options | ({"scale_init": nn.initializers.zeros} if name == layer else {}))
-
-
 def path_matches(path: str, patterns: Iterable[str]) -> bool:
     """Returns whether a pattern means the path or a module around it: `stage1` and `stage*/block1` mean `stage1/block1/norm1`."""
     parts = path.split("/")
     ancestors = ["/".join(parts[: count + 1]) for count in range(len(parts))]
     return any(fnmatchcase(ancestor, pattern) for pattern in patterns for ancestor in ancestors)
-
-
-def check_group_size(size: int, images: int, devices: int) -> None:
-    """Raises ValueError unless `devices` devices of `images` images each can be cut into groups of `size` images."""
-    fits_device = size > 0 and images % size == 0
-    spans_devices = size > 0 and size % images == 0 and (images * devices) % size == 0
-    if not (fits_device or spans_devices):
-        raise ValueError(
-            f"batch normalisation over groups of {size} images does not fit {devices} device(s) with {images} images each; "
-            f"the group must divide a device's images, or be a multiple of them that divides the global batch of {images * devices}"
-        )
 
 
 def scale_input(images: Float[Array, "n h w 3"], scale: tuple[float, ...] | None) -> Float[Array, "n h w 3"]:

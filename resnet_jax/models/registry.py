@@ -9,8 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Dtype, ModelError
+from resnet_jax.models.layers import SHORTCUTS, Dtype, ModelError
 from resnet_jax.models.named import named_options
+from resnet_jax.models.normalisation import BatchNorm
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
 from resnet_jax.models.variants import apply_variants
 from resnet_jax.models.vgg import VGG

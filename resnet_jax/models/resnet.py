@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from resnet_jax.models.layers import (
-    BatchNorm,
     Conv,
     Dtype,
     LayerFactory,
@@ -22,6 +21,7 @@ from resnet_jax.models.layers import (
     scale_input,
     without_end,
 )
+from resnet_jax.models.normalisation import BatchNorm
 from resnet_jax.models.pooling import max_pool
 from resnet_jax.models.randomness import Keys, block_keys, with_keys
 from resnet_jax.models.stacking import STACKED, scan_blocks, stack_blocks

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Conv
+from resnet_jax.models.layers import SHORTCUTS, Conv
+from resnet_jax.models.normalisation import BatchNorm
 from tests.models.numpy_reference import convolution, normalisation, randomised, relu
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -12,7 +12,8 @@ import pytest
 from resnet_jax import cli, create_model
 from resnet_jax.models import ModelError, summarize
 from resnet_jax.models.convolution import convolve
-from resnet_jax.models.layers import SHORTCUTS, BatchNorm, Conv
+from resnet_jax.models.layers import SHORTCUTS, Conv
+from resnet_jax.models.normalisation import BatchNorm
 from resnet_jax.models.variants import VARIANTS
 from resnet_jax.models.variants.norms import GroupNorm, StandardisedConv
 from resnet_jax.models.variants.preactivation import PreactivationBlock, PreactivationBottleneckBlock

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import BatchNorm, ModelError, begin_at_zero
+from resnet_jax.models.layers import ModelError
+from resnet_jax.models.normalisation import BatchNorm, begin_at_zero
 from resnet_jax.models.resnet import CifarStem, ImageNetStem
 from resnet_jax.models.variants.norms import StandardisedConv, bias, group_norm
 from resnet_jax.models.variants.preactivation import (
