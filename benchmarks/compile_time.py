@@ -3,8 +3,9 @@
     python benchmarks/compile_time.py
     python benchmarks/compile_time.py --steps 7 --json
 
-The step is that of `python train.py` at batch 128 and 32×32, one device per core. Times are medians of --repetitions compilations;
-the peer of the scanned step is the unrolled one in the same run, in turns. The cache of compiled programs is off.
+The step is that of `python train.py` at batch 128 and 32×32, one device per core. Times are medians of --repetitions compilations,
+which the nets take in turns, after one of each that does not count; the peer of the scanned step is the unrolled one, in turns too.
+The cache of compiled programs is off.
 """
 
 import argparse
@@ -84,23 +85,27 @@ def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     prepare_backend(BATCH, None, 0)
     mapping = create_mapping("auto", choose_devices(BATCH, None))
+    nets = [(depth, scan) for depth in arguments.depths for scan in (True, False) if scan or depth <= UNROLLED_UP_TO]
+    runs: dict[tuple[int, bool], list[dict[str, float]]] = {net: [] for net in nets}
+    for number in range(arguments.repetitions + 1):
+        for depth, scan in nets:
+            taken = compilation(depth, mapping, scan=scan)
+            runs[depth, scan] += [taken] if number else []
     table: dict[str, dict[str, float]] = {}
-    for depth in arguments.depths:
-        for scan in (True, False) if depth <= UNROLLED_UP_TO else (True,):
-            runs = [compilation(depth, mapping, scan=scan) for _ in range(arguments.repetitions)]
-            row = {part: median(run[part] for run in runs) for part in runs[0]}
-            table[f"{depth} {'scanned' if scan else 'unrolled'}"] = row
-            if not arguments.json:
-                print(
-                    f"{depth} layers {'scanned ' if scan else 'unrolled'}", *(f"{k} {v:5.1f} s" for k, v in row.items()), flush=True
-                )
+    for (depth, scan), times in runs.items():
+        row = {part: median(taken[part] for taken in times) for part in times[0]}
+        table[f"{depth} {'scanned' if scan else 'unrolled'}"] = row
+        if not arguments.json:
+            print(
+                f"{depth} layers {'scanned ' if scan else 'unrolled'}", *(f"{part} {value:5.1f} s" for part, value in row.items())
+            )
     report: dict[str, Any] = {"seconds": table}
     first = table[f"{arguments.depths[0]} unrolled"]["all"]
     report |= {f"compile_ratio_{d}_to_{arguments.depths[0]}": table[f"{d} scanned"]["all"] / first for d in arguments.depths}
     for depth in (d for d in arguments.depths if 0 < d <= UNROLLED_UP_TO and arguments.steps):
-        taken = step_seconds(depth, mapping, arguments.steps)
-        report[f"scan_step_ratio_resnet{depth}"] = taken[True] / taken[False]
-        report["seconds"][f"{depth} step"] = {"scanned": taken[True], "unrolled": taken[False]}
+        seconds = step_seconds(depth, mapping, arguments.steps)
+        report[f"scan_step_ratio_resnet{depth}"] = seconds[True] / seconds[False]
+        report["seconds"][f"{depth} step"] = {"scanned": seconds[True], "unrolled": seconds[False]}
     if arguments.json:
         print(json.dumps(report))
         return

@@ -16,6 +16,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float
 
 Size = tuple[int, int]
@@ -83,16 +84,10 @@ def _cpu_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int, gro
     size = kernel.shape[0], kernel.shape[1]
     whole = WEIGHT_GRADIENTS[weight_gradient_form(x.shape, kernel.shape, stride)]
     form = whole if groups == 1 else partial(by_columns, groups=groups)
-    # A branch is compiled by itself. Otherwise XLA fuses the transposition of x with all that x was computed from: normalisations
-    # and additions back to the beginning of the stage, once more for every block. The other branch is taken
-    # where the kernel is not a number, and then nothing else is.
-    weights = lax.cond(
-        kernel[0, 0, 0, 0] == kernel[0, 0, 0, 0],
-        lambda x, gradient: form(x, gradient, size, stride),
-        lambda *_: jnp.full_like(kernel, jnp.nan),
-        x,
-        gradient,
-    )
+    # XLA is kept from merging this with the rest. Otherwise it fuses the transposition of x with all that x was computed from:
+    # normalisations and additions back to the beginning of the stage, once more for every block.
+    with set_xla_metadata(inlineable="false"):
+        weights = jax.jit(form, static_argnums=(2, 3))(x, gradient, size, stride)
     return input_gradient(gradient, kernel, x.shape, stride, groups), weights
 
 

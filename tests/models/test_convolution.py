@@ -1,5 +1,7 @@
 """Gradients of the convolution and of the maximum on CPU equal XLA's own, and finite differences."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,9 +163,25 @@ def test_other_platforms_have_the_gradient_of_xla() -> None:
         assert "lhs_dilate = [2, 2]" not in ours
 
 
-def test_a_kernel_that_is_not_a_number_gives_gradients_that_are_none() -> None:
-    gradient = jax.grad(lambda kernel: jnp.sum(convolve(jnp.ones((1, 4, 4, 2)), kernel, 1)))(jnp.full((3, 3, 2, 2), jnp.nan))
-    assert np.isnan(gradient).all()
+@pytest.mark.parametrize("looped", [False, True])
+def test_the_gradient_of_the_weights_is_not_merged_with_what_came_before(looped) -> None:  # type: ignore[no-untyped-def]
+    """Otherwise XLA computes all from the beginning of the stage again, in the transposition of every convolution's input."""
+
+    def block(x, kernel):
+        return jnp.tanh(convolve(x, kernel, 1)) + x, None
+
+    def chain(kernels):
+        x = jnp.ones((2, 8, 8, 32))
+        return jnp.sum(lax.scan(block, x, kernels)[0] if looped else block(block(x, kernels[0])[0], kernels[1])[0])
+
+    program = jax.jit(jax.grad(chain)).lower(jnp.ones((2, 3, 3, 32, 32))).compile().as_text()
+    assert len(re.findall(r" call\(.*by_convolution", program)) == (1 if looped else 2)
+    # In its own computation it is transposed as it comes: nothing else is computed there.
+    bodies = re.findall(r"^%by_convolution.*?^}", program, re.MULTILINE | re.DOTALL)
+    assert bodies
+    for body in bodies:
+        assert "transpose" in body
+        assert "tanh" not in body
 
 
 @pytest.mark.parametrize(
