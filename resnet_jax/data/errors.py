@@ -1,7 +1,9 @@
 """What is raised when data is at fault."""
 
+from resnet_jax.errors import UsageError
 
-class DataError(Exception):
+
+class DataError(UsageError):
     """Data that cannot be found, prepared or read; the message says what to do."""
 
 

@@ -18,13 +18,14 @@ from resnet_jax.data.errors import CorruptImageError, DataError
 from resnet_jax.data.folder import SUFFIXES
 from resnet_jax.data.sources import DIGITS
 from resnet_jax.data.views import CentreCrop
+from resnet_jax.errors import ResNetError
 from resnet_jax.interop.trained import Trained
 
 BATCH = 32
 """Pictures that the net sees at once; fewer where fewer are asked for."""
 
 
-class UnreadableError(Exception):
+class UnreadableError(ResNetError):
     """Some pictures could not be read; the others were predicted."""
 
 

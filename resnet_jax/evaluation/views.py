@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from resnet_jax.data.encoded import DecodedSource, look_at
 from resnet_jax.data.sources import Source
 from resnet_jax.data.views import Box, CentreCrop, Look, Sight, corners_and_centre, fully_convolutional
+from resnet_jax.errors import UsageError
 
 SINGLE, TEN_CROP, MULTI_SCALE = PROTOCOLS = ("single", "ten-crop", "multi-scale")
 SOFTMAX, LOGITS = AVERAGES = ("softmax", "logits")
@@ -26,7 +27,7 @@ LEAST = 8
 """Pixels of a side that a crop or a scale may have at least."""
 
 
-class ProtocolError(ValueError):
+class ProtocolError(UsageError, ValueError):
     """A protocol or one of its options that does not exist, or that the data or the net does not allow."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_jax.errors import UsageError
 from resnet_jax.interop.preprocessing import Preprocessing
 
 Path = tuple[str, ...]
@@ -23,7 +24,7 @@ NameOf = Callable[[Path], str]
 """The name that an array of ours has elsewhere."""
 
 
-class InteropError(Exception):
+class InteropError(UsageError):
     """Weights that cannot be read, are of another net, or cannot be written; the message says which file and what to do.
 
     It quotes names from files that nobody vouches for, and so is cut to one printable line.

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from resnet_jax.errors import UsageError
 from resnet_jax.models.convolution import convolve
 
 Dtype = Any
@@ -18,7 +19,7 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """He initialisation (arXiv 1502.01852, eq. 10): zero-mean normal, variance 2 / fan_in, the gain of a ReLU."""
 
 
-class ModelError(ValueError):
+class ModelError(UsageError, ValueError):
     """A name or an option of a model that does not exist, or images that it cannot take."""
 
 

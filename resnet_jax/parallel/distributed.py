@@ -8,12 +8,13 @@ import jax
 import numpy as np
 from jaxtyping import Int32
 
+from resnet_jax.errors import UsageError
 from resnet_jax.parallel.processor import keep_freed_memory, keep_to_cores
 
 _CPU_DEVICES = "jax_num_cpu_devices"
 
 
-class DeviceError(ValueError):
+class DeviceError(UsageError, ValueError):
     """A number of devices, or a mapping, that the batch or the machine does not allow."""
 
 

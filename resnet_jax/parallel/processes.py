@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from resnet_jax.errors import UsageError
 from resnet_jax.parallel import watchdog
 
 HEARTBEAT_SECONDS = 30
@@ -28,7 +29,7 @@ _ANSWER_MS = 600_000
 _SHOWN = 6
 
 
-class ProcessError(Exception):
+class ProcessError(UsageError):
     """Processes that cannot join, or that were started on different things; the message names them and what to do."""
 
 

@@ -24,6 +24,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import checkpoint_managers
 
+from resnet_jax.errors import ResNetError, UsageError
 from resnet_jax.models.stacking import is_stacked, stack_arrays, unstack_arrays
 from resnet_jax.training.config import FORMAT_VERSION
 
@@ -39,7 +40,7 @@ Arrays = dict[str, np.ndarray]
 """The arrays of a state by path, for example `params/stage1/block1/conv1/kernel`."""
 
 
-class CheckpointError(Exception):
+class CheckpointError(UsageError):
     """A checkpoint that is not there, not whole, or of another net; the message says which and what to do."""
 
 
@@ -55,7 +56,7 @@ class DamagedError(CheckpointError):
         super().__init__(f"{self.damage}; {_way_out(path)}")
 
 
-class SaveError(Exception):
+class SaveError(ResNetError):
     """A checkpoint that could not be written; the message says why, and where the run can go on from."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resnet_jax.data.choices import CHANNEL, CORRUPT, CROPS, IMAGENET, PIXEL, STATISTICS_SUFFIX
+from resnet_jax.errors import UsageError
 from resnet_jax.models.named import FORM, is_name
 from resnet_jax.parallel import MAPPINGS
 from resnet_jax.training.optimizer import DECAYED, FACTOR, MOMENTUM_FORMS, OPTIMIZERS
@@ -26,7 +27,7 @@ SCANS = ("auto", "yes", "no")
 HEADS = ("fresh", "kept")
 
 
-class ConfigError(ValueError):
+class ConfigError(UsageError, ValueError):
     """A field of a config, or two that contradict each other; the message names field, value and what is allowed."""
 
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from resnet_jax.data.batches import read_ahead
+from resnet_jax.errors import RESUMABLE, ResNetError
 from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import Checkpoint, CheckpointWriter, from_arrays, steps_in
 from resnet_jax.training.config import resolve, to_json
@@ -26,12 +27,14 @@ from resnet_jax.training.step import evaluate
 from resnet_jax.training.workdir import CURVES, METRICS, occupy, store_config
 
 
-class DivergedError(Exception):
+class DivergedError(ResNetError):
     """The loss or the gradient is not a finite number; the message names the step and the last good checkpoint."""
 
 
-class Interrupted(Exception):  # noqa: N818 (it is not an error)
+class Interrupted(ResNetError):  # noqa: N818 (it is not an error)
     """The run was asked to stop, and is saved."""
+
+    exit_code = RESUMABLE
 
 
 def run(

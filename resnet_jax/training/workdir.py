@@ -8,13 +8,14 @@ from typing import Any
 import filelock
 from etils import epath
 
+from resnet_jax.errors import UsageError
 from resnet_jax.training.config import FORMAT_VERSION, recipe_differences
 
 CONFIG, METRICS, CURVES, TENSORBOARD = "config.json", "metrics.jsonl", "curves.png", "tensorboard"
 LOCK = ".lock"
 
 
-class WorkdirError(Exception):
+class WorkdirError(UsageError):
     """A workdir that is not there, not a run's, of another recipe, or in use; the message says which and what to do."""
 
 
