@@ -25,7 +25,9 @@ BATCH = 16
 
 def crops(size: int, seed: int) -> np.ndarray:
     """Returns random crops, at half the size, of the two photographs that scikit-learn ships, less their mean."""
-    photographs = [image[::2, ::2].astype(np.float32) for image in sklearn.datasets.load_sample_images().images]
+    photographs = [
+        image[::2, ::2].astype(np.float32) for image in sklearn.datasets.load_sample_images().images
+    ]
     rng = np.random.RandomState(seed)
     chosen = []
     for number in range(BATCH):
@@ -79,13 +81,19 @@ def measure() -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Prints the errors."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     results = measure()
     if arguments.json:
-        versions = {"jax": jax.__version__, "python": platform.python_version(), "machine": platform.machine()}
+        versions = {
+            "jax": jax.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        }
         print(json.dumps({"relative_error": results, "batch": BATCH, **versions}))
         return
     for name, errors in results.items():

@@ -36,8 +36,13 @@ def build(depth: int, mapping: Mapping, *, scan: bool, remat: int = 0) -> tuple[
     schedule = step_decay(0.1, boundaries=(), factor=0.1, warmup_steps=0, warmup_rate=0.1)
     optimizer = sgd(schedule, momentum=0.9, weight_decay=1e-4)
     rng = np.random.RandomState(0)
-    images, labels = rng.randint(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8), rng.randint(0, 10, BATCH).astype(np.int32)
-    state = create_state(model, optimizer, seed=0, image_shape=images.shape[1:], image_mean=np.full(3, 128, np.float32))
+    images, labels = (
+        rng.randint(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8),
+        rng.randint(0, 10, BATCH).astype(np.int32),
+    )
+    state = create_state(
+        model, optimizer, seed=0, image_shape=images.shape[1:], image_mean=np.full(3, 128, np.float32)
+    )
     step = make_train_step(
         model.clone(axis_name=AXIS_NAME),
         optimizer,
@@ -46,7 +51,9 @@ def build(depth: int, mapping: Mapping, *, scan: bool, remat: int = 0) -> tuple[
         seed=0,
         axis_name=AXIS_NAME,
     )
-    batch = mapping.shard({"image": images, "label": labels, "index": np.arange(BATCH), "mask": np.ones(BATCH, bool)})
+    batch = mapping.shard(
+        {"image": images, "label": labels, "index": np.arange(BATCH), "mask": np.ones(BATCH, bool)}
+    )
     return mapping.map(step, donate=True), mapping.replicate(jax.device_get(state)), batch
 
 
@@ -76,7 +83,9 @@ def step_seconds(depth: int, mapping: Mapping, steps: int) -> dict[bool, float]:
 
 def main() -> None:
     """Prints the table, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--depths", nargs="+", type=int, default=[20, 56, 110, 1202])
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="timed steps; 0 leaves run time out")
@@ -85,7 +94,12 @@ def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     prepare_backend(BATCH, None, 0)
     mapping = create_mapping("auto", choose_devices(BATCH, None))
-    nets = [(depth, scan) for depth in arguments.depths for scan in (True, False) if scan or depth <= UNROLLED_UP_TO]
+    nets = [
+        (depth, scan)
+        for depth in arguments.depths
+        for scan in (True, False)
+        if scan or depth <= UNROLLED_UP_TO
+    ]
     runs: dict[tuple[int, bool], list[dict[str, float]]] = {net: [] for net in nets}
     for number in range(arguments.repetitions + 1):
         for depth, scan in nets:
@@ -97,11 +111,15 @@ def main() -> None:
         table[f"{depth} {'scanned' if scan else 'unrolled'}"] = row
         if not arguments.json:
             print(
-                f"{depth} layers {'scanned ' if scan else 'unrolled'}", *(f"{part} {value:5.1f} s" for part, value in row.items())
+                f"{depth} layers {'scanned ' if scan else 'unrolled'}",
+                *(f"{part} {value:5.1f} s" for part, value in row.items()),
             )
     report: dict[str, Any] = {"seconds": table}
     first = table[f"{arguments.depths[0]} unrolled"]["all"]
-    report |= {f"compile_ratio_{d}_to_{arguments.depths[0]}": table[f"{d} scanned"]["all"] / first for d in arguments.depths}
+    report |= {
+        f"compile_ratio_{d}_to_{arguments.depths[0]}": table[f"{d} scanned"]["all"] / first
+        for d in arguments.depths
+    }
     for depth in (d for d in arguments.depths if 0 < d <= UNROLLED_UP_TO and arguments.steps):
         seconds = step_seconds(depth, mapping, arguments.steps)
         report[f"scan_step_ratio_resnet{depth}"] = seconds[True] / seconds[False]

@@ -42,7 +42,12 @@ from resnet_jax.training.step import make_evaluation_step, make_train_step
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.models import torch_reference
 
-NETS = {"cifar_resnet20": (128, 32), "cifar_resnet56": (128, 32), "resnet18": (16, 224), "resnet50": (16, 224)}
+NETS = {
+    "cifar_resnet20": (128, 32),
+    "cifar_resnet56": (128, 32),
+    "resnet18": (16, 224),
+    "resnet50": (16, 224),
+}
 """Batch and image size of each net."""
 
 Step = Callable[[], Any]
@@ -51,7 +56,9 @@ Step = Callable[[], Any]
 def examples(batch: int, size: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns a batch of uint8 images and their labels."""
     rng = np.random.RandomState(0)
-    return rng.randint(0, 256, (batch, size, size, 3), np.uint8), rng.randint(0, classes, batch).astype(np.int32)
+    return rng.randint(0, 256, (batch, size, size, 3), np.uint8), rng.randint(0, classes, batch).astype(
+        np.int32
+    )
 
 
 def ours(name: str, batch: int, size: int) -> tuple[Step, Step]:
@@ -69,7 +76,9 @@ def ours(name: str, batch: int, size: int) -> tuple[Step, Step]:
     train = make_train_step(spread, optimizer, lambda _, x, mean: normalise(x, mean), **arguments)
     train_step = mapping.map(train, donate=True)
     evaluation_step = mapping.map(make_evaluation_step(spread, normalise, axis_name=AXIS_NAME), donate=False)
-    shards = mapping.shard({"image": images, "label": labels, "index": np.arange(batch), "mask": np.ones(batch, bool)})
+    shards = mapping.shard(
+        {"image": images, "label": labels, "index": np.arange(batch), "mask": np.ones(batch, bool)}
+    )
 
     def step() -> None:
         placed[0], metrics = train_step(placed[0], shards)
@@ -87,7 +96,11 @@ class PlainBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        sizes = ((1, self.filters), (3, self.filters), (1, 4 * self.filters)) if self.bottleneck else ((3, self.filters),) * 2
+        sizes = (
+            ((1, self.filters), (3, self.filters), (1, 4 * self.filters))
+            if self.bottleneck
+            else ((3, self.filters),) * 2
+        )
         y = x
         for index, (side, channels) in enumerate(sizes):
             stride = self.stride if index == 0 else 1
@@ -112,7 +125,11 @@ class PlainFlax(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         width = 16 if self.cifar else 64
         x = nn.Conv(
-            width, (3, 3) if self.cifar else (7, 7), 1 if self.cifar else 2, padding=1 if self.cifar else 3, use_bias=False
+            width,
+            (3, 3) if self.cifar else (7, 7),
+            1 if self.cifar else 2,
+            padding=1 if self.cifar else 3,
+            use_bias=False,
         )(x)
         x = nn.relu(nn.BatchNorm(not train, momentum=0.9)(x))
         if not self.cifar:
@@ -129,7 +146,9 @@ def plain_flax(name: str, batch: int, size: int) -> tuple[Step, Step]:
     model = PlainFlax(net.stage_depths, name == "resnet50", name.startswith("cifar"), net.num_classes)
     images, labels = examples(batch, size, net.num_classes)
     x = images.astype(np.float32) - 128
-    variables = model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32), train=False)
+    variables = model.lazy_init(
+        jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32), train=False
+    )
     optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9))
     state = [(variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))]
 
@@ -137,15 +156,21 @@ def plain_flax(name: str, batch: int, size: int) -> tuple[Step, Step]:
         params, stats, momentum = state
 
         def loss(params: Any) -> tuple[jax.Array, Any]:
-            logits, updated = model.apply({"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"])
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated["batch_stats"]
+            logits, updated = model.apply(
+                {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
+            )
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated[
+                "batch_stats"
+            ]
 
         (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(params)
         updates, momentum = optimizer.update(gradients, momentum, params)
         return (optax.apply_updates(params, updates), stats, momentum), value
 
     train_step = jax.jit(train, donate_argnums=0)
-    infer = jax.jit(lambda state, x: model.apply({"params": state[0], "batch_stats": state[1]}, x, train=False))
+    infer = jax.jit(
+        lambda state, x: model.apply({"params": state[0], "batch_stats": state[1]}, x, train=False)
+    )
 
     def step() -> None:
         state[0], value = train_step(state[0], x, labels)
@@ -160,7 +185,9 @@ def pytorch(name: str, batch: int, size: int, *, channels_last: bool, compiled: 
     layout = torch.channels_last if channels_last else torch.contiguous_format
     architecture = torch_reference.BasicBlock if name != "resnet50" else torch_reference.Bottleneck
     cifar = name.startswith("cifar")
-    model = torch_reference.ResNet(architecture, net.stage_depths, "A" if cifar else "B", cifar=cifar, num_classes=net.num_classes)
+    model = torch_reference.ResNet(
+        architecture, net.stage_depths, "A" if cifar else "B", cifar=cifar, num_classes=net.num_classes
+    )
     model = model.to(memory_format=layout)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
     images, labels = examples(batch, size, net.num_classes)
@@ -259,14 +286,23 @@ def measure(name: str, repetitions: int, *, compiled: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Prints a line a net, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--repetitions", type=int, default=9)
-    parser.add_argument("--compiled", action="store_true", help="torch.compile as a peer too; needs a C++ compiler")
+    parser.add_argument(
+        "--compiled", action="store_true", help="torch.compile as a peer too; needs a C++ compiler"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    report: dict[str, Any] = {"cores": cores, "jax": jax.__version__, "torch": torch.__version__, "seconds": {}}
+    report: dict[str, Any] = {
+        "cores": cores,
+        "jax": jax.__version__,
+        "torch": torch.__version__,
+        "seconds": {},
+    }
     for name in arguments.nets:
         results = measure(name, arguments.repetitions, compiled=arguments.compiled)
         short = name.removeprefix("cifar_")
@@ -276,7 +312,9 @@ def main() -> None:
             report |= {f"{what}_{ratio}_{short}": value for ratio, value in result.items()}
             if not arguments.json:
                 shown = ", ".join(f"{peer} {1e3 * value:.0f}" for peer, value in times.items())
-                print(f"{what} {name}, ms: {shown}; ours / PyTorch {result['ratio_to_pytorch']:.2f}", flush=True)
+                print(
+                    f"{what} {name}, ms: {shown}; ours / PyTorch {result['ratio_to_pytorch']:.2f}", flush=True
+                )
     if arguments.json:
         print(json.dumps(report))
 

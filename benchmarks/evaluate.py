@@ -68,9 +68,13 @@ class Forward:
     """
 
     def __init__(self, net: Net, examples: SeenExamples, count: int, *, pixels: int, sides: int) -> None:
-        shapes = collections.Counter(stack.shape[:3] for number in range(count) for stack in examples[number].stacks.values())
+        shapes = collections.Counter(
+            stack.shape[:3] for number in range(count) for stack in examples[number].stacks.values()
+        )
         self._program = net.mapping.map(
-            lambda variables, views: lax.psum(net.model.apply(variables, views.reshape(-1, *views.shape[2:])).sum(), AXIS_NAME),
+            lambda variables, views: lax.psum(
+                net.model.apply(variables, views.reshape(-1, *views.shape[2:])).sum(), AXIS_NAME
+            ),
             donate=False,
         )
         self._variables = net.mapping.replicate(net.variables)
@@ -78,7 +82,11 @@ class Forward:
         for (views, height, width), frequency in shapes.items():
             devices = len(net.mapping.devices)
             size = examples_at_once((views, height, width), pixels, sides=sides, most=count, devices=devices)
-            ready = np.random.RandomState(0).uniform(-128, 128, (size, views * sides, height, width, 3)).astype(np.float32)
+            ready = (
+                np.random.RandomState(0)
+                .uniform(-128, 128, (size, views * sides, height, width, 3))
+                .astype(np.float32)
+            )
             self._parts.append((net.mapping.shard(ready), frequency / size))
 
     def seconds(self) -> tuple[float, float]:
@@ -94,7 +102,9 @@ class Forward:
         return clock, processor
 
 
-def evaluation_seconds(net: Net, source: Any, protocol: Protocol, *, batch_size: int, workers: int) -> tuple[float, float]:
+def evaluation_seconds(
+    net: Net, source: Any, protocol: Protocol, *, batch_size: int, workers: int
+) -> tuple[float, float]:
     """Returns the seconds of an evaluation, by the clock and of the processor."""
     began, worked = time.perf_counter(), time.process_time()
     counts = Counts(len(source.class_names))
@@ -109,7 +119,9 @@ def measure(model_name: str, *, images: int, batch_size: int, turns: int) -> dic
     prepare_backend(batch_size, None)
     cores = len(os.sched_getaffinity(0))
     model = create_model(model_name, num_classes=2)
-    variables = jax.device_get(model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)))
+    variables = jax.device_get(
+        model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32))
+    )
     net = Net(model, variables, MEAN, create_mapping("auto", jax.devices()))
     reading = Reading.named("centre", size=SIDE, scales=(SCALE, SCALE), areas=(1, 1), test_scale=SCALE)
     found: dict[str, Any] = {"images_per_second": {}, "per_processor_second": {}}
@@ -129,22 +141,32 @@ def measure(model_name: str, *, images: int, batch_size: int, turns: int) -> dic
             processor = [theirs[1] / ours[1] for ours, theirs in pairs]
             found[f"{name}_ratio"] = round(statistics.median(clock), 3)
             found["per_processor_second"][f"{name}_ratio"] = round(statistics.median(processor), 3)
-            found["images_per_second"][name] = round(images / statistics.median(ours[0] for ours, _ in pairs), 2)
-            found["images_per_second"][f"{name}_forward"] = round(images / statistics.median(theirs[0] for _, theirs in pairs), 2)
+            found["images_per_second"][name] = round(
+                images / statistics.median(ours[0] for ours, _ in pairs), 2
+            )
+            found["images_per_second"][f"{name}_forward"] = round(
+                images / statistics.median(theirs[0] for _, theirs in pairs), 2
+            )
     return found
 
 
 def main() -> None:
     """Prints the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--model", default="resnet18", help="of the ImageNet family (default: resnet18)")
     parser.add_argument("--images", type=int, default=48, help="(default: 48)")
-    parser.add_argument("--batch-size", type=int, default=16, help="as of `resnet-jax evaluate` (default: 16)")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, help="as of `resnet-jax evaluate` (default: 16)"
+    )
     parser.add_argument("--turns", type=int, default=3, help="of each, beside the first (default: 3)")
     arguments = parser.parse_args()
     load = [round(os.getloadavg()[0], 2)]
-    found = measure(arguments.model, images=arguments.images, batch_size=arguments.batch_size, turns=arguments.turns)
+    found = measure(
+        arguments.model, images=arguments.images, batch_size=arguments.batch_size, turns=arguments.turns
+    )
     found |= {
         "model": arguments.model,
         "images": arguments.images,
@@ -153,7 +175,9 @@ def main() -> None:
         "devices": len(jax.devices()),
         "load_before_and_after": [*load, round(os.getloadavg()[0], 2)],
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "versions": {name: version(name) for name in ("jax", "flax", "numpy", "simplejpeg", "opencv-python-headless")},
+        "versions": {
+            name: version(name) for name in ("jax", "flax", "numpy", "simplejpeg", "opencv-python-headless")
+        },
     }
     if arguments.json:
         print(json.dumps(found))

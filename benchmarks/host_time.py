@@ -45,7 +45,9 @@ def host_state() -> Any:
     """Returns the arrays of ResNet-50's state, narrow, in host memory."""
     model = create_model("resnet50", width=WIDTH, num_classes=10)
     optimizer = sgd(step_decay(0.1, boundaries=()), momentum=0.9, weight_decay=1e-4)
-    create = partial(create_state, model, optimizer, seed=0, image_shape=(32, 32, 3), image_mean=np.zeros(3, np.float32))
+    create = partial(
+        create_state, model, optimizer, seed=0, image_shape=(32, 32, 3), image_mean=np.zeros(3, np.float32)
+    )
     return jax.tree.map(lambda array: np.zeros(array.shape, array.dtype), jax.eval_shape(create))
 
 
@@ -64,7 +66,9 @@ def bare(state: Any) -> tuple[Step, Any]:
     mapped = jax.shard_map(add_one, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
     step = jax.jit(mapped, donate_argnums=0)
     place = partial(jax.tree.map, lambda x: jax.make_array_from_process_local_data(split, x))
-    placed = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, same, lambda index: x[index]), state)
+    placed = jax.tree.map(
+        lambda x: jax.make_array_from_callback(x.shape, same, lambda index: x[index]), state
+    )
     return lambda state, batch: step(state, place(batch)), placed
 
 
@@ -118,14 +122,20 @@ def free_address() -> str:
 
 def main() -> None:
     """Starts the second process, and prints what the first measures: a line a peer, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=11, help="of each, after two")
     parser.add_argument("--steps", type=int, default=50, help="a round")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--join", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     address = arguments.join or free_address()
-    second = None if arguments.join else subprocess.Popen([sys.executable, *sys.argv, "--join", address], stdout=subprocess.DEVNULL)
+    second = (
+        None
+        if arguments.join
+        else subprocess.Popen([sys.executable, *sys.argv, "--join", address], stdout=subprocess.DEVNULL)
+    )
     try:
         join(address, int(bool(arguments.join)))
         report = measure(arguments.rounds, arguments.steps)
@@ -136,12 +146,19 @@ def main() -> None:
         raise
     if second:
         second.wait()
-    report |= {"processes": PROCESSES, "devices": DEVICES, "cores": len(os.sched_getaffinity(0)), "jax": jax.__version__}
+    report |= {
+        "processes": PROCESSES,
+        "devices": DEVICES,
+        "cores": len(os.sched_getaffinity(0)),
+        "jax": jax.__version__,
+    }
     if arguments.json:
         print(json.dumps(report))
         return
     for name in ("ours", "bare"):
-        print(f"{name}: {report['wall_ms'][name]:.2f} ms a step, {report['cpu_ms'][name]:.2f} of the processor")
+        print(
+            f"{name}: {report['wall_ms'][name]:.2f} ms a step, {report['cpu_ms'][name]:.2f} of the processor"
+        )
     print(f"host_time_ratio {report['host_time_ratio']:.3f}, host_cpu_ratio {report['host_cpu_ratio']:.3f}")
 
 

@@ -38,8 +38,14 @@ import sklearn.datasets
 from resnet_jax.data.prepare import prepare
 
 EXAMPLES, WIDTH, HEIGHT, QUALITY = 512, 500, 375, 95
-DRAINED, MEASURED = 7, 10  # Batches of a turn: those that were read ahead meanwhile, and those that are timed.
-PAUSE, IDLE = 0.1, 0.02  # Seconds that a pipeline is watched for after its turn, and of the processor's time that are none.
+DRAINED, MEASURED = (
+    7,
+    10,
+)  # Batches of a turn: those that were read ahead meanwhile, and those that are timed.
+PAUSE, IDLE = (
+    0.1,
+    0.02,
+)  # Seconds that a pipeline is watched for after its turn, and of the processor's time that are none.
 
 
 def write_photographs(folder: Path) -> None:
@@ -50,11 +56,18 @@ def write_photographs(folder: Path) -> None:
         photograph = photographs[number % 2]
         width = random.randint(WIDTH, 570)
         height = round(width * HEIGHT / WIDTH)
-        left, top = random.randint(photograph.shape[1] - width + 1), random.randint(photograph.shape[0] - height + 1)
-        part = cv2.resize(photograph[top : top + height, left : left + width], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        left, top = (
+            random.randint(photograph.shape[1] - width + 1),
+            random.randint(photograph.shape[0] - height + 1),
+        )
+        part = cv2.resize(
+            photograph[top : top + height, left : left + width], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA
+        )
         path = folder / "train" / f"photograph{number % 2}" / f"{number:04d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(part), quality=QUALITY, colorsubsampling="420"))
+        path.write_bytes(
+            simplejpeg.encode_jpeg(np.ascontiguousarray(part), quality=QUALITY, colorsubsampling="420")
+        )
 
 
 def serve(connection: Connection, pipeline: str, source: str, cores: list[int]) -> None:
@@ -87,9 +100,12 @@ def wait_until_idle() -> None:
 def processor_seconds() -> float:
     """Returns what this process and its workers have used."""
     workers = [
-        Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split() for worker in multiprocessing.active_children()
+        Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        for worker in multiprocessing.active_children()
     ]
-    return time.process_time() + sum(int(fields[11]) + int(fields[12]) for fields in workers) / os.sysconf("SC_CLK_TCK")
+    return time.process_time() + sum(int(fields[11]) + int(fields[12]) for fields in workers) / os.sysconf(
+        "SC_CLK_TCK"
+    )
 
 
 class Contender:
@@ -127,7 +143,9 @@ def measure(turns: int) -> dict[str, tuple[float, float] | None]:
         contenders = {
             "ours": Contender("ours", root / "folder", one),
             "ours_2core": Contender("ours", root / "folder", cores) if len(cores) == 2 else None,
-            "tf_data": Contender("tf_data", root / "folder", one) if importlib.util.find_spec("tensorflow") else None,
+            "tf_data": Contender("tf_data", root / "folder", one)
+            if importlib.util.find_spec("tensorflow")
+            else None,
             "pillow": Contender("pillow", root / "folder", one),
             "decoder": Contender("decoder", root / "folder", one),
             "prepared": Contender("ours", root / "encoded", one),
@@ -155,9 +173,16 @@ def report(turns: int) -> dict[str, Any]:
     load.append(round(os.getloadavg()[0], 2))
 
     def ratios(kind: int) -> dict[str, float | None]:
-        peers = {"tf_data": "ratio_to_tf_data_1core", "pillow": "ratio_to_pillow_1core", "decoder": "ratio_to_decoder_1core"}
+        peers = {
+            "tf_data": "ratio_to_tf_data_1core",
+            "pillow": "ratio_to_pillow_1core",
+            "decoder": "ratio_to_decoder_1core",
+        }
         found = {key: (rates[name], rates["ours"]) for name, key in peers.items()}
-        return {key: round(ours[kind] / peer[kind], 3) if peer and ours else None for key, (peer, ours) in found.items()}
+        return {
+            key: round(ours[kind] / peer[kind], 3) if peer and ours else None
+            for key, (peer, ours) in found.items()
+        }
 
     ours, both = rates["ours"], rates["ours_2core"]
     assert ours
@@ -167,18 +192,29 @@ def report(turns: int) -> dict[str, Any]:
         "scaling_2core": round(both[0] / ours[0], 3) if both else None,
         "per_processor_second": {"images_1core": round(ours[1], 1), **ratios(1)},
         "images_per_second": {name: round(rate[0], 1) if rate else None for name, rate in rates.items()},
-        "images_per_processor_second": {name: round(rate[1], 1) if rate else None for name, rate in rates.items()},
+        "images_per_processor_second": {
+            name: round(rate[1], 1) if rate else None for name, rate in rates.items()
+        },
         "turns": turns,
         "load_before_and_after": load,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "versions": {name: version(name) for name in ("simplejpeg", "opencv-python-headless", "grain", "pillow", "numpy")}
-        | {name: version(name) for name in ("turbojpeg", "tensorflow-cpu") if importlib.util.find_spec(name.removesuffix("-cpu"))},
+        "versions": {
+            name: version(name)
+            for name in ("simplejpeg", "opencv-python-headless", "grain", "pillow", "numpy")
+        }
+        | {
+            name: version(name)
+            for name in ("turbojpeg", "tensorflow-cpu")
+            if importlib.util.find_spec(name.removesuffix("-cpu"))
+        },
     }
 
 
 def main() -> None:
     """Prints the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--turns", type=int, default=15, help="of each pipeline (default: 15)")
     arguments = parser.parse_args()
@@ -190,7 +226,14 @@ def main() -> None:
         return
     for name, rate in found["images_per_second"].items():
         processor = found["images_per_processor_second"][name]
-        print(f"{name:12}" + (f"{rate:8,.0f} images/s {processor:8,.0f} per second of the processor" if rate else " not compared"))
+        print(
+            f"{name:12}"
+            + (
+                f"{rate:8,.0f} images/s {processor:8,.0f} per second of the processor"
+                if rate
+                else " not compared"
+            )
+        )
     print("\n".join(f"{name}: {value}" for name, value in found.items() if not name.startswith("images_per")))
 
 

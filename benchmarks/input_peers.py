@@ -55,7 +55,9 @@ def tf_data(source: str, cores: int) -> Iterator[Any]:
     options = tf.data.Options()
     options.threading.private_threadpool_size = cores
     files = tf.data.Dataset.from_tensor_slices(_files(source)).shuffle(4096, seed=0).repeat()
-    batches = files.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH, drop_remainder=True).prefetch(4)
+    batches = (
+        files.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH, drop_remainder=True).prefetch(4)
+    )
     return batches.with_options(options).as_numpy_iterator()
 
 
@@ -104,6 +106,8 @@ def _pillow_batch(slot: int, files: list[str]) -> None:
     for place, file in enumerate(files):
         image = PIL.Image.open(file).convert("RGB")
         scale = random.randint(*SCALES) / min(image.size)
-        image = image.resize((round(image.width * scale), round(image.height * scale)), PIL.Image.Resampling.BILINEAR)
+        image = image.resize(
+            (round(image.width * scale), round(image.height * scale)), PIL.Image.Resampling.BILINEAR
+        )
         left, top = random.randint(0, image.width - SIZE), random.randint(0, image.height - SIZE)
         batch[place] = np.asarray(image.crop((left, top, left + SIZE, top + SIZE)))

@@ -22,16 +22,22 @@ from resnet_jax.parallel import choose_devices, create_mapping, prepare_backend
 
 def main() -> None:
     """Prints a line for every number of blocks, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--depth", type=int, default=1202)
-    parser.add_argument("--remat", nargs="+", type=int, default=[14], help="blocks that are computed again together")
+    parser.add_argument(
+        "--remat", nargs="+", type=int, default=[14], help="blocks that are computed again together"
+    )
     parser.add_argument("--steps", type=int, default=0, help="timed steps of each, after two")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
     prepare_backend(BATCH, None, 1)
     mapping = create_mapping("auto", choose_devices(BATCH, None, 1))
-    built = {remat: build(arguments.depth, mapping, scan=True, remat=remat) for remat in [0, *arguments.remat]}
+    built = {
+        remat: build(arguments.depth, mapping, scan=True, remat=remat) for remat in [0, *arguments.remat]
+    }
     peak: dict[int, int] = {}
     for remat, (step, state, batch) in built.items():
         memory = step.lower(state, batch).compile().memory_analysis()
@@ -43,7 +49,10 @@ def main() -> None:
             state, _ = jax.block_until_ready(step(state, batch))
             built[remat] = step, state, batch
             times[remat] += [time.perf_counter() - start] if number >= 2 else []
-    report: dict[str, Any] = {"peak_bytes": peak, f"memory_ratio_{arguments.depth}": min(peak.values()) / peak[0]}
+    report: dict[str, Any] = {
+        "peak_bytes": peak,
+        f"memory_ratio_{arguments.depth}": min(peak.values()) / peak[0],
+    }
     if arguments.steps:
         report |= {"step_seconds": {remat: median(taken) for remat, taken in times.items()}}
     if arguments.json:
@@ -51,7 +60,9 @@ def main() -> None:
         return
     for remat, size in peak.items():
         took = f", {report['step_seconds'][remat]:.2f} s a step" if arguments.steps else ""
-        print(f"{arguments.depth} layers, remat {remat}: {size / 1e9:.2f} GB, {size / peak[0]:.3f} of keeping all{took}")
+        print(
+            f"{arguments.depth} layers, remat {remat}: {size / 1e9:.2f} GB, {size / peak[0]:.3f} of keeping all{took}"
+        )
 
 
 if __name__ == "__main__":

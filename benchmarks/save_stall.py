@@ -43,7 +43,10 @@ class Loop:
         schedule = step_decay(0.01, boundaries=())
         optimizer = sgd(schedule, momentum=0.9, weight_decay=1e-4)
         rng = np.random.RandomState(0)
-        images, labels = rng.randint(0, 256, (batch, size, size, 3), np.uint8), rng.randint(0, 1000, batch).astype(np.int32)
+        images, labels = (
+            rng.randint(0, 256, (batch, size, size, 3), np.uint8),
+            rng.randint(0, 1000, batch).astype(np.int32),
+        )
         mean = np.full(3, 128, np.float32)
         state = create_state(model, optimizer, seed=0, image_shape=images.shape[1:], image_mean=mean)
         step = make_train_step(
@@ -54,7 +57,9 @@ class Loop:
             seed=0,
             axis_name=AXIS_NAME,
         )
-        self.batch = mapping.shard({"image": images, "label": labels, "index": np.arange(batch), "mask": np.ones(batch, bool)})
+        self.batch = mapping.shard(
+            {"image": images, "label": labels, "index": np.arange(batch), "mask": np.ones(batch, bool)}
+        )
         self.train_step = mapping.map(step, donate=True)
         self.state = mapping.replicate(jax.device_get(state))
 
@@ -98,11 +103,15 @@ def measure(loop: Loop, workdir: str, *, repetitions: int, steps: int) -> dict[s
 
 def main() -> None:
     """Prints the ratio and what it is made of, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=64, help="side of the images")
     parser.add_argument("--repetitions", type=int, default=7, help="saves, after one")
-    parser.add_argument("--steps", type=int, default=5, help="steps between two saves with nothing in the background")
+    parser.add_argument(
+        "--steps", type=int, default=5, help="steps between two saves with nothing in the background"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     prepare_backend(arguments.batch, None, 0)
@@ -125,7 +134,9 @@ def main() -> None:
         return
     shown = ", ".join(f"{name.replace('_', ' ')} {1e3 * value:.0f}" for name, value in times.items())
     print(f"{len(arrays)} arrays, {report['bytes'] / 1e6:.0f} MB; ms: {shown}")
-    print(f"save_stall_ratio {report['save_stall_ratio']:.2f}, step_during_save_ratio {report['step_during_save_ratio']:.2f}")
+    print(
+        f"save_stall_ratio {report['save_stall_ratio']:.2f}, step_during_save_ratio {report['step_during_save_ratio']:.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ class ExampleNet(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         conv = partial(nn.Conv, use_bias=False, dtype=jnp.bfloat16)
-        norm = partial(nn.BatchNorm, use_running_average=False, momentum=0.9, epsilon=1e-5, dtype=jnp.bfloat16)
+        norm = partial(
+            nn.BatchNorm, use_running_average=False, momentum=0.9, epsilon=1e-5, dtype=jnp.bfloat16
+        )
         x = nn.relu(norm()(conv(64, (7, 7), (2, 2), padding=[(3, 3), (3, 3)])(images)))
         x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
         for stage, depth in enumerate((3, 4, 6, 3)):
@@ -82,21 +84,32 @@ class ExampleNet(nn.Module):
 def compile_example(images: int, devices: Any) -> Compiled:
     """Compiles the peer with so many images on a device."""
     net = ExampleNet()
-    rate = optax.join_schedules([optax.linear_schedule(0, 0.2, 3_000), optax.cosine_decay_schedule(0.2, 60_000)], [3_000])
+    rate = optax.join_schedules(
+        [optax.linear_schedule(0, 0.2, 3_000), optax.cosine_decay_schedule(0.2, 60_000)], [3_000]
+    )
     optimizer = optax.sgd(rate, 0.9, nesterov=True)
 
     def train_step(state: Any, batch: Any) -> tuple[Any, Any]:
         targets = jax.nn.one_hot(batch["label"], CLASSES)
 
         def loss_function(params: Any) -> tuple[jax.Array, Any]:
-            logits, updated = net.apply({"params": params, "batch_stats": state["stats"]}, batch["image"], mutable=["batch_stats"])
+            logits, updated = net.apply(
+                {"params": params, "batch_stats": state["stats"]}, batch["image"], mutable=["batch_stats"]
+            )
             decay = 0.5e-4 * sum(jnp.sum(x**2) for x in jax.tree.leaves(params) if x.ndim > 1)
-            return optax.softmax_cross_entropy(logits, targets).mean() + decay, (logits, updated["batch_stats"])
+            return optax.softmax_cross_entropy(logits, targets).mean() + decay, (
+                logits,
+                updated["batch_stats"],
+            )
 
         (_, (logits, stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state["params"])
-        updates, opt_state = optimizer.update(lax.pmean(gradients, AXIS_NAME), state["opt_state"], state["params"])
+        updates, opt_state = optimizer.update(
+            lax.pmean(gradients, AXIS_NAME), state["opt_state"], state["params"]
+        )
         accuracy = jnp.mean(jnp.argmax(logits, -1) == batch["label"])
-        metrics = lax.pmean({"loss": optax.softmax_cross_entropy(logits, targets).mean(), "accuracy": accuracy}, AXIS_NAME)
+        metrics = lax.pmean(
+            {"loss": optax.softmax_cross_entropy(logits, targets).mean(), "accuracy": accuracy}, AXIS_NAME
+        )
         params = optax.apply_updates(state["params"], updates)
         new = {"step": state["step"] + 1, "params": params, "stats": stats, "opt_state": opt_state}
         return new, metrics | {"learning_rate": rate(state["step"])}
@@ -106,7 +119,9 @@ def compile_example(images: int, devices: Any) -> Compiled:
     variables = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *SHAPE), jnp.bfloat16))
     params = variables["params"]
     state = {"step": jax.ShapeDtypeStruct((), jnp.int32), "params": params, "stats": variables["batch_stats"]}
-    return compile_step(train_step, state | {"opt_state": jax.eval_shape(optimizer.init, params)}, batch, devices)
+    return compile_step(
+        train_step, state | {"opt_state": jax.eval_shape(optimizer.init, params)}, batch, devices
+    )
 
 
 def compile_ours(images: int, devices: Any, *, stride_on: str, group_size: int) -> Compiled:
@@ -117,15 +132,21 @@ def compile_ours(images: int, devices: Any, *, stride_on: str, group_size: int) 
     optimizer, make_step = build_training(config, model, image_shape=SHAPE)
     mean = np.zeros(3, np.float32)
     state = jax.eval_shape(lambda: create_state(model, optimizer, seed=0, image_shape=SHAPE, image_mean=mean))
-    return compile_step(make_step(seed=config.seed), state, abstract_batch(images * len(devices), SHAPE), devices)
+    return compile_step(
+        make_step(seed=config.seed), state, abstract_batch(images * len(devices), SHAPE), devices
+    )
 
 
 def main() -> None:
     """Prints cycles and bytes of every program and the ratios, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--topology", default="v5e:2x2")
     parser.add_argument("--images", type=int, default=128, help="on a device")
-    parser.add_argument("--only", choices=VARIANTS, nargs="+", default=[], help="programs beside the peer; default all")
+    parser.add_argument(
+        "--only", choices=VARIANTS, nargs="+", default=[], help="programs beside the peer; default all"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     prepare_compiler()
@@ -136,7 +157,8 @@ def main() -> None:
         programs[name] = compile_ours(arguments.images, devices, **VARIANTS[name])
     report = ratios(programs) | {
         "programs": {
-            name: {"cycles": one.cycles, "bytes": one.bytes_accessed, "flops": one.flops} for name, one in programs.items()
+            name: {"cycles": one.cycles, "bytes": one.bytes_accessed, "flops": one.flops}
+            for name, one in programs.items()
         },
         "topology": arguments.topology,
         "images_per_device": arguments.images,
@@ -147,7 +169,9 @@ def main() -> None:
         print(json.dumps(report))
         return
     for name, one in programs.items():
-        print(f"{name:14} {one.cycles / 1e6:7.2f} million cycles, {one.bytes_accessed / 1e9:6.2f} GB, {one.flops / 1e12:.3f} TFLOP")
+        print(
+            f"{name:14} {one.cycles / 1e6:7.2f} million cycles, {one.bytes_accessed / 1e9:6.2f} GB, {one.flops / 1e12:.3f} TFLOP"
+        )
     for name, value in ratios(programs).items():
         print(f"{name:20} {value:.4f}")
 

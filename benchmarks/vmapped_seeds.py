@@ -22,20 +22,30 @@ from resnet_jax.training.together import seconds_per_step
 CONFIGS: dict[str, list[tuple[str, str]]] = {
     "cifar_resnet20_batch128": [],
     "cifar_resnet8_batch128": [("model.name", "cifar_resnet8")],
-    "cifar_resnet8_batch16": [("model.name", "cifar_resnet8"), ("batch_size", "16"), ("model.group_size", "8")],
+    "cifar_resnet8_batch16": [
+        ("model.name", "cifar_resnet8"),
+        ("batch_size", "16"),
+        ("model.group_size", "8"),
+    ],
 }
 """Changes of digits_resnet20."""
 
 
 def main() -> None:
     """Prints a line a config, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=list(CONFIGS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    report: dict[str, Any] = {"seeds": arguments.seeds, "cores": len(os.sched_getaffinity(0)), "jax": jax.__version__}
+    report: dict[str, Any] = {
+        "seeds": arguments.seeds,
+        "cores": len(os.sched_getaffinity(0)),
+        "jax": jax.__version__,
+    }
     for name in arguments.configs:
         config = load_recipe("digits_resnet20", CONFIGS[name])
         prepare_jax(config)

@@ -53,13 +53,19 @@ def forms_of(shape: tuple[int, ...]) -> tuple[Forms, Forms]:
     rng = np.random.RandomState(0)
     x = jnp.asarray(rng.standard_normal((images, side, side, channels)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((size, size, channels, filters)), jnp.float32)
-    gradient = jnp.asarray(rng.standard_normal((images, -(-side // stride), -(-side // stride), filters)), jnp.float32)
-    weights = {"xla": jax.jit(lambda x, gradient: jax.vjp(lambda k: plain(x, k, stride), kernel)[1](gradient)[0])}
+    gradient = jnp.asarray(
+        rng.standard_normal((images, -(-side // stride), -(-side // stride), filters)), jnp.float32
+    )
+    weights = {
+        "xla": jax.jit(lambda x, gradient: jax.vjp(lambda k: plain(x, k, stride), kernel)[1](gradient)[0])
+    }
     for name, form in WEIGHT_GRADIENTS.items():
         if (size == 1) == (name == "product"):
             weights[name] = jax.jit(partial(form, size=(size, size), stride=stride))
     inputs = {
-        "xla": jax.jit(lambda kernel, gradient: jax.vjp(lambda x: plain(x, kernel, stride), x)[1](gradient)[0]),
+        "xla": jax.jit(
+            lambda kernel, gradient: jax.vjp(lambda x: plain(x, kernel, stride), x)[1](gradient)[0]
+        ),
         "ours": jax.jit(lambda kernel, gradient: input_gradient(gradient, kernel, x.shape, stride)),
     }
     return (
@@ -97,7 +103,9 @@ def milliseconds(forms: Forms, repetitions: int) -> dict[str, float]:
 
 def main() -> None:
     """Prints a line a shape, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -109,8 +117,13 @@ def main() -> None:
         weights, inputs = (milliseconds(forms, arguments.repetitions) for forms in forms_of(shape))
         rows.append({"shape": shape, "chosen": chosen, "weights": weights, "input": inputs})
         if not arguments.json:
-            shown = ", ".join(f"{name}{'*' if name == chosen else ''} {value:.1f}" for name, value in weights.items())
-            print(f"{shape}: weights {shown}; input xla {inputs['xla']:.1f}, ours {inputs['ours']:.1f}", flush=True)
+            shown = ", ".join(
+                f"{name}{'*' if name == chosen else ''} {value:.1f}" for name, value in weights.items()
+            )
+            print(
+                f"{shape}: weights {shown}; input xla {inputs['xla']:.1f}, ours {inputs['ours']:.1f}",
+                flush=True,
+            )
     maximum = milliseconds(forms_of_maximum(), arguments.repetitions)
     if arguments.json:
         print(json.dumps({"convolutions": rows, "maximum": maximum}))

@@ -59,7 +59,9 @@ def get_config(argument: str = "resnet20") -> ConfigDict:
         elif word.startswith(("resnet", "plain")):
             config.model.name = f"cifar_{word}"
         else:
-            raise ValueError(f"unknown {word!r}; name a net (resnet56, plain20), cifar10 or cifar100, and validation")
+            raise ValueError(
+                f"unknown {word!r}; name a net (resnet56, plain20), cifar10 or cifar100, and validation"
+            )
     if config.model.name == "cifar_resnet1202":
         config.run.remat = 14
     if config.model.name == "cifar_resnet110":

@@ -3,7 +3,14 @@
 import os
 from typing import Any
 
-from resnet_jax.models import create_model, feature_shapes, features, list_models, stack_blocks, unstack_blocks
+from resnet_jax.models import (
+    create_model,
+    feature_shapes,
+    features,
+    list_models,
+    stack_blocks,
+    unstack_blocks,
+)
 
 __all__ = [
     "create_model",
@@ -17,7 +24,9 @@ __all__ = [
 ]
 
 
-def load_checkpoint(workdir: str, step: int | None = None, *, statistics: str = "moving") -> tuple[Any, dict[str, Any]]:
+def load_checkpoint(
+    workdir: str, step: int | None = None, *, statistics: str = "moving"
+) -> tuple[Any, dict[str, Any]]:
     """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
 
     The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and compiles faster.
@@ -35,7 +44,9 @@ def load_checkpoint(workdir: str, step: int | None = None, *, statistics: str = 
         >>> model, variables = load_checkpoint("runs/digits_resnet20")
         >>> logits = model.apply(variables, images)
     """
-    from resnet_jax.training.checkpoints import read_checkpoint  # Here, so that the nets alone import quickly.
+    from resnet_jax.training.checkpoints import (
+        read_checkpoint,
+    )  # Here, so that the nets alone import quickly.
     from resnet_jax.training.precise import with_statistics
     from resnet_jax.training.state import split_variables
 
@@ -44,7 +55,11 @@ def load_checkpoint(workdir: str, step: int | None = None, *, statistics: str = 
 
 
 def load_pretrained(
-    source: str | os.PathLike[str], *, num_classes: int | None = None, stride_on: str | None = None, mean: str | None = None
+    source: str | os.PathLike[str],
+    *,
+    num_classes: int | None = None,
+    stride_on: str | None = None,
+    mean: str | None = None,
 ) -> tuple[Any, dict[str, Any], Any]:
     """Returns a net with weights of another framework, its variables, and what it expects of its images.
 

@@ -40,10 +40,19 @@ def build_parser() -> argparse.ArgumentParser:
         "resnet-jax summary resnet50 --stride-on 3x3 --image-size 288 --json",
     )
     summary.add_argument("name", metavar="NAME", help="of the net; `resnet-jax list` prints them")
-    summary.add_argument("--shortcut", help="A, B or C (default: A in the CIFAR family, B in the ImageNet family)")
+    summary.add_argument(
+        "--shortcut", help="A, B or C (default: A in the CIFAR family, B in the ImageNet family)"
+    )
     summary.add_argument("--stride-on", help="of bottlenecks: 1x1 (the paper, default) or 3x3 (v1.5)")
-    summary.add_argument("--variant", action="append", dest="variants", metavar="NAME", help="of `resnet-jax list --variants`")
-    summary.add_argument("--image-size", type=int, metavar="N", help="pixels of a side (default: 32 for CIFAR, 224 for ImageNet)")
+    summary.add_argument(
+        "--variant", action="append", dest="variants", metavar="NAME", help="of `resnet-jax list --variants`"
+    )
+    summary.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="pixels of a side (default: 32 for CIFAR, 224 for ImageNet)",
+    )
 
     _add_evaluate(commands)
 
@@ -55,11 +64,19 @@ def build_parser() -> argparse.ArgumentParser:
         "resnet-jax import resnet50.pth --to imported/resnet50",
         "resnet-jax import ResNet-50-model.caffemodel --mean ResNet_mean.binaryproto --to imported/authors50",
     )
-    imported.add_argument("source", metavar="SOURCE", help=".pth, .safetensors, .caffemodel, or a folder with config.json")
+    imported.add_argument(
+        "source", metavar="SOURCE", help=".pth, .safetensors, .caffemodel, or a folder with config.json"
+    )
     imported.add_argument("--to", required=True, metavar="WORKDIR", help="to be made")
-    imported.add_argument("--classes", type=int, metavar="N", help="another number than the source's gives a fresh last layer")
+    imported.add_argument(
+        "--classes", type=int, metavar="N", help="another number than the source's gives a fresh last layer"
+    )
     imported.add_argument("--class-names", metavar="FILE", help="a name on every line, by label")
-    imported.add_argument("--stride-on", choices=("1x1", "3x3"), help="of bottlenecks, where the file does not tell (default: 3x3)")
+    imported.add_argument(
+        "--stride-on",
+        choices=("1x1", "3x3"),
+        help="of bottlenecks, where the file does not tell (default: 3x3)",
+    )
     imported.add_argument("--mean", help="of a .caffemodel: FILE.binaryproto, or red,green,blue in pixels")
 
     _add_export(commands)
@@ -73,7 +90,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_paper(commands: Any) -> None:
-    from resnet_jax.paper.commands import paper_arguments, paper_command, responses_arguments, responses_command
+    from resnet_jax.paper.commands import (
+        paper_arguments,
+        paper_command,
+        responses_arguments,
+        responses_command,
+    )
 
     paper = _add(
         commands,
@@ -117,7 +139,11 @@ def _add_evaluate(commands: Any) -> None:
 def _add_list(commands: Any) -> None:
     examples = "resnet-jax list", "resnet-jax list --variants", "resnet-jax list --json"
     listed = _add(commands, "list", _list, "the nets and the recipes, by name", *examples)
-    listed.add_argument("--variants", action="store_true", help="what --config.model.variants may name, with arguments and papers")
+    listed.add_argument(
+        "--variants",
+        action="store_true",
+        help="what --config.model.variants may name, with arguments and papers",
+    )
 
 
 def _add_export(commands: Any) -> None:
@@ -239,7 +265,9 @@ def _list(arguments: argparse.Namespace) -> None:
     from resnet_jax.recipes import recipes
 
     if arguments.variants:
-        variants = {v.name: {"what": v.what, "paper": v.paper, "arguments": v.arguments} for v in VARIANTS.values()}
+        variants = {
+            v.name: {"what": v.what, "paper": v.paper, "arguments": v.arguments} for v in VARIANTS.values()
+        }
         print(json.dumps({"variants": variants}) if arguments.json else _variants_table(variants))
         return
     if arguments.json:
@@ -253,16 +281,32 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _variants_table(variants: dict[str, dict[str, Any]]) -> str:
     """Returns a line for every variant: its name with the arguments that it has if none are given, what it does, and its paper."""
-    specs = {name: ":".join([name, *filter(None, [",".join(map(str, v["arguments"].values()))])]) for name, v in variants.items()}
+    specs = {
+        name: ":".join([name, *filter(None, [",".join(map(str, v["arguments"].values()))])])
+        for name, v in variants.items()
+    }
     width = max(map(len, specs.values()))
     rows = [f"  {specs[name]:{width}}  {v['what']} ({v['paper']})" for name, v in variants.items()]
-    return "\n".join(["variants (for --config.model.variants='(\"NAME\",)'; arguments after the colon):", *rows])
+    return "\n".join(
+        ["variants (for --config.model.variants='(\"NAME\",)'; arguments after the colon):", *rows]
+    )
 
 
 def _summary(arguments: argparse.Namespace) -> None:
-    from resnet_jax.models import ModelError, create_model, default_image_size, format_table, summarize, to_json
+    from resnet_jax.models import (
+        ModelError,
+        create_model,
+        default_image_size,
+        format_table,
+        summarize,
+        to_json,
+    )
 
-    options = {"shortcut": arguments.shortcut, "stride_on": arguments.stride_on, "variants": arguments.variants}
+    options = {
+        "shortcut": arguments.shortcut,
+        "stride_on": arguments.stride_on,
+        "variants": arguments.variants,
+    }
     model = create_model(arguments.name, **{name: value for name, value in options.items() if value})
     size = arguments.image_size if arguments.image_size is not None else default_image_size(arguments.name)
     if size < 1:
@@ -288,9 +332,19 @@ def _import(arguments: argparse.Namespace) -> None:
         class_names=names,
     )
     if arguments.json:
-        print(json.dumps({"workdir": arguments.to, "model": imported.model_arguments, "notes": list(imported.notes)}))
+        print(
+            json.dumps(
+                {"workdir": arguments.to, "model": imported.model_arguments, "notes": list(imported.notes)}
+            )
+        )
         return
-    print("\n".join([f"{imported.model_arguments['name']}, {imported.model_arguments['num_classes']} classes, in {arguments.to}"]))
+    print(
+        "\n".join(
+            [
+                f"{imported.model_arguments['name']}, {imported.model_arguments['num_classes']} classes, in {arguments.to}"
+            ]
+        )
+    )
     print("\n".join(f"  {note}" for note in imported.notes))
 
 

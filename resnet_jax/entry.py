@@ -124,7 +124,9 @@ def _attempt(command: Callable[[], None], processes: Processes) -> tuple[int, st
 def _quieten_libraries() -> None:
     """Keeps from the user what Orbax logs in its threads and tasks, until the process ends: its errors are raised as well."""
     absl.logging.set_verbosity(absl.logging.FATAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # "Task exception was never retrieved", when several arrays fail
+    logging.getLogger("asyncio").setLevel(
+        logging.CRITICAL
+    )  # "Task exception was never retrieved", when several arrays fail
     threading.excepthook = lambda _: None
     sys.unraisablehook = lambda _: None
 

@@ -19,7 +19,9 @@ DEFAULT = "digits_resnet20"
 def recipes() -> dict[str, Path]:
     """Returns the recipes that come with the package, by name: from the wheel, or from the checkout that is installed."""
     package = Path(resnet_jax.__file__).parent
-    folder = next((path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package)
+    folder = next(
+        (path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package
+    )
     return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))} if folder != package else {}
 
 
@@ -44,7 +46,9 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigD
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
     except Exception as error:  # The recipe is the user's code and may raise anything.
-        raise ConfigError(f"{name}: get_config({argument!r}) raised {type(error).__name__}: {error}") from error
+        raise ConfigError(
+            f"{name}: get_config({argument!r}) raised {type(error).__name__}: {error}"
+        ) from error
     for path, text in overrides:
         _override(config, path, text)
     if names_code(config) and not config.run.code_dir:
@@ -71,7 +75,9 @@ def _find(name: str) -> Path:
         return path
     if path.stem in known and str(path.parent) in (".", "configs"):
         return known[path.stem]
-    raise ConfigError(f"there is no config {name!r}; {_suggest(path.stem, known)}, or give the path of a file")
+    raise ConfigError(
+        f"there is no config {name!r}; {_suggest(path.stem, known)}, or give the path of a file"
+    )
 
 
 def _import(path: Path) -> ModuleType:
@@ -109,13 +115,24 @@ def _parse(path: str, text: str, old: Any) -> Any:
         kinds: tuple[type, ...] = (bool,)
         text = {"true": "True", "false": "False"}.get(text.lower(), text)
     else:
-        kinds = (int, float) if isinstance(old, float) else (list, tuple) if isinstance(old, tuple) else (type(old),)
+        kinds = (
+            (int, float)
+            if isinstance(old, float)
+            else (list, tuple)
+            if isinstance(old, tuple)
+            else (type(old),)
+        )
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = text
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a list such as (100,200)"}
+        wanted = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            tuple: "a list such as (100,200)",
+        }
         raise ConfigError(f"config.{path} is {text!r}; it must be {wanted[type(old)]}")
     return type(old)(value)
 

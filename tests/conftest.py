@@ -23,7 +23,9 @@ assert len(jax.devices()) == 8  # From here on a run that a test makes cannot ch
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--part", type=int, default=0, help="run only so many of the chosen tests, drawn by --seed")
+    parser.addoption(
+        "--part", type=int, default=0, help="run only so many of the chosen tests, drawn by --seed"
+    )
     parser.addoption("--seed", default="", help="of --part: any text")
 
 
@@ -32,7 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     part = config.getoption("--part")
     if part and part < len(items):
         drawn = set(random.Random(config.getoption("--seed")).sample(range(len(items)), part))
-        config.hook.pytest_deselected(items=[item for number, item in enumerate(items) if number not in drawn])
+        config.hook.pytest_deselected(
+            items=[item for number, item in enumerate(items) if number not in drawn]
+        )
         items[:] = [item for number, item in enumerate(items) if number in drawn]
 
 

@@ -17,7 +17,11 @@ from tests.interop import nets, workdirs
 from tests.training import tiny
 
 ROOT = Path(__file__).parents[1]
-PAGES = [path for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))] if path.exists()]
+PAGES = [
+    path
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if path.exists()
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
@@ -82,17 +86,30 @@ def test_the_fields_of_the_tutorial_exist() -> None:
 
 
 @pytest.mark.slow
-def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tutorial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "photos", train=6, val=2)
     save_file(nets.weights(18, classes=1000), tmp_path / "resnet18.safetensors")
     for program, arguments in tutorial():
-        shorter = [re.sub(r"(run\.steps)=\d+", r"\1=2", re.sub(r"(batch_size)=\d+", r"\1=6", argument)) for argument in arguments]
-        small = ["--config.run.devices=1", *(["--config.data.image_size=64"] if "photos" in " ".join(arguments) else [])]
-        assert (train([*shorter, *small]) if program == "train.py" else cli.main(shorter)) == 0, capsys.readouterr().err
+        shorter = [
+            re.sub(r"(run\.steps)=\d+", r"\1=2", re.sub(r"(batch_size)=\d+", r"\1=6", argument))
+            for argument in arguments
+        ]
+        small = [
+            "--config.run.devices=1",
+            *(["--config.data.image_size=64"] if "photos" in " ".join(arguments) else []),
+        ]
+        assert (train([*shorter, *small]) if program == "train.py" else cli.main(shorter)) == 0, (
+            capsys.readouterr().err
+        )
     said = capsys.readouterr().out
     assert "begins with the weights of runs/low; the last layer is fresh: 5 classes instead of 5" in said
-    assert "begins with the weights of imported/resnet18; the last layer is fresh: 3 classes instead of 1000" in said
+    assert (
+        "begins with the weights of imported/resnet18; the last layer is fresh: 3 classes instead of 1000"
+        in said
+    )
     assert "step 2, 6 images of val" in said
     names: dict[str, object] = {}
     exec(compile(blocks(ROOT / "docs" / "finetune.md", "python"), "finetune.md", "exec"), names)

@@ -40,7 +40,11 @@ def nothing(path: Path) -> None: ...
 
 
 BAD = [
-    (["--config.model.name=resnet51"], nothing, "unknown model 'resnet51'; depths of this family are 18, 34, 50, 101, 152"),
+    (
+        ["--config.model.name=resnet51"],
+        nothing,
+        "unknown model 'resnet51'; depths of this family are 18, 34, 50, 101, 152",
+    ),
     (["--config.model.name=resnext50"], nothing, "unknown model 'resnext50'; names are resnetN"),
     (["--config.model.name=cifar_resnet21"], nothing, "depths of this family are 6n + 2"),
     (["--config.model.shortcut=D"], nothing, "unknown shortcut 'D'; options are A, B, C"),
@@ -89,7 +93,9 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("text", "message"), BROKEN)
-def test_a_broken_recipe_is_named(text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_recipe_is_named(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine.py").write_text(text)
     assert train([f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
@@ -112,11 +118,18 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_another_recipe_is_refused_by_field(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train([TINY, f"--workdir={finished}", "--config.run.steps=14", "--config.optimizer.learning_rate=0.2"]) == 2
+    assert (
+        train(
+            [TINY, f"--workdir={finished}", "--config.run.steps=14", "--config.optimizer.learning_rate=0.2"]
+        )
+        == 2
+    )
     assert "another recipe: optimizer.learning_rate: 0.1 -> 0.2" in last_line(capsys)
 
 
-def test_a_checkpoint_of_another_depth_is_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_of_another_depth_is_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(finished, tmp_path / "run")
     config = tmp_path / "run" / "config.json"
     config.write_text(config.read_text().replace("cifar_resnet8", "cifar_resnet14"))
@@ -135,9 +148,16 @@ def flip_a_bit(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit])
-def test_of_a_damaged_checkpoint_the_one_before_is_taken_with_a_warning(damage, finished, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_of_a_damaged_checkpoint_the_one_before_is_taken_with_a_warning(
+    damage, finished, tmp_path, capsys
+) -> None:  # type: ignore[no-untyped-def]
     shutil.copytree(finished, tmp_path / "run")
-    damage(max((tmp_path / "run" / "checkpoints" / "14").glob("**/*"), key=lambda path: path.stat().st_size * path.is_file()))
+    damage(
+        max(
+            (tmp_path / "run" / "checkpoints" / "14").glob("**/*"),
+            key=lambda path: path.stat().st_size * path.is_file(),
+        )
+    )
     assert train([TINY, f"--workdir={tmp_path / 'run'}", "--config.run.fallback=false"]) == 2
     assert "is damaged" in (error := last_line(capsys))
     assert "go on from step 7" in error
@@ -179,7 +199,10 @@ def test_evaluate_prints_what_the_run_recorded(finished: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--workdir", "nowhere"], "nowhere holds no checkpoint"), (["--step", "3"], "has no checkpoint of step 3; it has 7, 14")],
+    [
+        (["--workdir", "nowhere"], "nowhere holds no checkpoint"),
+        (["--step", "3"], "has no checkpoint of step 3; it has 7, 14"),
+    ],
 )
 def test_evaluate_of_what_is_not_there(arguments, message, finished: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     assert main(["evaluate", "--workdir", str(finished), *arguments]) == 2
@@ -187,7 +210,12 @@ def test_evaluate_of_what_is_not_there(arguments, message, finished: Path, capsy
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [TINY, f"--workdir={tmp_path / 'run'}", "--config.optimizer.learning_rate=1e18", "--config.run.checkpoint_every=1"]
+    arguments = [
+        TINY,
+        f"--workdir={tmp_path / 'run'}",
+        "--config.optimizer.learning_rate=1e18",
+        "--config.run.checkpoint_every=1",
+    ]
     assert train(arguments) == 1
     error = last_line(capsys)
     assert "at step" in error
@@ -213,7 +241,9 @@ def test_a_disk_that_fills_during_a_save_ends_in_one_line_and_the_run_goes_on_la
     assert runs.finish(runs.start(workdir, "--config.run.steps=14"))[0] == 0
 
 
-def test_a_full_disk_is_noticed_before_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_a_full_disk_is_noticed_before_a_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:  # type: ignore[no-untyped-def]
     usage = shutil.disk_usage(tmp_path)
     full = lambda _: usage._replace(free=0 if steps_in(tmp_path / "run") else usage.free)  # noqa: E731
     monkeypatch.setattr("resnet_jax.training.checkpoints.shutil.disk_usage", full)

@@ -38,9 +38,13 @@ LARGE = ("imagenet:resnet50", "imagenet_pod")
 def describe(spec: str) -> dict[str, Any]:
     """Returns the fields of a recipe, and for each of its parameters the decay and the initial distribution."""
     config = load_recipe(spec)
-    model = create_model(config.model.name, group_size=config.model.group_size, variants=config.model.variants)
+    model = create_model(
+        config.model.name, group_size=config.model.group_size, variants=config.model.variants
+    )
     size = 16 if config.data.source == "digits" else default_image_size(config.model.name)
-    params = model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))["params"]
+    params = model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))[
+        "params"
+    ]
     _, optimizer = build_optimizer(config.optimizer)
     nothing = jax.tree.map(jnp.zeros_like, params)
     ones = jax.tree.map(jnp.ones_like, params)
@@ -72,13 +76,20 @@ def path(spec: str) -> Path:
     return GOLDEN / f"{recipe_name(spec).replace(',', '_')}.json"
 
 
-@pytest.mark.parametrize("spec", [pytest.param(spec, marks=pytest.mark.slow if spec in LARGE else ()) for spec in SPECS])
+@pytest.mark.parametrize(
+    "spec", [pytest.param(spec, marks=pytest.mark.slow if spec in LARGE else ()) for spec in SPECS]
+)
 def test_the_recipe_is_what_it_was(spec: str) -> None:
-    assert describe(spec) == json.loads(path(spec).read_text()), "if this is meant: python -m tests.test_recipes"
+    assert describe(spec) == json.loads(path(spec).read_text()), (
+        "if this is meant: python -m tests.test_recipes"
+    )
 
 
 def test_a_workdir_is_named_after_its_recipe_and_the_end_of_a_path() -> None:
-    names = [recipe_name(spec) for spec in ("my/own.py", "cifar10:resnet56,cifar100", "finetune:gs://bucket/runs/a/")]
+    names = [
+        recipe_name(spec)
+        for spec in ("my/own.py", "cifar10:resnet56,cifar100", "finetune:gs://bucket/runs/a/")
+    ]
     assert names == ["own", "cifar10_resnet56,cifar100", "finetune_a"]
 
 
@@ -96,7 +107,9 @@ def test_the_cifar_recipe_is_the_papers() -> None:
     assert (validation.data.train_split, validation.data.test_split) == ("train[:45000]", "train[45000:]")
 
 
-@pytest.mark.parametrize(("spec", "message"), [("cifar10:resnext20", "unknown 'resnext20'"), ("cifar10:mnist", "unknown 'mnist'")])
+@pytest.mark.parametrize(
+    ("spec", "message"), [("cifar10:resnext20", "unknown 'resnext20'"), ("cifar10:mnist", "unknown 'mnist'")]
+)
 def test_an_argument_that_means_nothing_is_named(spec: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_recipe(spec)
@@ -111,9 +124,13 @@ def test_decay_at_boundaries_and_on_a_plateau_exclude_each_other() -> None:
 
 def test_the_optimiser_of_a_recipe_is_that_of_its_fields() -> None:
     schedule, optimizer = build_optimizer(load_recipe("cifar10").optimizer)
-    assert [float(schedule(jnp.asarray(step))) for step in (0, 32_000, 48_000)] == pytest.approx([0.1, 0.01, 0.001])
+    assert [float(schedule(jnp.asarray(step))) for step in (0, 32_000, 48_000)] == pytest.approx(
+        [0.1, 0.01, 0.001]
+    )
     params = {"kernel": jnp.ones(1)}
-    updates, _ = optimizer.update({"kernel": jnp.ones(1)}, optimizer.init(params), params, value=jnp.float32(1))
+    updates, _ = optimizer.update(
+        {"kernel": jnp.ones(1)}, optimizer.init(params), params, value=jnp.float32(1)
+    )
     assert float(optax.apply_updates(params, updates)["kernel"][0]) == pytest.approx(1 - 0.1 * (1 + 1e-4))
 
 

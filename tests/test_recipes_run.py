@@ -23,7 +23,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_cifar_is_read_from_tfdss_format(data_dir: str) -> None:
-    train_split, test_split = (open_source("cifar10", split, data_dir=data_dir) for split in ("train", "test"))
+    train_split, test_split = (
+        open_source("cifar10", split, data_dir=data_dir) for split in ("train", "test")
+    )
     assert (len(train_split), len(test_split), train_split.image_shape) == (TRAIN, TEST, (32, 32, 3))
     parts = [open_source("cifar10", split, data_dir=data_dir) for split in ("train[:500]", "train[500:]")]
     np.testing.assert_array_equal(
@@ -50,7 +52,12 @@ def test_the_cifar_recipe_runs_with_a_small_net(data_dir: str, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_the_first_hundred_steps_of_the_cifar_recipe(data_dir: str, tmp_path: Path) -> None:
-    check_run(["--config=cifar10", f"--config.run.data_dir={data_dir}"], tmp_path / "run", steps=(60, 100), examples=TEST)
+    check_run(
+        ["--config=cifar10", f"--config.run.data_dir={data_dir}"],
+        tmp_path / "run",
+        steps=(60, 100),
+        examples=TEST,
+    )
     records = read_metrics(tmp_path / "run")
     assert np.mean([r["loss"] for r in records[-10:]]) < 0.5 * np.mean([r["loss"] for r in records[:10]])
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["group_size"] == 64
@@ -66,25 +73,42 @@ def test_the_warm_up_of_110_layers_begins_at_the_low_rate(data_dir: str, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("net", ["resnet18", "resnet50"])
 def test_some_steps_of_the_imagenet_recipe_on_synthetic_images(net: str, tmp_path: Path) -> None:
-    arguments = [f"--config=imagenet:{net}", "--config.data.source=synthetic", "--config.data.synthetic_examples=256"]
+    arguments = [
+        f"--config=imagenet:{net}",
+        "--config.data.source=synthetic",
+        "--config.data.synthetic_examples=256",
+    ]
     arguments += ["--config.data.synthetic_classes=16", "--config.batch_size=32"]
     check_run(arguments, tmp_path / "run", steps=(2, 4), examples=32)
     assert read_checkpoint(tmp_path / "run").arrays["image_mean"].shape == (3,)
 
 
-PHOTOGRAPHS = ["--config=imagenet", "--config.model.name=cifar_resnet8", "--config.model.group_size=4", "--config.batch_size=8"]
+PHOTOGRAPHS = [
+    "--config=imagenet",
+    "--config.model.name=cifar_resnet8",
+    "--config.model.group_size=4",
+    "--config.batch_size=8",
+]
 """The ImageNet recipe at 224 pixels with a small net."""
 
 
-def test_the_imagenet_recipe_runs_on_a_folder_of_photographs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_imagenet_recipe_runs_on_a_folder_of_photographs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = write_folder(tmp_path / "photographs", train=12, val=4)
     (folder / "train" / "flower" / "0003.jpg").write_text("text")
     arguments = [*PHOTOGRAPHS, f"--config.data.source={folder}", "--config.data.corrupt=skip"]
-    check_run(arguments, tmp_path / "run", steps=(3, 5), examples=12)  # Two evaluations of all twelve, the last batch masked.
+    check_run(
+        arguments, tmp_path / "run", steps=(3, 5), examples=12
+    )  # Two evaluations of all twelve, the last batch masked.
     records = read_metrics(tmp_path / "run")
     assert all(record["images_per_second"] > 0 and 0 <= record["input_share"] <= 1 for record in records)
     out, err = capfd.readouterr()
-    assert all("images/s" in line and "waiting for input" in line for line in out.splitlines() if line.startswith("step "))
+    assert all(
+        "images/s" in line and "waiting for input" in line
+        for line in out.splitlines()
+        if line.startswith("step ")
+    )
     assert "left out" in err
     assert "flower/0003.jpg (example 15): it is not an image" in err
 
@@ -105,7 +129,12 @@ def test_three_hundred_photographs_resumed_end_as_undisturbed(kind: str, tmp_pat
     arguments = [*PHOTOGRAPHS, f"--config.data.source={source}", f"--config.run.data_dir={tmp_path}"]
     arguments += [f"--config.run.worker_processes={2 * (kind == 'processes')}"]
     check_run(arguments, tmp_path / "resumed", steps=(5, 9), examples=12 if kind == "tfds" else 27)
-    whole = [*arguments, f"--workdir={tmp_path / 'whole'}", "--config.run.log_every=1", "--config.run.devices=2"]
+    whole = [
+        *arguments,
+        f"--workdir={tmp_path / 'whole'}",
+        "--config.run.log_every=1",
+        "--config.run.devices=2",
+    ]
     assert train([*whole, "--config.run.steps=9"]) == 0
     one, other = read_checkpoint(tmp_path / "resumed").arrays, read_checkpoint(tmp_path / "whole").arrays
     for name, array in one.items():

@@ -11,14 +11,31 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
     parser.description = f"{parser.description}\n\n{FORM}"
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="see above")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="of each, from the config's own on (default: 3)")
-    parser.add_argument("--to", default="runs/compare", metavar="DIR", help="of all runs and results (default: runs/compare)")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of all configs; may be repeated")
     parser.add_argument(
-        "--budget", type=float, default=1.0, metavar="F", help="share of the steps, schedules included (default: 1)"
+        "--seeds", type=int, default=3, metavar="N", help="of each, from the config's own on (default: 3)"
     )
-    parser.add_argument("--vmap", default="auto", metavar="HOW", help="train the seeds in one program: yes, no, or auto, if faster")
-    parser.add_argument("--any-data", action="store_true", help="compare also what is trained on different data")
+    parser.add_argument(
+        "--to", default="runs/compare", metavar="DIR", help="of all runs and results (default: runs/compare)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="of all configs; may be repeated"
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="share of the steps, schedules included (default: 1)",
+    )
+    parser.add_argument(
+        "--vmap",
+        default="auto",
+        metavar="HOW",
+        help="train the seeds in one program: yes, no, or auto, if faster",
+    )
+    parser.add_argument(
+        "--any-data", action="store_true", help="compare also what is trained on different data"
+    )
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
@@ -39,7 +56,9 @@ def compare_command(arguments: argparse.Namespace) -> None:
     common = [parse_override(text) for text in arguments.set]
     entries = [parse_entry(text, common=common, budget=arguments.budget) for text in arguments.configs]
     folder = epath.Path(arguments.to)
-    comparison = compare(entries, folder, seeds=arguments.seeds, vmap=arguments.vmap, any_data=arguments.any_data)
+    comparison = compare(
+        entries, folder, seeds=arguments.seeds, vmap=arguments.vmap, any_data=arguments.any_data
+    )
     write_results(comparison, folder)
     draw_comparison(comparison, folder)
     if arguments.json:

@@ -127,7 +127,9 @@ def _together(group: Sequence[Run], vmap: str) -> bool:
         return vmap == "yes"
     config = group[0].config
     prepare_jax(config)
-    if jax.default_backend() == "cpu":  # `benchmarks/vmapped_seeds.py`: a convolution with as many kernels as seeds is slow there.
+    if (
+        jax.default_backend() == "cpu"
+    ):  # `benchmarks/vmapped_seeds.py`: a convolution with as many kernels as seeds is slow there.
         return False
     taken = seconds_per_step(config, [one.config.seed for one in group])
     return taken["together"] < taken["separate"]
@@ -147,7 +149,9 @@ def _train(group: Sequence[Run], status: "_Status") -> dict[str, str]:
         status.end(group, f"diverged: {error}")
         return {str(group[0]): str(error)}
     except KeyboardInterrupt:
-        raise Interrupted(f"stopped in {group[0]}; run the same command again: it goes on from the last checkpoint") from None
+        raise Interrupted(
+            f"stopped in {group[0]}; run the same command again: it goes on from the last checkpoint"
+        ) from None
     status.end(group, "done")
     return {}
 
@@ -157,7 +161,12 @@ class _Status:
 
     def __init__(self, console: Console, runs: Sequence[Run]) -> None:
         self._console = console
-        columns = (TextColumn("runs"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[text]}", markup=False))
+        columns = (
+            TextColumn("runs"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+        )
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         finished = sum(one.finished for one in runs)
         self._task = self._bar.add_task("", total=len(runs), completed=finished, text="")

@@ -13,7 +13,15 @@ from resnet_jax.training.config import ConfigError, to_json
 Overrides = tuple[tuple[str, str], ...]
 """Pairs of a field's path and the text of its value."""
 
-DATA = ("source", "train_split", "test_split", "labels", "synthetic_examples", "synthetic_image_size", "synthetic_classes")
+DATA = (
+    "source",
+    "train_split",
+    "test_split",
+    "labels",
+    "synthetic_examples",
+    "synthetic_image_size",
+    "synthetic_classes",
+)
 """Fields of the section `data` that say which set a net learns and is tested on."""
 
 SCALED = ("steps", "evaluate_every", "checkpoint_every", "log_every")
@@ -115,7 +123,9 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
     first = entries[0]
     for entry in entries[1:]:
         one, other = (to_json(e.config)["data"] for e in (first, entry))
-        differing = [f"data.{name} {one[name]!r} and {other[name]!r}" for name in DATA if one[name] != other[name]]
+        differing = [
+            f"data.{name} {one[name]!r} and {other[name]!r}" for name in DATA if one[name] != other[name]
+        ]
         if differing and not any_data:
             raise ConfigError(
                 f"{first.name} and {entry.name} are of different data: {'; '.join(differing)}; errors on different data say little "
@@ -150,5 +160,7 @@ def parse_override(word: str) -> tuple[str, str]:
     """
     field, equals, value = word.partition("=")
     if not equals or not field:
-        raise ConfigError(f"{word!r} is not a change of a config; write FIELD=VALUE, and lists in brackets: FIELD=(1,2)")
+        raise ConfigError(
+            f"{word!r} is not a change of a config; write FIELD=VALUE, and lists in brackets: FIELD=(1,2)"
+        )
     return field.removeprefix("config."), value

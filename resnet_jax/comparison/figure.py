@@ -29,7 +29,9 @@ def draw_comparison(comparison: Comparison, directory: epath.PathLike) -> None:
         colour = f"C{number}"
         steps, mean, deviation = evaluated_curve(records)
         axes.plot(steps, mean, color=colour, linewidth=2, label=outcome.name)
-        axes.fill_between(steps, np.maximum(mean - deviation, 0), mean + deviation, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(
+            steps, np.maximum(mean - deviation, 0), mean + deviation, color=colour, alpha=0.2, linewidth=0
+        )
         at, training = training_curve(records, steps)
         axes.plot(at, training, color=colour, linewidth=0.8, linestyle="--")
         highest = max(highest, 1.3 * float(np.quantile(mean[len(mean) // 5 :], 0.9)))

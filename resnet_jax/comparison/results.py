@@ -142,7 +142,10 @@ def _seconds(records: Sequence[Record], batch_size: int) -> float:
     """Returns the time of the steps, from the rates: times of day would count the pause before a run that was cut off went on."""
     steps = [record["step"] for record in records]
     made = [step - before for before, step in zip([0, *steps], steps, strict=False)]
-    return sum(count * batch_size / max(record["images_per_second"], 1e-9) for count, record in zip(made, records, strict=True))
+    return sum(
+        count * batch_size / max(record["images_per_second"], 1e-9)
+        for count, record in zip(made, records, strict=True)
+    )
 
 
 def write_results(comparison: Comparison, directory: epath.PathLike) -> None:
@@ -160,7 +163,14 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 def _csv(comparison: Comparison) -> str:
     file = io.StringIO()
-    fields = ["name", "config", "model", "params", "macs", *(field.name for field in dataclasses.fields(RunResult))]
+    fields = [
+        "name",
+        "config",
+        "model",
+        "params",
+        "macs",
+        *(field.name for field in dataclasses.fields(RunResult)),
+    ]
     writer = csv.DictWriter(file, fields, lineterminator="\n")
     writer.writeheader()
     for outcome in comparison.outcomes:

@@ -27,7 +27,9 @@ def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
         mirror: Mirror every other image left to right, by chance.
     """
 
-    def augment_one(key: jax.Array, image: UInt8[Array, "h w 3"], mean: Float[Array, "..."]) -> Float[Array, "h w 3"]:
+    def augment_one(
+        key: jax.Array, image: UInt8[Array, "h w 3"], mean: Float[Array, "..."]
+    ) -> Float[Array, "h w 3"]:
         offset_key, mirror_key = jax.random.split(key)
         mirrored = jax.random.bernoulli(mirror_key, jnp.float32(0.5)) if mirror else jnp.bool_(False)
         if mirror:
@@ -42,14 +44,20 @@ def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
         padded = jnp.pad(normalised, [(pad, pad), (pad, pad), (0, 0)])
         return lax.dynamic_slice(padded, (offset[0], column, jnp.int32(0)), image.shape)
 
-    def augment(keys: jax.Array, images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]) -> Float[Array, "n h w 3"]:
+    def augment(
+        keys: jax.Array, images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]
+    ) -> Float[Array, "n h w 3"]:
         return jax.vmap(augment_one, in_axes=(0, 0, None))(keys, images, mean)
 
     return augment
 
 
 def vary_colour(
-    augment: Augment, eigenvalues: Float[np.ndarray, "3"], eigenvectors: Float[np.ndarray, "3 3"], *, deviation: float
+    augment: Augment,
+    eigenvalues: Float[np.ndarray, "3"],
+    eigenvectors: Float[np.ndarray, "3 3"],
+    *,
+    deviation: float,
 ) -> Augment:
     """Returns an augmentation followed by the "standard colour augmentation" (§3.4; AlexNet, §4.1).
 
@@ -64,9 +72,14 @@ def vary_colour(
     scaled = jnp.float32(255) * jnp.asarray(eigenvectors, jnp.float32) * jnp.asarray(eigenvalues, jnp.float32)
 
     def shift(key: jax.Array) -> Float[Array, "3"]:
-        return scaled @ (jnp.float32(deviation) * jax.random.normal(jax.random.fold_in(key, _COLOUR_STREAM), (3,), jnp.float32))
+        return scaled @ (
+            jnp.float32(deviation)
+            * jax.random.normal(jax.random.fold_in(key, _COLOUR_STREAM), (3,), jnp.float32)
+        )
 
-    def varied(keys: jax.Array, images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]) -> Float[Array, "n h w 3"]:
+    def varied(
+        keys: jax.Array, images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]
+    ) -> Float[Array, "n h w 3"]:
         return augment(keys, images, mean) + jax.vmap(shift)(keys)[:, None, None, :]
 
     return varied

@@ -44,7 +44,9 @@ class TrainBatches:
         positions = np.arange(self.batch_size)[self.share]
         examples = self.examples_at(step * self.batch_size + positions)
         if isinstance(self.source, DecodedSource):
-            images, labels = self.source.read_random(examples, draws(self.seed, step, self.batch_size)[self.share])
+            images, labels = self.source.read_random(
+                examples, draws(self.seed, step, self.batch_size)[self.share]
+            )
         else:
             images, labels = self.source.read(examples)
         mask = np.ones(len(positions), bool)
@@ -53,7 +55,9 @@ class TrainBatches:
     def examples_at(self, positions: np.ndarray) -> np.ndarray:
         """Returns the numbers of the examples at positions of the endless sequence of examples."""
         epochs, offsets = np.divmod(positions, len(self.source))
-        return np.array([_order(self.seed, int(e), len(self.source))[o] for e, o in zip(epochs, offsets, strict=True)])
+        return np.array(
+            [_order(self.seed, int(e), len(self.source))[o] for e, o in zip(epochs, offsets, strict=True)]
+        )
 
 
 @functools.lru_cache(maxsize=2)
@@ -102,7 +106,9 @@ class EvaluationBatches:
         images = np.zeros((len(positions), *self.source.image_shape), np.uint8)
         labels = np.zeros(len(positions), np.int32)
         if isinstance(self.source, DecodedSource):
-            images[: len(wanted)], labels[: len(wanted)], mask[: len(wanted)] = self.source.read_masked(wanted)
+            images[: len(wanted)], labels[: len(wanted)], mask[: len(wanted)] = self.source.read_masked(
+                wanted
+            )
         elif len(wanted):
             images[: len(wanted)], labels[: len(wanted)] = self.source.read(wanted)
         return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
@@ -138,9 +144,15 @@ def read_ahead(
     """
     steps = grain.MapDataset.range(start, stop).map(batches.__getitem__)
     if not processes:
-        return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(workers, buffer))))
+        return iter(
+            steps.to_iter_dataset(
+                grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(workers, buffer))
+            )
+        )
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain's processes ask for a flag, and nobody here defines one.
     each = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=workers)
-    options = grain.MultiprocessingOptions(num_workers=processes, per_worker_buffer_size=max(1, buffer // processes))
+    options = grain.MultiprocessingOptions(
+        num_workers=processes, per_worker_buffer_size=max(1, buffer // processes)
+    )
     return iter(steps.to_iter_dataset(each).mp_prefetch(options))

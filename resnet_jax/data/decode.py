@@ -49,7 +49,9 @@ def image_size(encoded: bytes) -> tuple[int, int]:
     else:
         width, height = _size_of_other(encoded)
     if not width or not height or width * height > MAX_PIXELS:
-        raise CorruptImageError(f"it claims to be {width}×{height} pixels; allowed are 1 to {MAX_PIXELS:,} in all")
+        raise CorruptImageError(
+            f"it claims to be {width}×{height} pixels; allowed are 1 to {MAX_PIXELS:,} in all"
+        )
     return width, height
 
 
@@ -112,11 +114,16 @@ def _decode_part(
     encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]
 ) -> tuple[Pixels, tuple[int, int], tuple[int, int]]:
     """Returns pixels of a JPEG that hold what cropping the boxes looks at, their left and top, and the size of the whole."""
-    shrink = min(min(box.width / out.shape[1], box.height / out.shape[0]) for box, out in zip(boxes, outs, strict=True))
+    shrink = min(
+        min(box.width / out.shape[1], box.height / out.shape[0]) for box, out in zip(boxes, outs, strict=True)
+    )
     factor = next((factor for factor in (8, 4, 2) if shrink >= 2 * factor), 1)
     width, height = -(-size[0] // factor), -(-size[1] // factor)
     if encoded.rstrip(b"\0").endswith(_END):  # Else it may be cut short, below the part too.
-        parts = [surroundings(_scaled(box, size, (width, height)), *out.shape[:2]) for box, out in zip(boxes, outs, strict=True)]
+        parts = [
+            surroundings(_scaled(box, size, (width, height)), *out.shape[:2])
+            for box, out in zip(boxes, outs, strict=True)
+        ]
         lefts, tops, rights, bottoms = zip(*parts, strict=True)
         left, top = max(0, min(lefts) - _EDGE) // ALIGNMENT * ALIGNMENT, max(0, min(tops) - _EDGE)
         right, bottom = min(width, max(rights) + _EDGE), min(height, max(bottoms) + _EDGE)
@@ -147,7 +154,9 @@ def _decode_jpeg(encoded: bytes, width: int, height: int, factor: int) -> Pixels
 def _decode_other(encoded: bytes) -> Pixels:
     keep_to_one_thread()
     try:
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(
+            np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        )
     except cv2.error as error:
         raise CorruptImageError(f"it cannot be decoded ({' '.join(str(error).split())[:120]})") from error
     if pixels is None:

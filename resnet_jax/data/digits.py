@@ -47,7 +47,9 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
             "test": self._generate_examples(images[test], labels[test]),
         }
 
-    def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(
+        self, images: np.ndarray, labels: np.ndarray
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
             encoded, png = cv2.imencode(".png", image)
             assert encoded

@@ -101,10 +101,15 @@ class DecodedSource:
             raise DataError(f"{self.examples.describe(int(indices[int(mask.argmin())]))} cannot be decoded")
         return images, labels
 
-    def read_masked(self, indices: Indices) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    def read_masked(
+        self, indices: Indices
+    ) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
         """Returns the examples as `read`, and which of them are not to be skipped; those that are come as zeros."""
         images, labels = self._empty(len(indices))
-        mask = [self._fill(int(index), self.view, (), images, labels, place) for place, index in enumerate(indices)]
+        mask = [
+            self._fill(int(index), self.view, (), images, labels, place)
+            for place, index in enumerate(indices)
+        ]
         return images, labels, np.array(mask, bool)
 
     def read_random(
@@ -139,7 +144,15 @@ class DecodedSource:
     def _empty(self, count: int) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
         return np.empty((count, *self.image_shape), np.uint8), np.zeros(count, np.int32)
 
-    def _fill(self, index: int, view: View, drawn: Sequence[float], images: np.ndarray, labels: np.ndarray, place: int) -> bool:
+    def _fill(
+        self,
+        index: int,
+        view: View,
+        drawn: Sequence[float],
+        images: np.ndarray,
+        labels: np.ndarray,
+        place: int,
+    ) -> bool:
         """Writes an example into its place of a batch, and tells whether it is not to be skipped."""
         payload, label = self.examples.read(index)
         try:
@@ -154,7 +167,9 @@ class DecodedSource:
     def _leave_out(self, index: int, error: CorruptImageError) -> None:
         where = self.examples.describe(index)
         if self.corrupt == ERROR:
-            raise DataError(f"{where}: {error}; mend or remove it, or set --config.data.corrupt=skip") from error
+            raise DataError(
+                f"{where}: {error}; mend or remove it, or set --config.data.corrupt=skip"
+            ) from error
         self.skipped.add(index, f"{where}: {error}")
 
 

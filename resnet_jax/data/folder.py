@@ -38,7 +38,9 @@ class FolderExamples:
         try:
             return _read_bytes(path), self.labels[index]
         except OSError as error:
-            raise DataError(f"{self.describe(index)} cannot be read: {error.strerror or error}; see to the file") from error
+            raise DataError(
+                f"{self.describe(index)} cannot be read: {error.strerror or error}; see to the file"
+            ) from error
 
     def describe(self, index: int) -> str:
         return f"{self.root}/{self.files[index]} (example {index})"
@@ -51,7 +53,9 @@ def open_folder(root: str, split: str) -> FolderExamples:
         DataError: There is no such folder or split, or a class has no image.
     """
     path = split_folder(root, split)
-    classes = sorted(entry.name for entry in _entries(path) if not entry.name.startswith(".") and entry.is_dir())
+    classes = sorted(
+        entry.name for entry in _entries(path) if not entry.name.startswith(".") and entry.is_dir()
+    )
     if not classes:
         raise DataError(f"{path} has no folders of classes; images are expected at {path}/CLASS/NAME.jpg")
     files: list[str] = []
@@ -87,7 +91,11 @@ def split_folder(root: str, split: str) -> epath.Path:
 
 def splits_of(root: str) -> list[str]:
     """Returns the names of the folders in an image folder."""
-    return sorted(entry.name for entry in _entries(epath.Path(root)) if not entry.name.startswith(".") and entry.is_dir())
+    return sorted(
+        entry.name
+        for entry in _entries(epath.Path(root))
+        if not entry.name.startswith(".") and entry.is_dir()
+    )
 
 
 def _is_image(name: str) -> bool:

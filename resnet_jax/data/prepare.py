@@ -91,7 +91,9 @@ def prepare(
     plan = _plan(splits, options, shard_examples)
     directory = Path(dest)
     _claim(directory)
-    with filelock.FileLock(directory / LOCK):  # Another that prepares the same set is waited for, and its set found whole.
+    with filelock.FileLock(
+        directory / LOCK
+    ):  # Another that prepares the same set is waited for, and its set found whole.
         _begin(directory, plan)
         if (directory / MANIFEST).exists():
             manifest = read_manifest(dest)
@@ -121,14 +123,18 @@ def open_splits(source: str) -> dict[str, Examples]:
         )
     splits: dict[str, Examples] = {}
     if {"val", "validation"} <= set(names):
-        raise DataError(f"{source} has both val and validation, which are names of one split; remove or rename one of them")
+        raise DataError(
+            f"{source} has both val and validation, which are names of one split; remove or rename one of them"
+        )
     for name in names:
         splits["validation" if name == "val" else name] = open_folder(root, name)
     first, *others = splits.items()
     for name, examples in others:
         if list(examples.class_names) != list(first[1].class_names):
             differing = sorted(set(examples.class_names) ^ set(first[1].class_names))
-            raise DataError(f"splits {first[0]} and {name} of {source} differ in their classes: {', '.join(differing[:5])}")
+            raise DataError(
+                f"splits {first[0]} and {name} of {source} differ in their classes: {', '.join(differing[:5])}"
+            )
     return splits
 
 
@@ -147,10 +153,14 @@ def _claim(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise DataError(f"{directory} cannot be made a folder: a file is in its place; choose another DEST") from error
+        raise DataError(
+            f"{directory} cannot be made a folder: a file is in its place; choose another DEST"
+        ) from error
     entries = {entry.name for entry in directory.iterdir()} - {LOCK, f"{PLAN}.partial"}
     if entries and not entries & {MANIFEST, PLAN}:
-        raise DataError(f"{directory} is not empty, and holds no set that was begun (it has {min(entries)}); choose another DEST")
+        raise DataError(
+            f"{directory} is not empty, and holds no set that was begun (it has {min(entries)}); choose another DEST"
+        )
 
 
 def _begin(directory: Path, plan: str) -> None:
@@ -162,7 +172,9 @@ def _begin(directory: Path, plan: str) -> None:
         _write_json(directory / PLAN, {"plan": plan})
         return
     if found != plan:
-        raise DataError(f"{directory} holds a set of another source or with other options; choose another DEST, or delete it")
+        raise DataError(
+            f"{directory} holds a set of another source or with other options; choose another DEST, or delete it"
+        )
 
 
 def _write_shards(
@@ -174,7 +186,11 @@ def _write_shards(
     progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
     total, done = sum(map(len, splits.values())), 0
-    manifest: dict[str, Any] = {"format": FORMAT, "class_names": list(next(iter(splits.values())).class_names), "splits": {}}
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "class_names": list(next(iter(splits.values())).class_names),
+        "splits": {},
+    }
     with ThreadPoolExecutor(workers) as pool:
         jobs: dict[str, list[Any]] = {name: [] for name in splits}
         for name, examples in splits.items():
@@ -212,7 +228,9 @@ def _write_shard(path: Path, examples: Examples, part: Sequence[int], options: O
                 try:
                     writer.write(pack(convert(payload, index, options), label))
                 except CorruptImageError as error:
-                    raise DataError(f"{examples.describe(index)}: {error}; mend or remove it, and prepare again") from error
+                    raise DataError(
+                        f"{examples.describe(index)}: {error}; mend or remove it, and prepare again"
+                    ) from error
             writer.close()
         except RuntimeError as error:
             partial.unlink(missing_ok=True)
@@ -251,7 +269,11 @@ def convert(payload: Payload, index: int, options: Options) -> Payload:
     if smaller:
         keep_to_one_thread()
         pixels = cv2.resize(pixels, scaled(width, height, options.shrink), interpolation=cv2.INTER_AREA)
-    return pixels.copy() if raw else simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=QUALITY, colorsubsampling="420")
+    return (
+        pixels.copy()
+        if raw
+        else simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=QUALITY, colorsubsampling="420")
+    )
 
 
 def _writing_failed(error: RuntimeError, path: Path) -> Exception:
@@ -259,7 +281,9 @@ def _writing_failed(error: RuntimeError, path: Path) -> Exception:
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         if os.strerror(code) in str(error):
             return OSError(code, os.strerror(code), str(path))
-    return DataError(f"{path} could not be written ({' '.join(str(error).split())[:120]}); run the same command again")
+    return DataError(
+        f"{path} could not be written ({' '.join(str(error).split())[:120]}); run the same command again"
+    )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -59,7 +59,9 @@ class PreparedExamples:
             (record,) = _reader(path).read([number])
             payload, label = unpack(record)
         except (RuntimeError, IndexError, ValueError, struct.error) as error:
-            raise DataError(f"{self.describe(index)} cannot be read: the file is damaged; copy or prepare the set again") from error
+            raise DataError(
+                f"{self.describe(index)} cannot be read: the file is damaged; copy or prepare the set again"
+            ) from error
         return payload, label
 
     def describe(self, index: int) -> str:
@@ -68,7 +70,9 @@ class PreparedExamples:
 
     def _place(self, index: int) -> tuple[str, int]:
         shard = int(np.searchsorted(self.ends, index, side="right"))
-        return f"{self.root}/{self.shards[shard].name}", index - (self.ends[shard] - self.shards[shard].examples)
+        return f"{self.root}/{self.shards[shard].name}", index - (
+            self.ends[shard] - self.shards[shard].examples
+        )
 
 
 def pack(payload: Payload, label: int) -> bytes:
@@ -89,7 +93,9 @@ def unpack(record: bytes) -> tuple[Payload, int]:
 def is_prepared(root: str) -> bool:
     """Tells whether a folder holds a prepared set, whole or not."""
     directory = epath.Path(root)
-    return (directory / MANIFEST).exists() or any(".array_record" in entry.name for entry in directory.iterdir())
+    return (directory / MANIFEST).exists() or any(
+        ".array_record" in entry.name for entry in directory.iterdir()
+    )
 
 
 def open_prepared(root: str, split: str) -> PreparedExamples:
@@ -110,7 +116,9 @@ def open_prepared(root: str, split: str) -> PreparedExamples:
             raise DataError(
                 f"{path} has {length} of its {shard.bytes} bytes; copy it again, or delete it and prepare the set again"
             )
-    return PreparedExamples(os.fspath(root), manifest["class_names"], shards, np.cumsum([s.examples for s in shards]).tolist())
+    return PreparedExamples(
+        os.fspath(root), manifest["class_names"], shards, np.cumsum([s.examples for s in shards]).tolist()
+    )
 
 
 def read_manifest(root: str) -> dict[str, Any]:
@@ -121,7 +129,9 @@ def read_manifest(root: str) -> dict[str, Any]:
     """
     path = epath.Path(root) / MANIFEST
     if not path.exists():
-        raise DataError(f"{root} is not a whole set: it holds no {MANIFEST}; run the same `resnet-jax prepare` again to finish it")
+        raise DataError(
+            f"{root} is not a whole set: it holds no {MANIFEST}; run the same `resnet-jax prepare` again to finish it"
+        )
     try:
         manifest = json.loads(path.read_text())
         version = manifest["format"]
@@ -148,7 +158,9 @@ def verify(root: str, manifest: dict[str, Any]) -> int:
         for shard in shards_of(manifest, split):
             path = epath.Path(root) / shard.name
             if not path.exists() or checksum(path) != shard.sha256:
-                raise DataError(f"{path} is missing or damaged; delete it and {MANIFEST}, and prepare the set again")
+                raise DataError(
+                    f"{path} is missing or damaged; delete it and {MANIFEST}, and prepare the set again"
+                )
             examples += shard.examples
     return examples
 

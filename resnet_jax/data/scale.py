@@ -42,7 +42,12 @@ def surroundings(box: Box, height: int, width: int) -> tuple[int, int, int, int]
     return left, top, math.ceil(box.left + box.width) + _BEYOND, math.ceil(box.top + box.height) + _BEYOND
 
 
-def crop(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"], origin: tuple[int, int] = (0, 0)) -> None:
+def crop(
+    pixels: UInt8[np.ndarray, "H W 3"],
+    box: Box,
+    out: UInt8[np.ndarray, "h w 3"],
+    origin: tuple[int, int] = (0, 0),
+) -> None:
     """Writes a box of an image, scaled once to the shape of `out`, there.
 
     Equal to scaling the whole image by the box's factor and cropping what the box holds, but for rounding and for the tolerance.
@@ -56,7 +61,10 @@ def crop(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h
     keep_to_one_thread()
     height, width = out.shape[:2]
     across, down = box.width / width, box.height / height
-    (left, skip_x, error_x), (top, skip_y, error_y) = _whole_start(box.left, across), _whole_start(box.top, down)
+    (left, skip_x, error_x), (top, skip_y, error_y) = (
+        _whole_start(box.left, across),
+        _whole_start(box.top, down),
+    )
     average = max(across, down) > LINEAR_LIMIT
     if max(error_x, error_y) > TOLERANCE:
         if not average:
@@ -111,10 +119,15 @@ def _scratch(height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     return buffer[:size].reshape(height, width, 3)
 
 
-def _interpolate(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"], origin: tuple[int, int]) -> None:
+def _interpolate(
+    pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"], origin: tuple[int, int]
+) -> None:
     """Writes a box that begins anywhere, scaled linearly."""
     height, width = out.shape[:2]
-    left, top = max(0, math.floor(box.left) - 1), max(0, math.floor(box.top) - 1)  # OpenCV's places are 16 bits.
+    left, top = (
+        max(0, math.floor(box.left) - 1),
+        max(0, math.floor(box.top) - 1),
+    )  # OpenCV's places are 16 bits.
     right, bottom = math.ceil(box.left + box.width) + 1, math.ceil(box.top + box.height) + 1
     pixels = pixels[top - origin[1] : bottom - origin[1], left - origin[0] : right - origin[0]]
     box = box._replace(left=box.left - left, top=box.top - top)
@@ -129,5 +142,7 @@ def _interpolate(pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.nda
 
 def _places(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the pixel before each place of the result, and how far beyond it the place is, in 32ths of a pixel."""
-    places = np.rint(((np.arange(count) + 0.5) * (length / count) + start - 0.5) * _SUBPIXELS).astype(np.int32)
+    places = np.rint(((np.arange(count) + 0.5) * (length / count) + start - 0.5) * _SUBPIXELS).astype(
+        np.int32
+    )
     return places >> 5, places & (_SUBPIXELS - 1)

@@ -112,7 +112,14 @@ class Reading:
 
     @classmethod
     def named(
-        cls, crop: str, *, size: int, scales: tuple[int, int], areas: tuple[float, float], test_scale: int, corrupt: str = ERROR
+        cls,
+        crop: str,
+        *,
+        size: int,
+        scales: tuple[int, int],
+        areas: tuple[float, float],
+        test_scale: int,
+        corrupt: str = ERROR,
     ) -> "Reading":
         """Returns the reading that a config describes.
 
@@ -125,7 +132,11 @@ class Reading:
             corrupt: "error" or "skip".
         """
         centre = CentreCrop(size, test_scale)
-        views: dict[str, View] = {SCALE: ScaleCrop(size, *scales), RESIZED: ResizedCrop(size, areas), CENTRE: centre}
+        views: dict[str, View] = {
+            SCALE: ScaleCrop(size, *scales),
+            RESIZED: ResizedCrop(size, areas),
+            CENTRE: centre,
+        }
         return cls(centre, views[crop], corrupt)
 
     def of(self, examples: Examples) -> DecodedSource:
@@ -160,7 +171,9 @@ def open_source(
         return synthetic
     path = is_path(name)
     if path and reading is None:
-        raise DataError(f"the images of {name} are of any size: set --config.data.image_size, for example to 224")
+        raise DataError(
+            f"the images of {name} are of any size: set --config.data.image_size, for example to 224"
+        )
     if reading is None:
         from resnet_jax.data.tfds_sets import read_whole
 
@@ -171,12 +184,16 @@ def open_source(
 def open_examples(name: str, split: str, *, data_dir: str | None = None) -> Examples:
     """Opens a split of encoded images; see `open_source` for the arguments and what is raised."""
     if not is_path(name):
-        from resnet_jax.data.tfds_sets import open_examples as open_tfds  # Here: other sources need not wait for TFDS.
+        from resnet_jax.data.tfds_sets import (
+            open_examples as open_tfds,
+        )  # Here: other sources need not wait for TFDS.
 
         return open_tfds(name, split, data_dir)
     root = os.path.expanduser(name)
     if not epath.Path(root).is_dir():
-        raise DataError(f"there is no folder {name}; config.data.source is one with images or what `resnet-jax prepare` wrote")
+        raise DataError(
+            f"there is no folder {name}; config.data.source is one with images or what `resnet-jax prepare` wrote"
+        )
     return open_prepared(root, split) if is_prepared(root) else open_folder(root, split)
 
 
@@ -198,7 +215,10 @@ def _is_tfds_too(name: str) -> bool:
 
     if name not in tfds.list_builders(with_community_datasets=False):
         return False
-    print(f"resnet-jax: {name} is taken for the set of TFDS; the folder of this name is ./{name}", file=sys.stderr)
+    print(
+        f"resnet-jax: {name} is taken for the set of TFDS; the folder of this name is ./{name}",
+        file=sys.stderr,
+    )
     return True
 
 

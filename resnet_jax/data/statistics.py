@@ -37,7 +37,9 @@ class Colour:
 
 IMAGENET_COLOUR = Colour(
     np.array([0.2175, 0.0188, 0.0045], np.float32),
-    np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32),
+    np.array(
+        [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
+    ),
 )
 """The published values of ImageNet's training set, those of the AlexNet and fb.resnet.torch implementations."""
 
@@ -88,7 +90,9 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
     if kind.endswith(SUFFIX):
         mean = load(kind).mean
         if mean.shape != source.image_shape:
-            raise DataError(f"{kind} is of images of {_shape(mean.shape)}, and config.data has {_shape(source.image_shape)}")
+            raise DataError(
+                f"{kind} is of images of {_shape(mean.shape)}, and config.data has {_shape(source.image_shape)}"
+            )
         return mean
     if isinstance(source, DecodedSource) and len(source) > MOST_DECODED:
         raise DataError(
@@ -146,7 +150,9 @@ def load(path: str) -> Statistics:
             colour = Colour(arrays["eigenvalues"], arrays["eigenvectors"])
             return Statistics(arrays["mean"], colour, int(arrays["examples"]))
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a file of statistics; `resnet-jax statistics SOURCE FILE{SUFFIX}` writes one") from error
+        raise DataError(
+            f"{path} is not a file of statistics; `resnet-jax statistics SOURCE FILE{SUFFIX}` writes one"
+        ) from error
 
 
 def _batches(source: Source, workers: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:

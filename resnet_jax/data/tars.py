@@ -87,13 +87,17 @@ def _open_validation(root: str, class_names: Sequence[str]) -> TarExamples:
     with tarfile.open(path, "r:") as tar:
         files = sorted((file for file in tar if file.isfile()), key=lambda file: file.name)
     if len(files) != len(names):
-        raise DataError(f"{path} holds {len(files)} images, and {kit} {len(names)} labels; download both again")
+        raise DataError(
+            f"{path} holds {len(files)} images, and {kit} {len(names)} labels; download both again"
+        )
     label = {name: number for number, name in enumerate(class_names)}
     unknown = sorted(set(names) - set(label))
     if unknown:
         raise DataError(f"{kit} names {unknown[0]}, which is no class of {TRAIN}; download both again")
     pairs = zip(files, names, strict=True)
-    return TarExamples(path, class_names, [(file.name, file.offset_data, file.size, label[name]) for file, name in pairs])
+    return TarExamples(
+        path, class_names, [(file.name, file.offset_data, file.size, label[name]) for file, name in pairs]
+    )
 
 
 def _validation_classes(kit: str) -> list[str]:

@@ -43,7 +43,9 @@ class TfdsExamples:
         try:
             record = self.data_source[index]
         except (RuntimeError, IndexError, ValueError) as error:
-            raise DataError(f"{self.describe(index)} cannot be read: the files are damaged; prepare the set again") from error
+            raise DataError(
+                f"{self.describe(index)} cannot be read: the files are damaged; prepare the set again"
+            ) from error
         return record["image"], int(record["label"])
 
     def describe(self, index: int) -> str:
@@ -59,7 +61,9 @@ def open_examples(name: str, split: str, data_dir: str | None) -> TfdsExamples:
     builder = prepared_builder(name, data_dir)
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not isinstance(features["label"], tfds.features.ClassLabel):
-        raise DataError(f"{name} has the features {', '.join(features)}; sets with an image and a class label can be read")
+        raise DataError(
+            f"{name} has the features {', '.join(features)}; sets with an image and a class label can be read"
+        )
     try:
         data_source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
         count = len(data_source)
@@ -88,7 +92,9 @@ def read_whole(name: str, split: str, data_dir: str | None) -> ArraySource:
         except CorruptImageError as error:
             raise DataError(f"{examples.describe(index)}: {error}; prepare the set again") from error
         if images[-1].shape != images[0].shape:
-            raise DataError(f"{name} has images of several sizes: set --config.data.image_size, for example to 224")
+            raise DataError(
+                f"{name} has images of several sizes: set --config.data.image_size, for example to 224"
+            )
     return ArraySource(np.stack(images), labels, examples.class_names)
 
 
@@ -116,7 +122,9 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
             builder = _create(name, data_dir)
             if not builder.info.splits:
                 builder.download_and_prepare()
-    except Exception as error:  # TFDS, the network and the disk raise what they like, and all of it ends here.
+    except (
+        Exception
+    ) as error:  # TFDS, the network and the disk raise what they like, and all of it ends here.
         raise DataError(
             f"{name} could not be prepared in {builder.data_dir}: {_first_line(error)}; check the network and the disk, or prepare "
             "it on another machine and set --config.run.data_dir to a copy"

@@ -25,7 +25,12 @@ _threads = threading.local()
 class Region(ctypes.Structure):
     """Whole pixels of the decoded image; the left one is a multiple of `ALIGNMENT`."""
 
-    _fields_ = (("left", ctypes.c_int), ("top", ctypes.c_int), ("width", ctypes.c_int), ("height", ctypes.c_int))
+    _fields_ = (
+        ("left", ctypes.c_int),
+        ("top", ctypes.c_int),
+        ("width", ctypes.c_int),
+        ("height", ctypes.c_int),
+    )
 
 
 class _Factor(ctypes.Structure):
@@ -78,7 +83,9 @@ def _packaged() -> str | None:
         files = importlib.metadata.files(_PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
         return None
-    return next((str(Path(str(file.locate()))) for file in files if file.name.startswith("libturbojpeg")), None)
+    return next(
+        (str(Path(str(file.locate()))) for file in files if file.name.startswith("libturbojpeg")), None
+    )
 
 
 def _with_types(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -124,7 +124,9 @@ def corners_and_centre(width: int, height: int, *, shorter: int, size: int) -> l
     scaled_width, scaled_height = scaled(width, height, shorter)
     right, bottom = scaled_width - size, scaled_height - size
     places = [(0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2)]
-    return [crop_of_scaled(width, height, shorter=shorter, left=left, top=top, size=size) for left, top in places]
+    return [
+        crop_of_scaled(width, height, shorter=shorter, left=left, top=top, size=size) for left, top in places
+    ]
 
 
 def fully_convolutional(width: int, height: int, *, shorter: int) -> Sight:
@@ -145,7 +147,9 @@ def fully_convolutional(width: int, height: int, *, shorter: int) -> Sight:
     seen_width, seen_height = (longer, shorter) if scaled_width >= scaled_height else (shorter, longer)
     left, top = (scaled_width - seen_width) // 2, (scaled_height - seen_height) // 2
     across, down = width / scaled_width, height / scaled_height
-    return Sight(Box(left * across, top * down, seen_width * across, seen_height * down), seen_height, seen_width)
+    return Sight(
+        Box(left * across, top * down, seen_width * across, seen_height * down), seen_height, seen_width
+    )
 
 
 def scaled(width: int, height: int, shorter: int) -> tuple[int, int]:

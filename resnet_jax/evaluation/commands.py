@@ -33,23 +33,60 @@ COLUMNS = ("file", "rank", "label", "name", "probability")
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `evaluate`."""
     add = parser.add_argument
-    add("--workdir", required=True, action="append", help="of the run; given several times, their softmax is averaged")
+    add(
+        "--workdir",
+        required=True,
+        action="append",
+        help="of the run; given several times, their softmax is averaged",
+    )
     add("--step", type=int, help="of the checkpoint (default: the newest)")
     add("--split", help="of the data set, for example train (default: the run's test split)")
-    add("--data", metavar="SOURCE", help="another data set with the same classes: a folder, or a name in TFDS (default: the run's)")
+    add(
+        "--data",
+        metavar="SOURCE",
+        help="another data set with the same classes: a folder, or a name in TFDS (default: the run's)",
+    )
     add("--data-dir", help="where the data set is (default: where the run found it)")
-    add("--protocol", default=SINGLE, help=f"{', '.join(PROTOCOLS)} (default: {SINGLE}, as the run is tested in training)")
-    add("--scales", type=_numbers, default=(), metavar="N,N,…", help="shorter sides for multi-scale (default: 224,256,384,480,640)")
-    add("--crop", type=int, default=0, metavar="N", help="side of the ten crops (default: that of the single view)")
-    add("--average", default=SOFTMAX, help=f"over the views of an image, of {' or '.join(AVERAGES)} (default: {SOFTMAX})")
-    add("--mirror", action="store_true", help="see every view in the mirror too; ten crops have it in any case")
+    add(
+        "--protocol",
+        default=SINGLE,
+        help=f"{', '.join(PROTOCOLS)} (default: {SINGLE}, as the run is tested in training)",
+    )
+    add(
+        "--scales",
+        type=_numbers,
+        default=(),
+        metavar="N,N,…",
+        help="shorter sides for multi-scale (default: 224,256,384,480,640)",
+    )
+    add(
+        "--crop",
+        type=int,
+        default=0,
+        metavar="N",
+        help="side of the ten crops (default: that of the single view)",
+    )
+    add(
+        "--average",
+        default=SOFTMAX,
+        help=f"over the views of an image, of {' or '.join(AVERAGES)} (default: {SOFTMAX})",
+    )
+    add(
+        "--mirror",
+        action="store_true",
+        help="see every view in the mirror too; ten crops have it in any case",
+    )
     add(
         "--batch-size",
         type=int,
         metavar="N",
         help="images of the single view's size that the net may see at once (default: the run's)",
     )
-    add("--statistics", default=MOVING, help=f"of batch normalisation: {' or '.join(STATISTICS)} (default: {MOVING})")
+    add(
+        "--statistics",
+        default=MOVING,
+        help=f"of batch normalisation: {' or '.join(STATISTICS)} (default: {MOVING})",
+    )
     add(
         "--precise-bn",
         type=int,
@@ -59,12 +96,18 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--per-class", action="store_true", help="the figures of every class too")
     add("--confusion", action="store_true", help="how many examples of each class are taken for each class")
-    add("--predictions", metavar="FILE", help="write the likeliest classes of every example into FILE.csv or FILE.npz")
+    add(
+        "--predictions",
+        metavar="FILE",
+        help="write the likeliest classes of every example into FILE.csv or FILE.npz",
+    )
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     """Prints loss and accuracy of one run's checkpoint, or of the ensemble of several."""
-    protocol = Protocol(arguments.protocol, arguments.scales, arguments.crop, arguments.average, arguments.mirror)
+    protocol = Protocol(
+        arguments.protocol, arguments.scales, arguments.crop, arguments.average, arguments.mirror
+    )
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise ProtocolError(f"--batch-size is {arguments.batch_size}; it must be a number of images above 0")
     file = PredictionsFile(arguments.predictions) if arguments.predictions else None
@@ -73,8 +116,16 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         arguments.statistics = PRECISE
         for workdir in arguments.workdir:
             done = recompute_statistics(workdir, images=arguments.precise_bn, **where)
-            print(f"resnet-jax: statistics of {done.images} training images are in {done.file}", file=sys.stderr)
-    trials = open_trials(arguments.workdir, split=arguments.split, source=arguments.data, statistics=arguments.statistics, **where)
+            print(
+                f"resnet-jax: statistics of {done.images} training images are in {done.file}", file=sys.stderr
+            )
+    trials = open_trials(
+        arguments.workdir,
+        split=arguments.split,
+        source=arguments.data,
+        statistics=arguments.statistics,
+        **where,
+    )
     names = list(trials[0].source.class_names)
     counts = Counts(len(names))
     with _progress(sum(len(trial.source) for trial in trials)) as scored:
@@ -100,11 +151,17 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 
 def predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `predict`."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder, or - for paths on stdin, one on a line")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="a file, a folder, or - for paths on stdin, one on a line"
+    )
     parser.add_argument("--workdir", required=True, help="of a run or an import")
     parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes for each picture (default: 5)")
-    parser.add_argument("--csv", action="store_true", help=f"print a line for each class: {','.join(COLUMNS)}")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="K", help="classes for each picture (default: 5)"
+    )
+    parser.add_argument(
+        "--csv", action="store_true", help=f"print a line for each class: {','.join(COLUMNS)}"
+    )
 
 
 def predict_command(arguments: argparse.Namespace) -> None:
@@ -152,7 +209,9 @@ def predict_command(arguments: argparse.Namespace) -> None:
             )
         )
     if unreadable:
-        raise UnreadableError(f"{len(unreadable)} of {len(files)} pictures could not be read and were left out")
+        raise UnreadableError(
+            f"{len(unreadable)} of {len(files)} pictures could not be read and were left out"
+        )
 
 
 @contextlib.contextmanager
@@ -169,12 +228,16 @@ def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, such as 224,256,384") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of whole numbers, such as 224,256,384"
+        ) from None
 
 
 def _summary(results: dict[str, Any]) -> str:
     steps = results["step"] if isinstance(results["step"], list) else [results["step"]]
-    nets = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} nets at steps {', '.join(map(str, steps))}"
+    nets = (
+        f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} nets at steps {', '.join(map(str, steps))}"
+    )
     top5 = f", top-5 {results['top5']:.2%}" if "top5" in results else ""
     figures = f"top-1 {results['top1']:.2%}{top5}, loss {results['loss']:.4f}"
     protocol = "" if results["protocol"] == SINGLE else f", {results['protocol']}"
@@ -187,7 +250,9 @@ def _table_of_classes(rows: Sequence[dict[str, Any]]) -> str:
     lines = [f"{'class':{width}}  examples" + "".join(f"{name:>9}" for name in columns)]
     for row in rows:
         shares = ("–" if row[name] is None else f"{row[name]:.2%}" for name in columns)
-        lines.append(f"{row['name']:{width}}  {row['examples']:8}" + "".join(f"{share:>9}" for share in shares))
+        lines.append(
+            f"{row['name']:{width}}  {row['examples']:8}" + "".join(f"{share:>9}" for share in shares)
+        )
     return "\n".join(lines)
 
 
@@ -196,9 +261,13 @@ def _confusions(confusion: np.ndarray, names: Sequence[str]) -> str:
     if len(names) <= MATRIX:
         width = max(*map(len, names), len(str(confusion.max()))) + 2
         rows = [["", *names], *([name, *row] for name, row in zip(names, confusion, strict=True))]
-        return "label by prediction:\n" + "\n".join("".join(f"{cell!s:>{width}}" for cell in row) for row in rows)
+        return "label by prediction:\n" + "\n".join(
+            "".join(f"{cell!s:>{width}}" for cell in row) for row in rows
+        )
     mistakes = confusion - np.diag(np.diag(confusion))
-    frequent = [divmod(int(place), len(names)) for place in np.argsort(-mistakes, axis=None, kind="stable")[:MATRIX]]
+    frequent = [
+        divmod(int(place), len(names)) for place in np.argsort(-mistakes, axis=None, kind="stable")[:MATRIX]
+    ]
     lines = [
         f"{mistakes[label, taken]:6}  {names[label]} taken for {names[taken]}"
         for label, taken in frequent
@@ -216,4 +285,6 @@ def _named(images: list[str]) -> list[str]:
 
 
 def _line(prediction: Prediction) -> str:
-    return f"{prediction.file}: " + ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in prediction.top)
+    return f"{prediction.file}: " + ", ".join(
+        f"{guess.name} {guess.probability:.1%}" for guess in prediction.top
+    )

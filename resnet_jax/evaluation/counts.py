@@ -32,7 +32,10 @@ class Counts:
     def results(self) -> dict[str, Any]:
         """Returns `loss`, `top1` and, for more than five classes, `top5`, means over all examples, and `examples`, their number."""
         examples = int(self.confusion.sum())
-        results: dict[str, Any] = {"loss": self._loss / examples, "top1": float(self.confusion.trace() / examples)}
+        results: dict[str, Any] = {
+            "loss": self._loss / examples,
+            "top1": float(self.confusion.trace() / examples),
+        }
         if len(self.confusion) > TOP:
             results["top5"] = float(self._among_top.sum() / examples)
         return results | {"examples": examples}
@@ -63,6 +66,8 @@ def predicted(scores: Scores) -> Int[np.ndarray, " n"]:
     return np.where(ranks_of_labels(scores) < 1, scores.labels, np.nan_to_num(others, nan=np.inf).argmax(1))
 
 
-def top_classes(log_probabilities: Float[np.ndarray, "n classes"], count: int = TOP) -> Int[np.ndarray, "n k"]:
+def top_classes(
+    log_probabilities: Float[np.ndarray, "n classes"], count: int = TOP
+) -> Int[np.ndarray, "n k"]:
     """Returns the likeliest classes of every example, the likeliest first; of equals, the first."""
     return np.argsort(-log_probabilities, axis=1, kind="stable")[:, :count]

@@ -23,8 +23,12 @@ def average(members: Sequence[Iterator[Scores]]) -> Iterator[Scores]:
     total = collect(members[0])
     for member in members[1:]:
         scores = collect(member)
-        if not (np.array_equal(scores.numbers, total.numbers) and np.array_equal(scores.labels, total.labels)):
-            raise DataError("the nets of an ensemble must be evaluated on the same examples, and the labels of theirs differ")
+        if not (
+            np.array_equal(scores.numbers, total.numbers) and np.array_equal(scores.labels, total.labels)
+        ):
+            raise DataError(
+                "the nets of an ensemble must be evaluated on the same examples, and the labels of theirs differ"
+            )
         np.logaddexp(total.log_probabilities, scores.log_probabilities, out=total.log_probabilities)
     yield total._replace(log_probabilities=total.log_probabilities - np.float32(np.log(len(members))))
 

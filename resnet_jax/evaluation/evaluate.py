@@ -55,7 +55,9 @@ class Trial:
     statistics: str
     images: int
 
-    def scores(self, protocol: Protocol, *, batch_size: int | None = None, limit: int | None = None) -> Iterator[Scores]:
+    def scores(
+        self, protocol: Protocol, *, batch_size: int | None = None, limit: int | None = None
+    ) -> Iterator[Scores]:
         """Yields the scores of the split's examples; see `Net.scores`.
 
         Raises:
@@ -144,7 +146,9 @@ def evaluate_checkpoint(
     Raises:
         WorkdirError, CheckpointError, DataError, ProtocolError: What was asked for is not there or does not go together.
     """
-    trials = open_trials(workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics)
+    trials = open_trials(
+        workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics
+    )
     counts = Counts(len(trials[0].source.class_names))
     chosen = Protocol(protocol) if isinstance(protocol, str) else protocol
     for scores in all_scores(trials, chosen, batch_size=batch_size):
@@ -171,12 +175,16 @@ def predictions(
         >>> images, labels = found.source.read(found.numbers[wrong])
         >>> found.counts.results()["top1"], found.counts.confusion
     """
-    trials = open_trials(workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics)
+    trials = open_trials(
+        workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics
+    )
     protocol = Protocol(protocol) if isinstance(protocol, str) else protocol
     numbers, labels, log_probabilities = collect(all_scores(trials, protocol, batch_size=batch_size))
     steps = tuple(trial.checkpoint.step for trial in trials)
     first = trials[0]
-    return Predictions(numbers, labels, log_probabilities, first.source.class_names, first.source, first.split, steps)
+    return Predictions(
+        numbers, labels, log_probabilities, first.source.class_names, first.source, first.split, steps
+    )
 
 
 def all_scores(
@@ -208,7 +216,11 @@ def described(trials: Sequence[Trial], protocol: Protocol) -> dict[str, Any]:
     steps = [trial.checkpoint.step for trial in trials]
     first = trials[0]
     named = {"step": steps[0] if len(trials) == 1 else steps, "split": first.split, "protocol": protocol.name}
-    return named | {"statistics": first.statistics} | ({"statistics_images": first.images} if first.images else {})
+    return (
+        named
+        | {"statistics": first.statistics}
+        | ({"statistics_images": first.images} if first.images else {})
+    )
 
 
 def open_trials(
@@ -227,11 +239,14 @@ def open_trials(
     """
     workdirs = [workdir] if isinstance(workdir, str) or not isinstance(workdir, Sequence) else list(workdir)
     trials = [
-        open_trial(each, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics) for each in workdirs
+        open_trial(each, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics)
+        for each in workdirs
     ]
     first = trials[0]
     for other in trials[1:]:
-        same = list(other.source.class_names) == list(first.source.class_names) and len(other.source) == len(first.source)
+        same = list(other.source.class_names) == list(first.source.class_names) and len(other.source) == len(
+            first.source
+        )
         if not same:
             raise DataError(
                 f"{other.workdir} has {len(other.source.class_names)} classes and {len(other.source)} examples in {other.split}, "
@@ -262,7 +277,9 @@ def open_trial(
     if source is not None:
         config.data.source = source
     if not config.data.source:
-        raise DataError(f"the data of this net is not known: {workdir} is an import; name the set to evaluate it on with --data")
+        raise DataError(
+            f"the data of this net is not known: {workdir} is an import; name the set to evaluate it on with --data"
+        )
     config.run.devices = 0  # Those of this machine, which need not be the run's.
     config.run.accumulation = 1
     prepare_jax(config)
@@ -274,7 +291,9 @@ def open_trial(
             f"split {split} of {config.data.source} has {len(opened.class_names)} classes, and the net of {workdir} "
             f"{checkpoint.model['num_classes']}; evaluate it on a set with the classes that it was trained on"
         )
-    return Trial(str(workdir), checkpoint, config, build_net(checkpoint, config), opened, split, statistics, images)
+    return Trial(
+        str(workdir), checkpoint, config, build_net(checkpoint, config), opened, split, statistics, images
+    )
 
 
 def build_net(checkpoint: Checkpoint, config: ConfigDict) -> Net:
@@ -282,4 +301,6 @@ def build_net(checkpoint: Checkpoint, config: ConfigDict) -> Net:
     model = looped(create_model(**checkpoint.model), config)
     arrays = stack_arrays(checkpoint.arrays) if getattr(model, "scan", False) else checkpoint.arrays
     variables, image_mean = split_variables(arrays)
-    return Net(model, variables, np.asarray(image_mean), create_mapping(config.run.mapping, jax.local_devices()))
+    return Net(
+        model, variables, np.asarray(image_mean), create_mapping(config.run.mapping, jax.local_devices())
+    )

@@ -42,7 +42,9 @@ class Recomputed:
     file: str
 
 
-def recompute_statistics(workdir: str, *, images: int = 0, step: int | None = None, data_dir: str | None = None) -> Recomputed:
+def recompute_statistics(
+    workdir: str, *, images: int = 0, step: int | None = None, data_dir: str | None = None
+) -> Recomputed:
     """Recomputes the statistics of a checkpoint from training images and stores them beside it; `load_checkpoint` takes them.
 
     Args:
@@ -58,7 +60,9 @@ def recompute_statistics(workdir: str, *, images: int = 0, step: int | None = No
     trial = open_trial(workdir, step=step, data_dir=data_dir, training=True)
     total = len(trial.source)
     if not hasattr(trial.net.model, "norm"):
-        raise ProtocolError(f"{trial.checkpoint.model['name']} has no batch normalisation, and so no statistics to recompute")
+        raise ProtocolError(
+            f"{trial.checkpoint.model['name']} has no batch normalisation, and so no statistics to recompute"
+        )
     if not 0 <= images <= total:
         raise ProtocolError(
             f"statistics of {images} images are asked for; allowed are 1 to {total}, those of the training split, or 0 for all"
@@ -103,7 +107,9 @@ def measure_statistics(
         frozen: Patterns of the layers whose statistics stay, see `BatchNorm.frozen`.
         workers: Threads that read and decode.
     """
-    reader = _Chosen(source, TrainBatches(source, batch_size, seed, slice(0, 0)).examples_at(np.arange(images)), batch_size)
+    reader = _Chosen(
+        source, TrainBatches(source, batch_size, seed, slice(0, 0)).examples_at(np.arange(images)), batch_size
+    )
     batches: Iterator[np.ndarray] = read_ahead(reader, 0, -(-images // batch_size), workers=workers, buffer=2)
     measure = _Measure(net, frozen)
     sums: dict[str, Any] = {}
@@ -116,7 +122,9 @@ def measure_statistics(
             statistics[name] = total / images
             squares = name.removesuffix("mean") + "var"
             statistics[squares] = np.maximum(sums[squares] / images - statistics[name] ** 2, 0)
-    stored = unstack_arrays({f"{PREFIX}{name}": np.asarray(array, np.float32) for name, array in statistics.items()})
+    stored = unstack_arrays(
+        {f"{PREFIX}{name}": np.asarray(array, np.float32) for name, array in statistics.items()}
+    )
     return {name: np.array(array) for name, array in stored.items()}
 
 

@@ -77,7 +77,9 @@ def predict(
         probabilities, labels = jax.device_get(program(variables, batch))
         for file, row, chosen in zip(waiting, probabilities, labels, strict=False):
             guesses = zip(chosen.tolist(), row.tolist(), strict=True)
-            yield Prediction(file, tuple(Guess(label, _name(trained, label), value) for label, value in guesses))
+            yield Prediction(
+                file, tuple(Guess(label, _name(trained, label), value) for label, value in guesses)
+            )
         waiting.clear()
 
     for file, picture in _pictures(trained, files, threads=threads, ahead=2 * len(batch)):
@@ -115,7 +117,9 @@ def find_pictures(names: Iterable[str]) -> list[str]:
     return found
 
 
-def _likeliest(trained: Trained, variables: dict, pictures: jax.Array, *, top: int) -> tuple[jax.Array, jax.Array]:
+def _likeliest(
+    trained: Trained, variables: dict, pictures: jax.Array, *, top: int
+) -> tuple[jax.Array, jax.Array]:
     """Returns the greatest probabilities float32[n, top] and their labels int32[n, top], in the order of the logits."""
     logits = trained.logits(variables, pictures)
     greatest, labels = jax.lax.top_k(logits, top)

@@ -104,7 +104,13 @@ class Net:
         return self.programs[average, mirrored]
 
     def scores(
-        self, source: Source, protocol: Protocol, *, batch_size: int, workers: int = 1, limit: int | None = None
+        self,
+        source: Source,
+        protocol: Protocol,
+        *,
+        batch_size: int,
+        workers: int = 1,
+        limit: int | None = None,
     ) -> Iterator[Scores]:
         """Yields the scores of every example of a split, once, as they come; in order where all views are of one shape.
 
@@ -121,7 +127,13 @@ class Net:
         count = min(len(source), limit or len(source))
         look = look_of(protocol, source)
         pixels = batch_size * source.image_shape[0] * source.image_shape[1]
-        batcher = _Batcher(self, protocol, means_of(self.image_mean, source, protocol), pixels=pixels, most=min(batch_size, count))
+        batcher = _Batcher(
+            self,
+            protocol,
+            means_of(self.image_mean, source, protocol),
+            pixels=pixels,
+            most=min(batch_size, count),
+        )
         examples = SeenExamples(source, look)
         for seen in read_ahead(examples, 0, count, workers=workers, buffer=max(AHEAD, 2 * workers)):
             batcher.expect(seen.number, seen.label, views=sum(map(len, seen.stacks.values())))
@@ -160,7 +172,9 @@ class _Open:
 class _Batcher:
     """Fills batches of one shape, lets the devices score one while the next is filled, and sums scores by example."""
 
-    def __init__(self, net: Net, protocol: Protocol, mean: Callable[[Shape], np.ndarray], *, pixels: int, most: int) -> None:
+    def __init__(
+        self, net: Net, protocol: Protocol, mean: Callable[[Shape], np.ndarray], *, pixels: int, most: int
+    ) -> None:
         self._step = net.program(average=protocol.average, mirrored=protocol.both)
         self._mapping, self._devices = net.mapping, len(net.mapping.devices)
         self._variables = net.mapping.replicate(net.variables)
@@ -192,7 +206,9 @@ class _Batcher:
         yield from self._land()
 
     def _size(self, stack: np.ndarray) -> int:
-        return examples_at_once(stack.shape[:3], self._pixels, sides=self._sides, most=self._most, devices=self._devices)
+        return examples_at_once(
+            stack.shape[:3], self._pixels, sides=self._sides, most=self._most, devices=self._devices
+        )
 
     def _dispatch(self, shape: Shape) -> Iterator[Scores]:
         waiting = self._waiting.pop(shape)
@@ -230,5 +246,9 @@ class _Batcher:
             finished = [self._open.pop(number) for number in done]
             totals = np.stack([example.total for example in finished])
             counts = np.array([example.views for example in finished])[:, None]
-            averages = totals - np.log(counts) if self._softmax else scipy.special.log_softmax(totals / counts, axis=1)
+            averages = (
+                totals - np.log(counts)
+                if self._softmax
+                else scipy.special.log_softmax(totals / counts, axis=1)
+            )
             yield Scores(np.array(done), np.array([example.label for example in finished]), averages)

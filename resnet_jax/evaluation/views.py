@@ -61,11 +61,17 @@ class Protocol:
         if self.average not in AVERAGES:
             raise ProtocolError(f"the average is of {self.average!r}; allowed are {', '.join(AVERAGES)}")
         if self.scales and self.name != MULTI_SCALE:
-            raise ProtocolError(f"scales are for the protocol {MULTI_SCALE}, and this one is {self.name}; leave them out")
+            raise ProtocolError(
+                f"scales are for the protocol {MULTI_SCALE}, and this one is {self.name}; leave them out"
+            )
         if self.crop and self.name != TEN_CROP:
-            raise ProtocolError(f"a crop is for the protocol {TEN_CROP}, and this one is {self.name}; leave it out")
+            raise ProtocolError(
+                f"a crop is for the protocol {TEN_CROP}, and this one is {self.name}; leave it out"
+            )
         if len(set(self.scales)) < len(self.scales) or any(scale < LEAST for scale in self.scales):
-            raise ProtocolError(f"the scales are {self.scales}; they must be different numbers of pixels from {LEAST}")
+            raise ProtocolError(
+                f"the scales are {self.scales}; they must be different numbers of pixels from {LEAST}"
+            )
         if self.crop and self.crop < LEAST:
             raise ProtocolError(f"the crop is {self.crop}; it must be a number of pixels from {LEAST}")
 
@@ -95,7 +101,9 @@ def look_of(protocol: Protocol, source: Source) -> Look:
     if protocol.name == SINGLE:
         return one
     if size > shorter:
-        raise ProtocolError(f"the crop is {size}, and the shorter side of the images {shorter} pixels; it may be at most as large")
+        raise ProtocolError(
+            f"the crop is {size}, and the shorter side of the images {shorter} pixels; it may be at most as large"
+        )
     return partial(_ten_crop, shorter, size)
 
 
@@ -152,21 +160,28 @@ def means_of(
     seen = {}
     if image_mean.ndim == 3 and not isinstance(source, DecodedSource):
         sights = look_of(protocol, source)(image_mean.shape[1], image_mean.shape[0])
-        seen = _by_shape([_see_mean(image_mean, sight) for sight in sights], [(sight.height, sight.width) for sight in sights])
+        seen = _by_shape(
+            [_see_mean(image_mean, sight) for sight in sights],
+            [(sight.height, sight.width) for sight in sights],
+        )
     elif image_mean.ndim == 3 and protocol.name != MULTI_SCALE:
         seen = {image_mean.shape[:2]: image_mean}
     by_channel = image_mean.reshape(-1, 3).mean(0)
     return lambda shape: seen.get(shape, by_channel)
 
 
-def _by_shape(pictures: Sequence[np.ndarray], shapes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
+def _by_shape(
+    pictures: Sequence[np.ndarray], shapes: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], np.ndarray]:
     return {
         shape: np.stack([picture for picture, its in zip(pictures, shapes, strict=True) if its == shape])
         for shape in dict.fromkeys(shapes)
     }
 
 
-def _square(box: Callable[[int, int, Sequence[float]], Box], size: int, width: int, height: int) -> list[Sight]:
+def _square(
+    box: Callable[[int, int, Sequence[float]], Box], size: int, width: int, height: int
+) -> list[Sight]:
     return [Sight(box(width, height, ()), size, size)]
 
 
@@ -184,7 +199,17 @@ def _scaled(scales: tuple[int, ...], width: int, height: int) -> list[Sight]:
 
 def _see_mean(mean: Float[np.ndarray, "h w 3"], sight: Sight) -> Float[np.ndarray, "h2 w2 3"]:
     left, top, right, bottom = (
-        round(edge) for edge in (sight.box.left, sight.box.top, sight.box.left + sight.box.width, sight.box.top + sight.box.height)
+        round(edge)
+        for edge in (
+            sight.box.left,
+            sight.box.top,
+            sight.box.left + sight.box.width,
+            sight.box.top + sight.box.height,
+        )
     )
     part = np.ascontiguousarray(mean[top:bottom, left:right])
-    return part if part.shape[:2] == (sight.height, sight.width) else cv2.resize(part, (sight.width, sight.height))
+    return (
+        part
+        if part.shape[:2] == (sight.height, sight.width)
+        else cv2.resize(part, (sight.width, sight.height))
+    )

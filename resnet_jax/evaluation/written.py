@@ -31,15 +31,21 @@ class PredictionsFile:
     def __init__(self, path: str) -> None:
         self._path = epath.Path(path)
         if self._path.suffix not in SUFFIXES:
-            raise ProtocolError(f"the file of predictions is {path!r}; its name must end in {' or '.join(SUFFIXES)}")
+            raise ProtocolError(
+                f"the file of predictions is {path!r}; its name must end in {' or '.join(SUFFIXES)}"
+            )
         if not self._path.parent.exists():
-            raise ProtocolError(f"there is no folder {self._path.parent} for the file of predictions {path}; make it first")
+            raise ProtocolError(
+                f"there is no folder {self._path.parent} for the file of predictions {path}; make it first"
+            )
         self._parts: list[tuple[np.ndarray, ...]] = []
 
     def add(self, scores: Scores) -> None:
         """Takes the predictions of some examples."""
         classes = top_classes(scores.log_probabilities, TOP)
-        probabilities = np.exp(np.take_along_axis(scores.log_probabilities, classes, axis=1)).astype(np.float32)
+        probabilities = np.exp(np.take_along_axis(scores.log_probabilities, classes, axis=1)).astype(
+            np.float32
+        )
         self._parts.append((scores.numbers, scores.labels, predicted(scores), classes, probabilities))
 
     def write(self, class_names: Sequence[str]) -> None:
@@ -61,10 +67,23 @@ class PredictionsFile:
         else:
             text = io.TextIOWrapper(buffer, encoding="utf-8", newline="", write_through=True)
             rows = csv.writer(text, lineterminator="\n")
-            pairs = [name for rank in range(1, classes.shape[1] + 1) for name in (f"class{rank}", f"probability{rank}")]
+            pairs = [
+                name
+                for rank in range(1, classes.shape[1] + 1)
+                for name in (f"class{rank}", f"probability{rank}")
+            ]
             rows.writerow(["index", "label", "prediction", *pairs])
             for *known, its, values in zip(index, label, prediction, classes, probabilities, strict=True):
-                rows.writerow([*known, *(cell for pair in zip(its, map("{:.6g}".format, values), strict=True) for cell in pair)])
+                rows.writerow(
+                    [
+                        *known,
+                        *(
+                            cell
+                            for pair in zip(its, map("{:.6g}".format, values), strict=True)
+                            for cell in pair
+                        ),
+                    ]
+                )
         partial = self._path.parent / f"{self._path.name}.partial"
         partial.write_bytes(buffer.getvalue())
         partial.replace(self._path)

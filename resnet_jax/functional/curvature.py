@@ -69,7 +69,9 @@ def top_eigenvalue(loss: Loss, params: Params, *, iterations: int = 20, seed: in
         rest = _orthogonal(image, basis)
         beside.append(float(jnp.linalg.norm(rest)))
         # Below the rounding of a product there is no new direction: the vectors so far span what H maps into itself.
-        spanned = beside[-1] <= float(jnp.finfo(flat.dtype).eps) * max(1e-30, abs(max(diagonal, key=abs))) * len(basis)
+        spanned = beside[-1] <= float(jnp.finfo(flat.dtype).eps) * max(
+            1e-30, abs(max(diagonal, key=abs))
+        ) * len(basis)
         if spanned or len(basis) == min(iterations, flat.size):
             break
         basis.append(rest / beside[-1])

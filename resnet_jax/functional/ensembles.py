@@ -20,14 +20,18 @@ def stack_variables(members: Sequence[Variables]) -> Variables:
     """
     if not members:
         raise ModelError("an ensemble needs a member or more, and there is none")
-    shapes = [{path: array.shape for path, array in flatten_dict(member, sep="/").items()} for member in members]
+    shapes = [
+        {path: array.shape for path, array in flatten_dict(member, sep="/").items()} for member in members
+    ]
     different = next((number for number, shape in enumerate(shapes) if shape != shapes[0]), None)
     if different is not None:
         raise ModelError(f"member {different} is of another net than member 0; members have one architecture")
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *members)
 
 
-def member_logits(model: nn.Module, stacked: Variables, images: Float[Array, "n h w 3"]) -> Float[Array, "m n c"]:
+def member_logits(
+    model: nn.Module, stacked: Variables, images: Float[Array, "n h w 3"]
+) -> Float[Array, "m n c"]:
     """Returns the logits of every member; a pure function, one program for all of them.
 
     Args:
@@ -43,7 +47,9 @@ def member_logits(model: nn.Module, stacked: Variables, images: Float[Array, "n 
     return jax.vmap(of_one)(stacked)
 
 
-def ensemble_probabilities(model: nn.Module, stacked: Variables, images: Float[Array, "n h w 3"]) -> Float[Array, "n c"]:
+def ensemble_probabilities(
+    model: nn.Module, stacked: Variables, images: Float[Array, "n h w 3"]
+) -> Float[Array, "n c"]:
     """Returns the mean over the members of their probabilities.
 
     Example:

@@ -36,6 +36,8 @@ def read_examples(
     name = split or config.data.test_split
     source = open_split(config, name, test=name == config.data.test_split)
     if first < 0 or not 0 < count <= len(source) - first:
-        raise DataError(f"split {name} has {len(source)} examples, and {count} from number {first} on were asked for")
+        raise DataError(
+            f"split {name} has {len(source)} examples, and {count} from number {first} on were asked for"
+        )
     images, labels = source.read(np.arange(first, first + count))
     return normalise(jnp.asarray(images), split_variables(checkpoint.arrays)[1]), jnp.asarray(labels)

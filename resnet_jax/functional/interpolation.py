@@ -27,7 +27,9 @@ def interpolate(one: Variables, other: Variables, share: float | Array) -> Varia
     Raises:
         ModelError: The two are of different nets; the first array that differs is named.
     """
-    first, second = ({path: array.shape for path, array in flatten_dict(v, sep="/").items()} for v in (one, other))
+    first, second = (
+        {path: array.shape for path, array in flatten_dict(v, sep="/").items()} for v in (one, other)
+    )
     differing = next((path for path in [*first, *second] if first.get(path) != second.get(path)), None)
     if differing:
         raise ModelError(
@@ -37,7 +39,9 @@ def interpolate(one: Variables, other: Variables, share: float | Array) -> Varia
     return jax.tree.map(lambda a, b: (1 - share) * a + share * b, one, other)
 
 
-def recompute_statistics(model: nn.Module, variables: Variables, batches: Iterable[Float[Array, "n h w 3"]]) -> Variables:
+def recompute_statistics(
+    model: nn.Module, variables: Variables, batches: Iterable[Float[Array, "n h w 3"]]
+) -> Variables:
     """Returns the variables with the running statistics of these batches of images, and no trace of the old ones.
 
     Every layer sees what the layers before it make of the batch with the batch's statistics, as in training; means and variances
@@ -67,7 +71,10 @@ def recompute_statistics(model: nn.Module, variables: Variables, batches: Iterab
     if not count:
         raise ModelError("there are no batches to take statistics of; give one or more")
     means = jax.tree.map(lambda array: array / count, total)
-    return {**variables, "batch_stats": _map_statistics(lambda mean, square: (mean, square - jnp.square(mean)), means)}
+    return {
+        **variables,
+        "batch_stats": _map_statistics(lambda mean, square: (mean, square - jnp.square(mean)), means),
+    }
 
 
 def _map_statistics(function: Any, statistics: Any) -> Any:

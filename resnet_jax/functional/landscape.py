@@ -23,7 +23,9 @@ def filter_normalised_direction(params: Params, *, seed: int) -> Params:
     """
     arrays, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(arrays))
-    return jax.tree.unflatten(structure, [_direction(array, key) for array, key in zip(arrays, keys, strict=True)])
+    return jax.tree.unflatten(
+        structure, [_direction(array, key) for array, key in zip(arrays, keys, strict=True)]
+    )
 
 
 def _direction(array: Array, key: jax.Array) -> Array:

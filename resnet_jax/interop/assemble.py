@@ -57,19 +57,25 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
         model = create_model(**arguments)
         shapes = array_shapes(model, foreign.preprocessing.crop)
     except (ModelError, TypeError, ValueError) as error:
-        raise InteropError(f"{foreign.where} describes a net that cannot be built: {str(error).splitlines()[0]}") from error
+        raise InteropError(
+            f"{foreign.where} describes a net that cannot be built: {str(error).splitlines()[0]}"
+        ) from error
     with np.errstate(over="ignore", invalid="ignore"):  # What is not finite is listed.
         arrays = _match(foreign, shapes, arguments["name"])
     notes = [*foreign.notes, f"{len(arrays)} arrays of {foreign.where} used, each once"]
     if foreign.ignored:
         notes.append(f"{len(foreign.ignored)} counters of batches left out (num_batches_tracked)")
     if foreign.class_names and len(foreign.class_names) != classes:
-        raise InteropError(f"{foreign.where} names {len(foreign.class_names)} classes, and its last layer has {classes}")
+        raise InteropError(
+            f"{foreign.where} names {len(foreign.class_names)} classes, and its last layer has {classes}"
+        )
     if num_classes is not None and num_classes != classes:
         arguments["num_classes"] = num_classes
         model = create_model(**arguments)
         arrays |= _fresh_head(arrays[(*HEAD, "kernel")].shape[0], num_classes, seed)
-        notes.append(f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is used")
+        notes.append(
+            f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is used"
+        )
     return Imported(model, arguments, unflatten_dict(arrays), tuple(notes))
 
 

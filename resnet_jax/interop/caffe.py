@@ -23,7 +23,12 @@ from resnet_jax.models.registry import IMAGENET_STAGES
 LAYER, V1_LAYER = 100, 2  # Of NetParameter.
 NAME, TYPE, BLOBS = 1, 2, 7  # Of LayerParameter.
 V1_NAME, V1_BLOBS = 4, 6  # Of V1LayerParameter.
-SHAPE, DATA, DOUBLE_DATA, LEGACY_SHAPE = 7, 5, 8, (1, 2, 3, 4)  # Of BlobProto; the last are num, channels, height, width.
+SHAPE, DATA, DOUBLE_DATA, LEGACY_SHAPE = (
+    7,
+    5,
+    8,
+    (1, 2, 3, 4),
+)  # Of BlobProto; the last are num, channels, height, width.
 CROP, RESIZE = 224, 256
 
 Blobs = dict[str, list[np.ndarray]]
@@ -46,12 +51,22 @@ def from_file(path: Path, *, mean: str | None) -> Foreign:
         name, name_of = _net(os.fspath(path), arrays)
         arrays["conv1.kernel"] = np.ascontiguousarray(arrays["conv1.kernel"][:, ::-1])  # BGR to RGB.
     except (ValueError, IndexError) as error:
-        raise InteropError(f"{path} has arrays of other dimensions than the authors' nets ({error}); fetch it again") from error
+        raise InteropError(
+            f"{path} has arrays of other dimensions than the authors' nets ({error}); fetch it again"
+        ) from error
     image_mean = _mean(path, mean)
     model = {"name": name, "stride_on": "1x1", "pool": "caffe", "epsilon": 1e-5}
-    notes = ("images: RGB here, the order of conv1's inputs and of the mean was turned around; pool1 as Caffe's, without padding",)
+    notes = (
+        "images: RGB here, the order of conv1's inputs and of the mean was turned around; pool1 as Caffe's, without padding",
+    )
     return Foreign(
-        os.fspath(path), arrays, name_of, model, Preprocessing(image_mean, None, RESIZE, CROP), notes=notes, source=IMAGENET
+        os.fspath(path),
+        arrays,
+        name_of,
+        model,
+        Preprocessing(image_mean, None, RESIZE, CROP),
+        notes=notes,
+        source=IMAGENET,
     )
 
 
@@ -70,7 +85,9 @@ def read_blob(message: protobuf.Value) -> np.ndarray:
     else:
         shape = tuple(int(found.get(number, [1])[0]) for number in LEGACY_SHAPE)
     field, dtype = (DOUBLE_DATA, "<f8") if DOUBLE_DATA in found else (DATA, "<f4")
-    numbers = np.frombuffer(b"".join(bytes(value) for value in found.get(field, []) if not isinstance(value, int)), dtype)
+    numbers = np.frombuffer(
+        b"".join(bytes(value) for value in found.get(field, []) if not isinstance(value, int)), dtype
+    )
     if numbers.size != math.prod(shape):
         raise protobuf.WireError(f"a blob of shape {list(shape)} holds {numbers.size:,} numbers")
     return numbers.reshape(shape).astype(np.float32)
@@ -92,7 +109,9 @@ def _layers(path: Path) -> Blobs:
     except OSError as error:
         raise InteropError(f"{path} cannot be read: {error.strerror}") from error
     if not blobs:
-        raise InteropError(f"{path} is a Caffe net without weights, or another kind of file; expected the authors' .caffemodel")
+        raise InteropError(
+            f"{path} is a Caffe net without weights, or another kind of file; expected the authors' .caffemodel"
+        )
     return blobs
 
 
@@ -116,7 +135,10 @@ def _folded(where: str, layers: Blobs) -> dict[str, np.ndarray]:
             norm = f"bn{name.removeprefix('scale')}"
             arrays[f"{norm}.scale"], arrays[f"{norm}.bias"] = blobs[0].ravel(), blobs[1].ravel()
         elif kind[1] == "fc":
-            arrays[f"{name}.kernel"], arrays[f"{name}.bias"] = blobs[0].reshape(blobs[0].shape[-2:]), blobs[1].ravel()
+            arrays[f"{name}.kernel"], arrays[f"{name}.bias"] = (
+                blobs[0].reshape(blobs[0].shape[-2:]),
+                blobs[1].ravel(),
+            )
         else:
             arrays[f"{name}.kernel"] = blobs[0]
             if len(blobs) == 2:
@@ -124,7 +146,9 @@ def _folded(where: str, layers: Blobs) -> dict[str, np.ndarray]:
     for name, bias in biases.items():
         mean = f"bn_{name}.mean" if name == "conv1" else f"bn{name.removeprefix('res')}.mean"
         if mean not in arrays or arrays[mean].shape != bias.shape:
-            raise InteropError(f"{where} has a bias in {name} and no normalisation after it that could take it")
+            raise InteropError(
+                f"{where} has a bias in {name} and no normalisation after it that could take it"
+            )
         arrays[mean] = arrays[mean] - bias
     return arrays
 
@@ -143,7 +167,9 @@ def _net(where: str, arrays: dict[str, np.ndarray]) -> tuple[str, NameOf]:
             f"{'a' if 'conv1.kernel' in arrays else 'no'} conv1; allowed are ResNet-18 to 152"
         )
     head = heads[0].removesuffix(".kernel")
-    counted = {stage for stage, name in blocks if name == "b1"}  # res3a, res3b1, res3b2, … in the deeper nets.
+    counted = {
+        stage for stage, name in blocks if name == "b1"
+    }  # res3a, res3b1, res3b2, … in the deeper nets.
 
     def name_of(path: OurPath) -> str:
         *modules, leaf = path[1:]
@@ -179,7 +205,9 @@ def _mean(path: Path, mean: str | None) -> np.ndarray:
         blob = read_blob(memoryview(Path(mean).read_bytes()))
         image = blob.reshape(blob.shape[-3:])[::-1].transpose(1, 2, 0)
     except (OSError, ValueError) as error:
-        raise InteropError(f"--mean {mean} is neither a whole .binaryproto file nor three numbers ({error})") from error
+        raise InteropError(
+            f"--mean {mean} is neither a whole .binaryproto file nor three numbers ({error})"
+        ) from error
     if image.shape[2] != 3 or not np.isfinite(image).all():
         raise InteropError(f"--mean {mean} has {image.shape[2]} channels; it must have 3, of finite numbers")
     if image.shape[:2] != (CROP, CROP):

@@ -19,7 +19,19 @@ METADATA = "resnet_jax"
 """Key of a safetensors file's metadata, and of an ONNX model's, under which the record stands once more."""
 
 OPTIONS = {
-    *("name", "num_classes", "dtype", "shortcut", "stride_on", "stage_depths", "width", "hidden", "dropout", "epsilon", "momentum"),
+    *(
+        "name",
+        "num_classes",
+        "dtype",
+        "shortcut",
+        "stride_on",
+        "stage_depths",
+        "width",
+        "hidden",
+        "dropout",
+        "epsilon",
+        "momentum",
+    ),
     *("variance", "group_size", "input_scale", "pool", "variants"),
 }
 """Arguments of create_model that a record may hold."""
@@ -42,12 +54,16 @@ def embedded_record(file: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None
 
 
-def describe(model: dict[str, Any], preprocessing: Preprocessing, class_names: tuple[str, ...], source: str) -> dict[str, Any]:
+def describe(
+    model: dict[str, Any], preprocessing: Preprocessing, class_names: tuple[str, ...], source: str
+) -> dict[str, Any]:
     """Returns the record as JSON has it."""
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": json.loads(json.dumps({name: value for name, value in model.items() if name != "code_dir"}, sort_keys=True)),
+        "model": json.loads(
+            json.dumps({name: value for name, value in model.items() if name != "code_dir"}, sort_keys=True)
+        ),
         "preprocessing": preprocessing.to_json(),
         "class_names": list(class_names),
         "data": source,
@@ -63,7 +79,9 @@ def from_record(file: Path, record: dict[str, Any]) -> Foreign:
     where = path if (path := record_path(file)).exists() else file
     try:
         if record["version"] > VERSION:
-            raise InteropError(f"{where} has version {record['version']}; this version reads up to {VERSION}: upgrade resnet-jax")
+            raise InteropError(
+                f"{where} has version {record['version']}; this version reads up to {VERSION}: upgrade resnet-jax"
+            )
         model = dict(record["model"])
         if unknown := set(model) - OPTIONS:
             raise InteropError(
@@ -86,5 +104,7 @@ def from_record(file: Path, record: dict[str, Any]) -> Foreign:
 def names_of(model: dict[str, Any]) -> NameOf:
     """Returns the names of a net's arrays in torchvision's manner."""
     if model["name"].startswith("vgg"):
-        return names.vgg(tuple(model.get("stage_depths") or VGG_STAGES[int(model["name"].removeprefix("vgg"))]))
+        return names.vgg(
+            tuple(model.get("stage_depths") or VGG_STAGES[int(model["name"].removeprefix("vgg"))])
+        )
     return names.residual(names.TORCHVISION)

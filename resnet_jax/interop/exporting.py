@@ -82,7 +82,9 @@ def export(
         record["program"] = _interface(trained, chosen)
         data = to_onnx(trained, record) if chosen == ONNX else to_stablehlo(trained)
     _write({record_path(file): _pretty(record).encode(), file: data})
-    return Exported(file, record_path(file), chosen, trained.model_arguments["name"], trained.step, len(data), notes)
+    return Exported(
+        file, record_path(file), chosen, trained.model_arguments["name"], trained.step, len(data), notes
+    )
 
 
 def _format(file: Path, wanted: str | None) -> str:
@@ -90,10 +92,16 @@ def _format(file: Path, wanted: str | None) -> str:
         raise InteropError(f"unknown format {wanted!r}; allowed are {', '.join(FORMATS)}")
     suffix = file.suffix.removeprefix(".")
     if suffix not in FORMATS:
-        allowed = f"for format {wanted} it is .{wanted}" if wanted else f"allowed are {', '.join(f'.{name}' for name in FORMATS)}"
+        allowed = (
+            f"for format {wanted} it is .{wanted}"
+            if wanted
+            else f"allowed are {', '.join(f'.{name}' for name in FORMATS)}"
+        )
         raise InteropError(f"{file} has the suffix {file.suffix!r}; {allowed}")
     if wanted not in (None, suffix):
-        raise InteropError(f"{file} has the suffix of format {suffix}, and --format is {wanted}; name it {file.stem}.{wanted}")
+        raise InteropError(
+            f"{file} has the suffix of format {suffix}, and --format is {wanted}; name it {file.stem}.{wanted}"
+        )
     return suffix
 
 
@@ -111,13 +119,21 @@ def _interface(trained: Trained, chosen: str) -> dict[str, Any]:
         "format": chosen,
         "input": {"name": INPUT, "dtype": "uint8", "shape": ["batch", side, side, 3]},
         "applies": ["mean", "scale"],
-        "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch", trained.model_arguments["num_classes"]]},
+        "output": {
+            "name": OUTPUT,
+            "dtype": "float32",
+            "shape": ["batch", trained.model_arguments["num_classes"]],
+        },
     }
 
 
 def _pretty(record: dict[str, Any]) -> str:
     """Returns JSON with a line for each key."""
-    return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()) + "\n}\n"
+    return (
+        "{\n"
+        + ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
+        + "\n}\n"
+    )
 
 
 def _write(contents: dict[Path, bytes]) -> None:
@@ -130,7 +146,9 @@ def _write(contents: dict[Path, bytes]) -> None:
         for path, partial in partials.items():
             partial.replace(path)
     except (FileExistsError, NotADirectoryError) as error:
-        raise InteropError(f"{path} cannot be made, since {error.filename} is no folder; choose another --to") from error
+        raise InteropError(
+            f"{path} cannot be made, since {error.filename} is no folder; choose another --to"
+        ) from error
     finally:
         for partial in partials.values():
             with contextlib.suppress(OSError):

@@ -31,7 +31,9 @@ class InteropError(UsageError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(character if character.isprintable() else "?" for character in message[:LONGEST]))
+        super().__init__(
+            "".join(character if character.isprintable() else "?" for character in message[:LONGEST])
+        )
 
 
 @dataclasses.dataclass(frozen=True)

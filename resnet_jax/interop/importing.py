@@ -28,7 +28,9 @@ IMAGENET_CLASSES = 1000
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".caffemodel")
 
 
-def read_source(source: str | os.PathLike[str], *, stride_on: str | None = None, mean: str | None = None) -> Foreign:
+def read_source(
+    source: str | os.PathLike[str], *, stride_on: str | None = None, mean: str | None = None
+) -> Foreign:
     """Returns what a file or folder holds.
 
     Args:
@@ -45,25 +47,37 @@ def read_source(source: str | os.PathLike[str], *, stride_on: str | None = None,
         raise InteropError(f"--mean is for a .caffemodel, and {path} is none; leave it out")
     if path.is_dir():
         if not (path / "config.json").exists():
-            raise InteropError(f"{path} is a folder without config.json; give a folder of Hugging Face's or timm's, or a file")
+            raise InteropError(
+                f"{path} is a folder without config.json; give a folder of Hugging Face's or timm's, or a file"
+            )
         foreign = pytorch.from_folder(path)
     elif not path.is_file():
-        raise InteropError(f"there is no {path}; give a file ({', '.join(SUFFIXES)}) or a folder with config.json")
+        raise InteropError(
+            f"there is no {path}; give a file ({', '.join(SUFFIXES)}) or a folder with config.json"
+        )
     elif path.suffix == ".caffemodel":
         foreign = caffe.from_file(path, mean=mean)
     elif path.suffix not in SUFFIXES:
-        raise InteropError(f"{path} has the suffix {path.suffix!r}; allowed are {', '.join(SUFFIXES)} and folders with config.json")
+        raise InteropError(
+            f"{path} has the suffix {path.suffix!r}; allowed are {', '.join(SUFFIXES)} and folders with config.json"
+        )
     else:
         record = _record(record_path(path)) or embedded_record(path)
         foreign = from_record(path, record) if record else pytorch.from_file(path, stride_on=stride_on)
     told = foreign.model.get("stride_on", "1x1")
     if stride_on is not None and stride_on != told:
-        raise InteropError(f"--stride-on is {stride_on}, and {path} is a net with the stride on {told}; leave it out")
+        raise InteropError(
+            f"--stride-on is {stride_on}, and {path} is a net with the stride on {told}; leave it out"
+        )
     return foreign
 
 
 def load_pretrained(
-    source: str | os.PathLike[str], *, num_classes: int | None = None, stride_on: str | None = None, mean: str | None = None
+    source: str | os.PathLike[str],
+    *,
+    num_classes: int | None = None,
+    stride_on: str | None = None,
+    mean: str | None = None,
 ) -> tuple[nn.Module, dict[str, Any], Preprocessing]:
     """Returns the net, its variables and what it expects of its images; see `read_source` and `assemble` for the arguments.
 
@@ -114,7 +128,9 @@ def import_weights(
         image_mean=jnp.asarray(foreign.preprocessing.image_mean, jnp.float32),
     )
     with _whole_or_nothing(workdir) as directory:
-        writer = CheckpointWriter(directory, keep=1, config=to_json(config), model=json.loads(json.dumps(imported.model_arguments)))
+        writer = CheckpointWriter(
+            directory, keep=1, config=to_json(config), model=json.loads(json.dumps(imported.model_arguments))
+        )
         try:
             writer.save(0, state)
             writer.wait()
@@ -135,7 +151,9 @@ def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) 
             config.model[field] = arguments[field]
     config.images.class_names = class_names
     preprocessing, data = foreign.preprocessing, config.data
-    data.source = foreign.source if foreign.source != IMAGENET or arguments["num_classes"] == IMAGENET_CLASSES else ""
+    data.source = (
+        foreign.source if foreign.source != IMAGENET or arguments["num_classes"] == IMAGENET_CLASSES else ""
+    )
     data.mean = "pixel" if preprocessing.image_mean.ndim > 1 else "channel"
     if data.source == IMAGENET:
         data.test_split = "validation"
@@ -163,7 +181,9 @@ def _whole_or_nothing(workdir: epath.PathLike) -> Iterator[epath.Path]:
             target.rmdir()
         partial.rename(target)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise WorkdirError(f"workdir {target} cannot be made: {error.strerror}; choose another --to") from error
+        raise WorkdirError(
+            f"workdir {target} cannot be made: {error.strerror}; choose another --to"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -175,5 +195,7 @@ def _record(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise InteropError(f"{path}, beside the weights, cannot be read as JSON; mend or remove it") from error
+        raise InteropError(
+            f"{path}, beside the weights, cannot be read as JSON; mend or remove it"
+        ) from error
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None

@@ -29,7 +29,9 @@ HUGGING_FACE = {
 }
 """ResNetForImageClassification of transformers."""
 
-IN_BLOCK = re.compile(r"stage(?P<stage>\d+)/block(?P<block>\d+)/(?P<kind>conv|norm|projection|projection_norm)(?P<layer>\d*)")
+IN_BLOCK = re.compile(
+    r"stage(?P<stage>\d+)/block(?P<block>\d+)/(?P<kind>conv|norm|projection|projection_norm)(?P<layer>\d*)"
+)
 
 
 def residual(table: dict[str, str]) -> NameOf:
@@ -40,7 +42,13 @@ def residual(table: dict[str, str]) -> NameOf:
         match = IN_BLOCK.fullmatch(module)
         if match:
             stage, block, layer = int(match["stage"]), int(match["block"]), int(match["layer"] or 0)
-            numbers = {"stage": stage, "stage0": stage - 1, "block0": block - 1, "layer": layer, "layer0": layer - 1}
+            numbers = {
+                "stage": stage,
+                "stage0": stage - 1,
+                "block0": block - 1,
+                "layer": layer,
+                "layer0": layer - 1,
+            }
             return f"{table[match['kind']].format(**numbers)}.{LEAVES[path[-1]]}"
         if module not in table:
             return ".".join(path[1:])

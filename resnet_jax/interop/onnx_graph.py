@@ -43,7 +43,10 @@ def to_onnx(trained: Trained, record: dict[str, Any]) -> bytes:
     tensor, kinds = onnx.helper.make_tensor_value_info, onnx.TensorProto
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
-            [onnx.helper.make_node(kind, inputs, [name], name, **attributes) for kind, inputs, name, attributes in graph.nodes],
+            [
+                onnx.helper.make_node(kind, inputs, [name], name, **attributes)
+                for kind, inputs, name, attributes in graph.nodes
+            ],
             trained.model_arguments["name"],
             [tensor(INPUT, kinds.UINT8, ["batch", side, side, 3])],
             [tensor(OUTPUT, kinds.FLOAT, ["batch", classes])],
@@ -77,12 +80,17 @@ class _Graph:
         return name
 
     def weights(self, path: Path, *names: str) -> list[str]:
-        return [self.constant("/".join((*path, name)), self.arrays[_collection(name), *path, name]) for name in names]
+        return [
+            self.constant("/".join((*path, name)), self.arrays[_collection(name), *path, name])
+            for name in names
+        ]
 
     def conv(self, x: str, *path: str, stride: int = 1, groups: int = 1, bias: bool = False) -> str:
         weights = self.weights(path, "kernel", *(["bias"] if bias else []))
         padding = self.arrays["params", *path, "kernel"].shape[2] // 2
-        return self.node("Conv", [x, *weights], "/".join(path), strides=[stride] * 2, pads=[padding] * 4, group=groups)
+        return self.node(
+            "Conv", [x, *weights], "/".join(path), strides=[stride] * 2, pads=[padding] * 4, group=groups
+        )
 
     def norm(self, x: str, *path: str, epsilon: float) -> str:
         weights = self.weights(path, "scale", "bias", "mean", "var")
@@ -102,7 +110,10 @@ class _Graph:
     def subsample_and_pad(self, x: str, name: str, *, stride: int, extra: int) -> str:
         """Adds option A where dimensions rise: every stride-th pixel, and zeros for the new channels."""
         ends = self.constant(f"{name}/ends", np.full(2, np.iinfo(np.int64).max))
-        slices = [self.constant(f"{name}/{part}", np.full(2, value)) for part, value in (("starts", 0), ("steps", stride))]
+        slices = [
+            self.constant(f"{name}/{part}", np.full(2, value))
+            for part, value in (("starts", 0), ("steps", stride))
+        ]
         axes = self.constant(f"{name}/axes", np.array([2, 3]))
         x = self.node("Slice", [x, slices[0], ends, axes, slices[1]], f"{name}/subsampled")
         pads = self.constant(f"{name}/pads", np.array([0, 0, 0, 0, 0, extra, 0, 0]))
@@ -119,14 +130,18 @@ def _net(graph: _Graph, trained: Trained) -> None:
     x = graph.node("Cast", [INPUT], "pixels", to=1)  # FLOAT
     x = graph.node("Sub", [x, graph.constant("mean", preprocessing.image_mean)], "centred")
     if preprocessing.input_scale is not None:
-        x = graph.node("Mul", [x, graph.constant("scale", np.asarray(preprocessing.input_scale, np.float32))], "scaled")
+        x = graph.node(
+            "Mul", [x, graph.constant("scale", np.asarray(preprocessing.input_scale, np.float32))], "scaled"
+        )
     x = graph.node("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
     if isinstance(model, VGG):
         _vgg(graph, model, x)
     elif isinstance(model, ResNet):
         _residual(graph, model, x)
     else:
-        raise InteropError(f"format onnx knows residual, plain and VGG nets, and this is a {type(model).__name__}")
+        raise InteropError(
+            f"format onnx knows residual, plain and VGG nets, and this is a {type(model).__name__}"
+        )
 
 
 def _vgg(graph: _Graph, model: VGG, x: str) -> None:
@@ -205,7 +220,9 @@ def _branch(graph: _Graph, x: str, at: Path, strides: tuple[int, ...], *, groups
 def _shortcut(graph: _Graph, x: str, at: Path, *, stride: int, extra: int, epsilon: float) -> str:
     """Adds the path around a block: a projection where there are weights for one, else option A, which is often the identity."""
     if ("params", *at, "projection", "kernel") in graph.arrays:
-        return graph.norm(graph.conv(x, *at, "projection", stride=stride), *at, "projection_norm", epsilon=epsilon)
+        return graph.norm(
+            graph.conv(x, *at, "projection", stride=stride), *at, "projection_norm", epsilon=epsilon
+        )
     if stride == 1 and not extra:
         return x
     return graph.subsample_and_pad(x, "/".join((*at, "shortcut")), stride=stride, extra=extra)

@@ -34,7 +34,9 @@ class Preprocessing:
     crop: int
 
     @classmethod
-    def from_fractions(cls, mean: Sequence[float], std: Sequence[float], *, resize: int, crop: int) -> "Preprocessing":
+    def from_fractions(
+        cls, mean: Sequence[float], std: Sequence[float], *, resize: int, crop: int
+    ) -> "Preprocessing":
         """Returns that of a net which takes (pixels / 255 - mean) / std.
 
         Raises:
@@ -42,9 +44,13 @@ class Preprocessing:
         """
         sound = len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0
         if not sound:
-            raise ValueError(f"mean {mean} and deviation {std}; they must be three numbers each, the second above 0")
+            raise ValueError(
+                f"mean {mean} and deviation {std}; they must be three numbers each, the second above 0"
+            )
         if not 0 < crop <= resize <= LARGEST:
-            raise ValueError(f"a crop of {crop} pixels from a shorter side of {resize}; they must be at most {LARGEST} and rise")
+            raise ValueError(
+                f"a crop of {crop} pixels from a shorter side of {resize}; they must be at most {LARGEST} and rise"
+            )
         scale = tuple(1 / (255 * value) for value in std)
         return cls(np.asarray([255 * value for value in mean], np.float32), scale, resize, crop)
 

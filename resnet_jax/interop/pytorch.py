@@ -43,7 +43,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     except (OSError, safetensors.SafetensorError, TypeError, ValueError, KeyError) as error:
-        raise InteropError(f"{path} is no whole .safetensors file ({str(error).splitlines()[0][:120]}); fetch it again") from error
+        raise InteropError(
+            f"{path} is no whole .safetensors file ({str(error).splitlines()[0][:120]}); fetch it again"
+        ) from error
 
 
 def from_file(path: Path, *, stride_on: str | None = None) -> Foreign:
@@ -55,11 +57,16 @@ def from_file(path: Path, *, stride_on: str | None = None) -> Foreign:
     """
     arrays, ignored = _split(read_arrays(path))
     preprocessing = Preprocessing.from_fractions(IMAGENET_MEAN, IMAGENET_STD, resize=256, crop=224)
-    notes = ["images: torchvision's mean and deviation, shorter side 256, centre crop 224 (the file does not tell)"]
+    notes = [
+        "images: torchvision's mean and deviation, shorter side 256, centre crop 224 (the file does not tell)"
+    ]
     if "features.0.weight" in arrays:
         model, name_of = _vgg(os.fspath(path), arrays)
     else:
-        model, name_of = _residual(os.fspath(path), arrays, stride_on or "3x3"), names.residual(names.TORCHVISION)
+        model, name_of = (
+            _residual(os.fspath(path), arrays, stride_on or "3x3"),
+            names.residual(names.TORCHVISION),
+        )
         if "stride_on" in model and stride_on is None:
             notes.append(
                 "the stride is on the 3x3 convolutions, as torchvision's; for a net with it on the 1x1 give --stride-on 1x1"
@@ -76,7 +83,9 @@ def from_folder(folder: Path) -> Foreign:
     config = _json(folder / "config.json")
     file = next((folder / name for name in FILES if (folder / name).exists()), None)
     if file is None:
-        raise InteropError(f"{folder} holds no weights; expected one of {', '.join(FILES)} beside config.json")
+        raise InteropError(
+            f"{folder} holds no weights; expected one of {', '.join(FILES)} beside config.json"
+        )
     arrays, ignored = _split(read_arrays(file))
     try:
         if "architecture" in config:
@@ -96,9 +105,13 @@ def from_folder(folder: Path) -> Foreign:
 def _from_timm(file: Path, config: dict[str, Any], arrays: Arrays, ignored: tuple[str, ...]) -> Foreign:
     architecture = config["architecture"]
     if not TIMM.fullmatch(architecture):
-        raise InteropError(f"{file.parent} holds timm's {architecture}, another net; allowed are resnet18, 34, 50, 101 and 152")
+        raise InteropError(
+            f"{file.parent} holds timm's {architecture}, another net; allowed are resnet18, 34, 50, 101 and 152"
+        )
     if (pool := config.get("global_pool", "avg")) != "avg":
-        raise InteropError(f"{file.parent}/config.json has global_pool {pool!r}, another net; it must be 'avg'")
+        raise InteropError(
+            f"{file.parent}/config.json has global_pool {pool!r}, another net; it must be 'avg'"
+        )
     told = config.get("pretrained_cfg", config)
     crop = int(told.get("input_size", (3, 224, 224))[-1])
     resize = math.floor(crop / float(told.get("crop_pct", 0.875)))
@@ -107,17 +120,27 @@ def _from_timm(file: Path, config: dict[str, Any], arrays: Arrays, ignored: tupl
     model = _residual(os.fspath(file), arrays, "3x3")
     names_there = told.get("label_names") or config.get("label_names") or ()
     return _foreign(
-        file, arrays, names.residual(names.TORCHVISION), model, preprocessing, ignored=ignored, class_names=tuple(names_there)
+        file,
+        arrays,
+        names.residual(names.TORCHVISION),
+        model,
+        preprocessing,
+        ignored=ignored,
+        class_names=tuple(names_there),
     )
 
 
-def _from_transformers(file: Path, config: dict[str, Any], arrays: Arrays, ignored: tuple[str, ...]) -> Foreign:
+def _from_transformers(
+    file: Path, config: dict[str, Any], arrays: Arrays, ignored: tuple[str, ...]
+) -> Foreign:
     kinds: dict[str, Any] = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
     layer_type, depths = config.get("layer_type", "bottleneck"), tuple(config.get("depths", (3, 4, 6, 3)))
     expected = {"hidden_act": "relu", "downsample_in_first_stage": False, "num_channels": 3}
     for field, value in expected.items():
         if config.get(field, value) != value:
-            raise InteropError(f"{file.parent}/config.json has {field} {config[field]!r}, another net; it must be {value!r}")
+            raise InteropError(
+                f"{file.parent}/config.json has {field} {config[field]!r}, another net; it must be {value!r}"
+            )
     width = config.get("embedding_size", 64)
     sides = [width * kinds[layer_type].expansion * 2**stage for stage in range(len(depths))]
     default = [256, 512, 1024, 2048]
@@ -161,7 +184,9 @@ def _processor(path: Path) -> tuple[Preprocessing, tuple[str, ...]]:
     return Preprocessing.from_fractions(mean, std, resize=resize, crop=side), notes
 
 
-def _foreign(path: Path, arrays: Arrays, name_of: Any, model: dict[str, Any], preprocessing: Preprocessing, **more: Any) -> Foreign:
+def _foreign(
+    path: Path, arrays: Arrays, name_of: Any, model: dict[str, Any], preprocessing: Preprocessing, **more: Any
+) -> Foreign:
     model = {**model, "input_scale": preprocessing.input_scale}
     if not model["name"].startswith("vgg"):
         model |= {"epsilon": 1e-5, "variance": "unbiased"}
@@ -176,13 +201,18 @@ def _residual(where: str, arrays: Arrays, stride_on: str) -> dict[str, Any]:
         )
     found = [re.match(r"layer(\d+)\.(\d+)\.", name) for name in arrays]
     blocks = {(int(match[1]), int(match[2])) for match in found if match}
-    stages = tuple(sum(stage == number for number, _ in blocks) for stage in range(1, max((s for s, _ in blocks), default=0) + 1))
+    stages = tuple(
+        sum(stage == number for number, _ in blocks)
+        for stage in range(1, max((s for s, _ in blocks), default=0) + 1)
+    )
     block = BottleneckBlock if any(".conv3." in name for name in arrays) else BasicBlock
     for depth, (kind, depths) in IMAGENET_STAGES.items():
         if (kind, depths) == (block, stages):
             return {"name": f"resnet{depth}"} | ({"stride_on": stride_on} if block is BottleneckBlock else {})
     what = (
-        f"blocks per stage {', '.join(map(str, stages))}" if stages else f"arrays such as {', '.join(list(arrays)[:3]) or 'none'}"
+        f"blocks per stage {', '.join(map(str, stages))}"
+        if stages
+        else f"arrays such as {', '.join(list(arrays)[:3]) or 'none'}"
     )
     raise InteropError(
         f"{where} has {what}, which are of no net with torchvision's names; allowed are resnet18, 34, 50, 101, 152 (blocks per "

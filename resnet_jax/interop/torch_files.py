@@ -103,16 +103,22 @@ def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray]]:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise Refused("its parts are compressed, as torch.save never writes them; unpacked they could be of any size")
+            raise Refused(
+                "its parts are compressed, as torch.save never writes them; unpacked they could be of any size"
+            )
         if sum(entry.file_size for entry in entries) > size:
-            raise Refused(f"its parts claim to hold more than the file's {size:,} bytes; it is damaged, or made to fill the memory")
+            raise Refused(
+                f"its parts claim to hold more than the file's {size:,} bytes; it is damaged, or made to fill the memory"
+            )
         by_name = {entry.filename: entry for entry in entries}
         pickles = [name for name in by_name if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise Refused("it is a zip file without data.pkl, and so not one of torch.save")
         folder = pickles[0].removesuffix("data.pkl")
         if by_name[pickles[0]].file_size > PICKLE_LIMIT:
-            raise Refused(f"its data.pkl has {by_name[pickles[0]].file_size:,} bytes, more than the names of any net take")
+            raise Refused(
+                f"its data.pkl has {by_name[pickles[0]].file_size:,} bytes, more than the names of any net take"
+            )
         if f"{folder}byteorder" in by_name and archive.read(f"{folder}byteorder") != b"little":
             raise Refused("its numbers are in big-endian order; save it as .safetensors")
         found, wanted = _interpret(archive.read(pickles[0]))
@@ -127,10 +133,14 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray]]:
     """Reads the form before PyTorch 1.6: five pickles, then the numbers of every storage, each after their count."""
     data = file.read()
     if data[:1] != b"\x80":
-        raise Refused("it is neither a zip file nor a pickle; allowed are what torch.save writes and .safetensors")
+        raise Refused(
+            "it is neither a zip file nor a pickle; allowed are what torch.save writes and .safetensors"
+        )
     magic, end = _interpret_at(data, 0)
     if magic[0] != MAGIC:
-        raise Refused("it is a pickle, but not one of torch.save, and pickles are not executed; save the weights as .safetensors")
+        raise Refused(
+            "it is a pickle, but not one of torch.save, and pickles are not executed; save the weights as .safetensors"
+        )
     _, end = _interpret_at(data, end)
     _, end = _interpret_at(data, end)
     (found, wanted), end = _interpret_at(data, end)
@@ -149,21 +159,31 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray]]:
 def _numbers(data: bytes, storage: Storage) -> np.ndarray:
     expected = storage.count * np.dtype(storage.dtype).itemsize
     if len(data) != expected:
-        raise Refused(f"it is not whole: storage {storage.key} has {len(data):,} of its {expected:,} bytes; fetch it again")
+        raise Refused(
+            f"it is not whole: storage {storage.key} has {len(data):,} of its {expected:,} bytes; fetch it again"
+        )
     return np.frombuffer(data, storage.dtype)
 
 
 def _view(tensor: Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
     numbers = storages[tensor.storage.key]
     shape, strides = tensor.shape, tensor.strides
-    sound = len(shape) == len(strides) and len(shape) <= 8 and min((*shape, *strides, tensor.offset), default=0) >= 0
+    sound = (
+        len(shape) == len(strides)
+        and len(shape) <= 8
+        and min((*shape, *strides, tensor.offset), default=0) >= 0
+    )
     if not sound or math.prod(shape) > max(numbers.size, 0):
-        raise Refused(f"a tensor of shape {list(shape)} claims more numbers than its storage's {numbers.size:,}")
+        raise Refused(
+            f"a tensor of shape {list(shape)} claims more numbers than its storage's {numbers.size:,}"
+        )
     last = tensor.offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if math.prod(shape) and last >= numbers.size:
         raise Refused(f"a tensor of shape {list(shape)} reaches beyond its storage")
     step = numbers.itemsize
-    return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], shape, [stride * step for stride in strides], writeable=False)
+    return np.lib.stride_tricks.as_strided(
+        numbers[tensor.offset :], shape, [stride * step for stride in strides], writeable=False
+    )
 
 
 def _tensors(found: Any) -> dict[str, Tensor]:
@@ -173,11 +193,17 @@ def _tensors(found: Any) -> dict[str, Tensor]:
             found = found[key]
             break
     if not isinstance(found, dict):
-        raise Refused(f"it holds a {type(found).__name__}, not a state dict; save it with torch.save(model.state_dict(), …)")
-    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+        raise Refused(
+            f"it holds a {type(found).__name__}, not a state dict; save it with torch.save(model.state_dict(), …)"
+        )
+    tensors = {
+        name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)
+    }
     if len(tensors) != len(found) or not found:
         others = [str(name)[:40] for name in found if name not in tensors][:3]
-        raise Refused(f"it is not a state dict: {', '.join(others) or 'it is empty'}; use torch.save(model.state_dict(), …)")
+        raise Refused(
+            f"it is not a state dict: {', '.join(others) or 'it is empty'}; use torch.save(model.state_dict(), …)"
+        )
     prefix = "module."
     wrapped = all(name.startswith(prefix) for name in tensors)
     return {name.removeprefix(prefix): value for name, value in tensors.items()} if wrapped else tensors
@@ -198,7 +224,9 @@ def _interpret(pickled: bytes) -> tuple[Any, dict[str, Storage]]:
     for opcode, argument, _ in pickletools.genops(pickled):
         step = machine.steps.get(opcode.name)
         if step is None:
-            raise Refused(f"its pickle uses {opcode.name}, which no state dict needs; nothing of it was executed")
+            raise Refused(
+                f"its pickle uses {opcode.name}, which no state dict needs; nothing of it was executed"
+            )
         step(argument)
     return machine.result, machine.storages
 
@@ -216,7 +244,9 @@ class _Machine:
         nothing: Callable[[Any], None] = lambda _: None  # noqa: E731
         self.steps: dict[str, Callable[[Any], Any]] = {
             **dict.fromkeys(("PROTO", "FRAME"), nothing),
-            **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BININT", "BININT1", "BININT2"), push),
+            **dict.fromkeys(
+                ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BININT", "BININT1", "BININT2"), push
+            ),
             **dict.fromkeys(("LONG1", "BINFLOAT", "SHORT_BINSTRING", "BINSTRING"), push),
             "NONE": lambda _: push(None),
             "NEWTRUE": lambda _: push(True),
@@ -227,7 +257,9 @@ class _Machine:
             "TUPLE1": lambda _: push(tuple(self._pop(1))),
             "TUPLE2": lambda _: push(tuple(self._pop(2))),
             "TUPLE3": lambda _: push(tuple(self._pop(3))),
-            **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda key: self.memo.__setitem__(key, self.stack[-1])),
+            **dict.fromkeys(
+                ("BINPUT", "LONG_BINPUT"), lambda key: self.memo.__setitem__(key, self.stack[-1])
+            ),
             **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda key: push(self.memo[key])),
             "MEMOIZE": lambda _: self.memo.__setitem__(len(self.memo), self.stack[-1]),
             "MARK": lambda _: self._mark(),

@@ -53,14 +53,18 @@ class Trained:
     labels: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def logits(self, variables: dict[str, Any], pictures: UInt8[Array, "n h w 3"]) -> Float[Array, "n classes"]:
+    def logits(
+        self, variables: dict[str, Any], pictures: UInt8[Array, "n h w 3"]
+    ) -> Float[Array, "n classes"]:
         """Returns the logits, float32, of pictures that were resized and cropped; a pure function.
 
         Args:
             variables: Those of this net.
             pictures: uint8[n, crop, crop, 3], RGB.
         """
-        logits: Any = self.model.apply(variables, normalise(pictures, jnp.asarray(self.preprocessing.image_mean)))
+        logits: Any = self.model.apply(
+            variables, normalise(pictures, jnp.asarray(self.preprocessing.image_mean))
+        )
         return logits
 
 
@@ -112,7 +116,9 @@ def class_names(config: ConfigDict) -> tuple[str, ...]:
     elif is_path(data.source):
         names = tuple(open_examples(data.source, data.test_split).class_names)
     else:
-        from resnet_jax.data.tfds_sets import class_names as names_in_tfds  # Here: others need not wait for TFDS.
+        from resnet_jax.data.tfds_sets import (
+            class_names as names_in_tfds,
+        )  # Here: others need not wait for TFDS.
 
         names = tuple(names_in_tfds(data.source, config.run.data_dir or None))
     return tuple(names[label] for label in data.labels if label < len(names)) if data.labels else names
@@ -126,13 +132,17 @@ def _known_names(config: ConfigDict, classes: int) -> tuple[tuple[str, ...], tup
         return (), (f"the names of the classes are not known, and their numbers stand for them: {error}",)
     if len(names) == classes:
         return names, ()
-    return (), (f"{config.data.source} has {len(names)} classes and the net {classes}, so numbers stand for their names",)
+    return (), (
+        f"{config.data.source} has {len(names)} classes and the net {classes}, so numbers stand for their names",
+    )
 
 
 def _preprocessing(checkpoint: Checkpoint, config: ConfigDict, mean: np.ndarray) -> Preprocessing:
     """Returns what the net expects: as the section `images` says, else as the run saw its test images."""
     if mean.ndim > 1 and mean.shape[0] != mean.shape[1]:
-        raise InteropError(f"the net was trained on images of {mean.shape[1]}×{mean.shape[0]} pixels; it must be square ones")
+        raise InteropError(
+            f"the net was trained on images of {mean.shape[1]}×{mean.shape[0]} pixels; it must be square ones"
+        )
     images, data = config.images, config.data
     crop = mean.shape[0] if mean.ndim > 1 else images.crop or _side(checkpoint, config)
     resize = images.resize or (max(crop, data.test_scale) if data.image_size else crop)
@@ -144,9 +154,17 @@ def _side(checkpoint: Checkpoint, config: ConfigDict) -> int:
     """Returns the side of the images that a net was trained on, where nothing states it."""
     flattened = checkpoint.arrays.get(f"params/{FLATTENED}/kernel")
     if flattened is not None:  # VGG takes one size only, which its first fully connected layer tells.
-        convolutions = {name: array for name, array in checkpoint.arrays.items() if name.startswith("params/") and array.ndim == 4}
+        convolutions = {
+            name: array
+            for name, array in checkpoint.arrays.items()
+            if name.startswith("params/") and array.ndim == 4
+        }
         stages = {name.split("/")[1].split("_")[0] for name in convolutions}
         channels = max(array.shape[3] for array in convolutions.values())
         return math.isqrt(flattened.shape[0] // channels) * 2 ** len(stages)
     sizes = {DIGITS: DIGITS_SIDE, SYNTHETIC: config.data.synthetic_image_size}
-    return config.data.image_size or sizes.get(config.data.source) or default_image_size(checkpoint.model["name"])
+    return (
+        config.data.image_size
+        or sizes.get(config.data.source)
+        or default_image_size(checkpoint.model["name"])
+    )

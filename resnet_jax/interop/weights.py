@@ -28,26 +28,42 @@ def to_safetensors(trained: Trained, record: dict[str, Any]) -> bytes:
     arrays = flatten_dict(trained.variables)
     channels = last_channels({path: array.shape for path, array in arrays.items()})
     renamed = {name_of(path): to_foreign(path, array, channels) for path, array in arrays.items()}
-    return safetensors.numpy.save(renamed, {METADATA: json.dumps(record)})  # One key: the order of several is not defined.
+    return safetensors.numpy.save(
+        renamed, {METADATA: json.dumps(record)}
+    )  # One key: the order of several is not defined.
 
 
 def differences_from_torchvision(trained: Trained) -> list[str]:
     """Returns what a user has to know before the weights are loaded into a net of torchvision's: nothing where it is the same."""
     arguments = trained.model_arguments
     name = arguments["name"]
-    if name not in IN_TORCHVISION or any(arguments.get(option) for option in ("stage_depths", "width", "hidden")):
-        return [f"torchvision has no {name} of this shape; the names follow its manner, for `resnet-jax import` and nets like it"]
+    if name not in IN_TORCHVISION or any(
+        arguments.get(option) for option in ("stage_depths", "width", "hidden")
+    ):
+        return [
+            f"torchvision has no {name} of this shape; the names follow its manner, for `resnet-jax import` and nets like it"
+        ]
     if changed := [option for option in ("variants", "block", "norm", "activation") if arguments.get(option)]:
-        return [f"torchvision's {name} is without what this net has in {' and '.join(changed)}: it does not load there"]
+        return [
+            f"torchvision's {name} is without what this net has in {' and '.join(changed)}: it does not load there"
+        ]
     if arguments.get("shortcut") not in (None, "B"):
-        return [f"torchvision's {name} has shortcut option B, and this net {arguments['shortcut']}: it does not load there"]
+        return [
+            f"torchvision's {name} has shortcut option B, and this net {arguments['shortcut']}: it does not load there"
+        ]
     found = []
     if name.startswith("vgg") and trained.preprocessing.crop != VGG_INPUT:
-        found.append(f"torchvision's {name} is for images of {VGG_INPUT} pixels, and this net for {trained.preprocessing.crop}")
+        found.append(
+            f"torchvision's {name} is for images of {VGG_INPUT} pixels, and this net for {trained.preprocessing.crop}"
+        )
     if name in BOTTLENECKS and arguments.get("stride_on", "1x1") == "1x1":
-        found.append("torchvision's bottlenecks have the stride on the 3x3, and this net on the 1x1: move it after loading")
+        found.append(
+            "torchvision's bottlenecks have the stride on the 3x3, and this net on the 1x1: move it after loading"
+        )
     if arguments.get("pool", "centred") != "centred":
         found.append("torchvision's maximum after conv1 is padded on all sides, and this net's as in Caffe")
     if arguments.get("epsilon", 1e-5) != 1e-5:
-        found.append(f"torchvision's normalisation has epsilon 1e-5, and this net {arguments['epsilon']}: set it after loading")
+        found.append(
+            f"torchvision's normalisation has epsilon 1e-5, and this net {arguments['epsilon']}: set it after loading"
+        )
     return found

@@ -59,7 +59,9 @@ def _on_this_platform(x: Array, kernel: Array, stride: int, groups: int) -> Arra
 def _convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
     padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
     strides = (stride, stride)
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=CANONICAL, feature_group_count=groups)
+    return lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=CANONICAL, feature_group_count=groups
+    )
 
 
 def _forward(x: Array, kernel: Array, stride: int, groups: int) -> tuple[Array, tuple[Array, Array]]:
@@ -76,11 +78,15 @@ def _backward(stride: int, groups: int, saved: tuple[Array, Array], gradient: Ar
 _convolution.defvjp(_forward, _backward)
 
 
-def _xla_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int, groups: int) -> tuple[Array, Array]:
+def _xla_gradients(
+    x: Array, kernel: Array, gradient: Array, *, stride: int, groups: int
+) -> tuple[Array, Array]:
     return jax.vjp(partial(_convolve, stride=stride, groups=groups), x, kernel)[1](gradient)
 
 
-def _cpu_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int, groups: int) -> tuple[Array, Array]:
+def _cpu_gradients(
+    x: Array, kernel: Array, gradient: Array, *, stride: int, groups: int
+) -> tuple[Array, Array]:
     size = kernel.shape[0], kernel.shape[1]
     whole = WEIGHT_GRADIENTS[weight_gradient_form(x.shape, kernel.shape, stride)]
     form = whole if groups == 1 else partial(by_columns, groups=groups)
@@ -92,7 +98,11 @@ def _cpu_gradients(x: Array, kernel: Array, gradient: Array, *, stride: int, gro
 
 
 def input_gradient(
-    gradient: Float[Array, "n h2 w2 k"], kernel: Float[Array, "a b i k"], shape: tuple[int, ...], stride: int, groups: int = 1
+    gradient: Float[Array, "n h2 w2 k"],
+    kernel: Float[Array, "a b i k"],
+    shape: tuple[int, ...],
+    stride: int,
+    groups: int = 1,
 ) -> Float[Array, "n h w c"]:
     """Returns the gradient of the input, of that shape: the output's, convolved with the mirrored kernel."""
     sides = list(zip(shape[1:3], gradient.shape[1:3], kernel.shape[:2], strict=True))
@@ -137,9 +147,13 @@ def several_pixels(x: Float[Array, "n h w c"], kernel: Float[Array, "a b c k"]) 
     """Returns the convolution of stride 1, with neighbours in a row as channels and a kernel that covers all their windows."""
     pixels = pixels_at_once(x.shape, kernel.shape, 1)
     height, width, _, filters = kernel.shape
-    placed = [jnp.pad(kernel, ((0, 0), (place, pixels - 1 - place), (0, 0), (0, 0))) for place in range(pixels)]
+    placed = [
+        jnp.pad(kernel, ((0, 0), (place, pixels - 1 - place), (0, 0), (0, 0))) for place in range(pixels)
+    ]
     padding = [(height // 2, height // 2), (width // 2, width // 2)]
-    out = lax.conv_general_dilated(x, jnp.concatenate(placed, -1), (1, pixels), padding, dimension_numbers=CANONICAL)
+    out = lax.conv_general_dilated(
+        x, jnp.concatenate(placed, -1), (1, pixels), padding, dimension_numbers=CANONICAL
+    )
     return out.reshape(*x.shape[:3], filters)
 
 
@@ -198,4 +212,8 @@ def _product(x: Float[Array, "n h w c"], gradient: Float[Array, "n h w k"]) -> F
     return jnp.einsum("nhwc,nhwk->ck", x, gradient)
 
 
-WEIGHT_GRADIENTS: dict[str, WeightGradient] = {"product": by_product, "columns": by_columns, "convolution": by_convolution}
+WEIGHT_GRADIENTS: dict[str, WeightGradient] = {
+    "product": by_product,
+    "columns": by_columns,
+    "convolution": by_convolution,
+}

@@ -21,7 +21,9 @@ class FeatureShape(NamedTuple):
     channels: int
 
 
-def features(model: nn.Module, variables: dict[str, Any], images: Float[Array, "n h w 3"]) -> dict[str, Array]:
+def features(
+    model: nn.Module, variables: dict[str, Any], images: Float[Array, "n h w 3"]
+) -> dict[str, Array]:
     """Returns the outputs of stem and stages [N, ⌈H/stride⌉, ⌈W/stride⌉, channels], and the pooled vector [N, channels], by name.
 
     | | ImageNet family: stride | channels, basic blocks | bottlenecks | CIFAR family: stride | channels |
@@ -51,7 +53,9 @@ def features(model: nn.Module, variables: dict[str, Any], images: Float[Array, "
         (4, 4, 4, 64)
     """
     if not isinstance(model, ResNet):
-        raise ModelError(f"features are those of a residual or plain net, and the model is a {type(model).__name__}")
+        raise ModelError(
+            f"features are those of a residual or plain net, and the model is a {type(model).__name__}"
+        )
     outputs: Any = model.apply(variables, images, with_features=True)
     return outputs[1]
 
@@ -65,4 +69,7 @@ def feature_shapes(model: nn.Module) -> dict[str, FeatureShape]:
     images = jax.ShapeDtypeStruct((1, PROBE, PROBE, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     found = jax.eval_shape(lambda v, x: features(model, v, x), variables, images)
-    return {name: FeatureShape(PROBE // x.shape[1] if x.ndim == 4 else 0, x.shape[-1]) for name, x in found.items()}
+    return {
+        name: FeatureShape(PROBE // x.shape[1] if x.ndim == 4 else 0, x.shape[-1])
+        for name, x in found.items()
+    }

@@ -61,7 +61,9 @@ class Conv(nn.Module):
 def check_groups(groups: int, into: int, out: int) -> None:
     """Raises ModelError unless so many groups divide the channels that go in and those that come out."""
     if groups < 1 or into % groups or out % groups:
-        raise ModelError(f"a convolution from {into} to {out} channels cannot be cut into {groups} groups; take a divisor of both")
+        raise ModelError(
+            f"a convolution from {into} to {out} channels cannot be cut into {groups} groups; take a divisor of both"
+        )
 
 
 def path_matches(path: str, patterns: Iterable[str]) -> bool:
@@ -79,7 +81,9 @@ def scale_input(images: Float[Array, "n h w 3"], scale: tuple[float, ...] | None
 class Shortcut(Protocol):
     """The path around a block: from its input, and what its output is to be, to what is added to F(x) (eq. 1 and 2)."""
 
-    def __call__(self, x: Array, *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory) -> Array | float: ...
+    def __call__(
+        self, x: Array, *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
+    ) -> Array | float: ...
 
 
 def identity_or_padding(

@@ -45,7 +45,9 @@ def named(value: Any, *, field: str, directory: str = "") -> Any:
         raise ModelError(f"{field} is {value!r}; the form is {FORM}")
     found = _attribute(_module(match["module"], value, field, directory), match["object"], value, field)
     if not callable(found):
-        raise ModelError(f"{field} is {value!r}, which is a {type(found).__name__}; it must be a function or a class")
+        raise ModelError(
+            f"{field} is {value!r}, which is a {type(found).__name__}; it must be a function or a class"
+        )
     arguments = _arguments(match["arguments"] or "()", value, field)
     return partial(found, **arguments) if arguments else found
 
@@ -63,23 +65,30 @@ def _module(name: str, value: str, field: str, directory: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise ModelError(f"{field} is {value!r}, and {name} needs the module {error.name!r}, which is not installed") from error
+            raise ModelError(
+                f"{field} is {value!r}, and {name} needs the module {error.name!r}, which is not installed"
+            ) from error
         raise ModelError(
             f"{field} is {value!r}, and there is no module {error.name!r}: looked in {', '.join(places)} and on Python's path; put "
             f"{name.partition('.')[0]}.py into one of them, install its package, or set PYTHONPATH or --config.run.code_dir"
         ) from error
     except Exception as error:  # The module is the user's code and may raise anything.
-        raise ModelError(f"{field} is {value!r}, and importing {name} raised {type(error).__name__}: {error}") from error
+        raise ModelError(
+            f"{field} is {value!r}, and importing {name} raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def _attribute(module: Any, path: str, value: str, field: str) -> Any:
     found = module
     for part in path.split("."):
         if not hasattr(found, part):
-            close = difflib.get_close_matches(part, [name for name in dir(found) if not name.startswith("_")], 1)
+            close = difflib.get_close_matches(
+                part, [name for name in dir(found) if not name.startswith("_")], 1
+            )
             where = getattr(module, "__file__", None) or module.__name__
             raise ModelError(
-                f"{field} is {value!r}, and {where} has no {part!r}" + (f"; did you mean {close[0]}?" if close else "")
+                f"{field} is {value!r}, and {where} has no {part!r}"
+                + (f"; did you mean {close[0]}?" if close else "")
             )
         found = getattr(found, part)
     return found
@@ -92,4 +101,6 @@ def _arguments(text: str, value: str, field: str) -> dict[str, Any]:
             raise ValueError("not keywords alone")
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError) as error:
-        raise ModelError(f"{field} is {value!r}; its arguments must be names with literals, as in {FORM}") from error
+        raise ModelError(
+            f"{field} is {value!r}; its arguments must be names with literals, as in {FORM}"
+        ) from error

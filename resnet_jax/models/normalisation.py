@@ -51,7 +51,9 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         stored = parameter_dtype(self.dtype)
-        x = x.astype(stored)  # Here: within what is computed again it costs ResNet-50 on a TPU 1 % more bytes, by the compiler.
+        x = x.astype(
+            stored
+        )  # Here: within what is computed again it costs ResNet-50 on a TPU 1 % more bytes, by the compiler.
         channels = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), stored)
         running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), stored)
@@ -76,8 +78,12 @@ class BatchNorm(nn.Module):
         mean, square = _moments(x, images // min(size, images))
         if size > images:
             span = size // images
-            neighbours = None if span == devices else [list(range(i, i + span)) for i in range(0, devices, span)]
-            mean, square = lax.psum(jnp.stack([mean, square]), self.axis_name, axis_index_groups=neighbours) / span
+            neighbours = (
+                None if span == devices else [list(range(i, i + span)) for i in range(0, devices, span)]
+            )
+            mean, square = (
+                lax.psum(jnp.stack([mean, square]), self.axis_name, axis_index_groups=neighbours) / span
+            )
         return mean, square
 
     def _group(self, images: int) -> tuple[int, int]:
@@ -104,7 +110,9 @@ class BatchNorm(nn.Module):
         return batch_mean, batch_variance
 
 
-def begin_at_zero(*, name: str, layer: str, norm: Callable[..., nn.Module] = BatchNorm, **options: Any) -> nn.Module:
+def begin_at_zero(
+    *, name: str, layer: str, norm: Callable[..., nn.Module] = BatchNorm, **options: Any
+) -> nn.Module:
     """Makes a normalisation; the layers of that name begin with the scale 0.
 
     For the last one of every block, which then begins as its shortcut (arXiv 1706.02677, §5.1).
@@ -136,7 +144,9 @@ def _moments(x: Float[Array, "n h w c"], groups: int) -> tuple[Float[Array, "g c
 
 
 @partial(_recomputed, static_argnums=5)
-def _normalise_by_moments(x: Array, mean: Array, square: Array, scale: Array, bias: Array, epsilon: float) -> Array:
+def _normalise_by_moments(
+    x: Array, mean: Array, square: Array, scale: Array, bias: Array, epsilon: float
+) -> Array:
     """Returns what `_normalise` does, with the variance of these moments."""
     return _normalise(x, mean, jnp.maximum(square - jnp.square(mean), 0), scale, bias, epsilon)
 

@@ -10,7 +10,9 @@ from jaxtyping import Array, Float
 Padding = tuple[int, int]
 
 
-def max_pool(x: Float[Array, "n h w c"], size: int, stride: int, padding: int | Padding) -> Float[Array, "n h2 w2 c"]:
+def max_pool(
+    x: Float[Array, "n h w c"], size: int, stride: int, padding: int | Padding
+) -> Float[Array, "n h2 w2 c"]:
     """Returns the maximum over windows of size × size pixels, with minus infinity around the image.
 
     Args:
@@ -37,7 +39,9 @@ def _forward(x: Array, size: int, stride: int, padding: Padding) -> tuple[Array,
     return pooled, (x, pooled)
 
 
-def _backward(size: int, stride: int, padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+def _backward(
+    size: int, stride: int, padding: Padding, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array]:
     cpu = partial(_by_places, size=size, stride=stride, padding=padding)
     default = partial(_xla_gradient, size=size, stride=stride, padding=padding)
     return (lax.platform_dependent(*saved, gradient, cpu=cpu, default=default),)
@@ -46,15 +50,21 @@ def _backward(size: int, stride: int, padding: Padding, saved: tuple[Array, Arra
 _pool.defvjp(_forward, _backward)
 
 
-def _xla_gradient(x: Array, pooled: Array, gradient: Array, *, size: int, stride: int, padding: Padding) -> Array:
+def _xla_gradient(
+    x: Array, pooled: Array, gradient: Array, *, size: int, stride: int, padding: Padding
+) -> Array:
     del pooled
     return jax.vjp(partial(_max_pool, size=size, stride=stride, padding=padding), x)[1](gradient)[0]
 
 
-def _by_places(x: Array, pooled: Array, gradient: Array, *, size: int, stride: int, padding: Padding) -> Array:
+def _by_places(
+    x: Array, pooled: Array, gradient: Array, *, size: int, stride: int, padding: Padding
+) -> Array:
     """Returns the gradient as a sum over the places in a window: of equal maxima, the first in row order has it."""
     before, after = padding
-    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), (before, after, 0), (before, after, 0), (0, 0, 0)])
+    padded = lax.pad(
+        x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), (before, after, 0), (before, after, 0), (0, 0, 0)]
+    )
     height, width = ((out - 1) * stride + 1 for out in gradient.shape[1:3])
     zero = jnp.zeros((), gradient.dtype)
     taken = jnp.zeros(pooled.shape, bool)

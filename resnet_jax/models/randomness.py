@@ -34,7 +34,9 @@ def example_keys(key: Array, count: int, axis_name: str | None) -> Array:
 def block_keys(stage: nn.Module, depth: int) -> Keys:
     """Returns for every sequence but that of the parameters a key for each of the stage's blocks: [depth]."""
     assert stage.scope is not None
-    roots = {name: LazyRng.create(rng).as_jax_rng() for name, rng in stage.scope.rngs.items() if name != "params"}
+    roots = {
+        name: LazyRng.create(rng).as_jax_rng() for name, rng in stage.scope.rngs.items() if name != "params"
+    }
     fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
     return {name: fold(root, jnp.arange(1, depth + 1)) for name, root in roots.items()}
 

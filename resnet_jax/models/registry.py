@@ -53,7 +53,12 @@ def default_image_size(name: str) -> int:
 
 
 def create_model(
-    name: str, *, num_classes: int | None = None, dtype: Dtype = jnp.float32, code_dir: str = "", **overrides: Any
+    name: str,
+    *,
+    num_classes: int | None = None,
+    dtype: Dtype = jnp.float32,
+    code_dir: str = "",
+    **overrides: Any,
 ) -> nn.Module:
     """Returns the net of that name, a Linen module whose `apply` gives logits [N, num_classes].
 
@@ -95,7 +100,9 @@ def create_model(
     default_shortcut = "none" if plain else "A" if cifar else "B"
     attributes["shortcut"] = _shortcut(overrides.pop("shortcut", None) or default_shortcut)
     if plain and attributes["shortcut"] is not SHORTCUTS["none"]:
-        raise ModelError(f"{name} is a plain net and has no shortcut; for shortcuts use {name.replace('plain', 'resnet')}")
+        raise ModelError(
+            f"{name} is a plain net and has no shortcut; for shortcuts use {name.replace('plain', 'resnet')}"
+        )
     if "stride_on" in overrides:
         attributes["block"] = _with_stride_on(name, attributes["block"], overrides.pop("stride_on"))
     if "pool" in overrides:
@@ -120,7 +127,9 @@ def _parse(name: str) -> tuple[str, int]:
 
 def _look_up(name: str, depth: int, known: dict[int, Any]) -> Any:
     if depth not in known:
-        raise ModelError(f"unknown model {name!r}; depths of this family are {', '.join(map(str, sorted(known)))}")
+        raise ModelError(
+            f"unknown model {name!r}; depths of this family are {', '.join(map(str, sorted(known)))}"
+        )
     return known[depth]
 
 
@@ -148,9 +157,13 @@ def _given_stages(name: str, family: str, depth: int, stages: tuple[int, ...]) -
     if family == "vgg":
         options: dict[int, dict[str, Any]] = {sum(stages) + 3: {}}
     else:
-        options = {block.convolutions * sum(stages) + 2: {"block": block} for block in (BasicBlock, BottleneckBlock)}
+        options = {
+            block.convolutions * sum(stages) + 2: {"block": block} for block in (BasicBlock, BottleneckBlock)
+        }
     if depth not in options:
-        raise ModelError(f"{name} does not have stage_depths {stages}, which add up to depth {' or '.join(map(str, options))}")
+        raise ModelError(
+            f"{name} does not have stage_depths {stages}, which add up to depth {' or '.join(map(str, options))}"
+        )
     return {"stage_depths": stages, **options[depth]}
 
 
@@ -165,7 +178,9 @@ def _shortcut(shortcut: Any) -> Any:
     if callable(shortcut):
         return shortcut
     if shortcut not in SHORTCUTS:
-        raise ModelError(f"unknown shortcut {shortcut!r}; options are {', '.join(SHORTCUTS)} (§3.3), or a function, also by name")
+        raise ModelError(
+            f"unknown shortcut {shortcut!r}; options are {', '.join(SHORTCUTS)} (§3.3), or a function, also by name"
+        )
     return SHORTCUTS[shortcut]
 
 
@@ -173,7 +188,9 @@ def _with_stride_on(name: str, block: Any, stride_on: str) -> Any:
     if stride_on not in STRIDE_ON:
         raise ModelError(f"unknown stride_on {stride_on!r}; allowed are {', '.join(STRIDE_ON)}")
     if block is not BottleneckBlock:
-        raise ModelError(f"stride_on is an option of bottleneck blocks, and {name} has basic ones; leave it out")
+        raise ModelError(
+            f"stride_on is an option of bottleneck blocks, and {name} has basic ones; leave it out"
+        )
     return partial(block, stride_on=stride_on)
 
 
@@ -181,7 +198,9 @@ def _with_pool(name: str, stem: Any, pool: str) -> Any:
     if pool not in POOLS:
         raise ModelError(f"unknown pool {pool!r}; allowed are {', '.join(POOLS)}")
     if stem is not ImageNetStem:
-        raise ModelError(f"pool is an option of the ImageNet family's stem, and {name} has none; leave it out")
+        raise ModelError(
+            f"pool is an option of the ImageNet family's stem, and {name} has none; leave it out"
+        )
     return partial(stem, pool_padding=POOLS[pool])
 
 
@@ -190,5 +209,7 @@ def _construct(name: str, constructor: Any, attributes: dict[str, Any]) -> nn.Mo
     if unknown:
         allowed = set(constructor.__dataclass_fields__) - {"parent", "name"}
         allowed |= {"stride_on", "pool", "variants", *NORM_OPTIONS} if constructor is ResNet else set()
-        raise ModelError(f"{name} has no option {', '.join(sorted(unknown))}; options are {', '.join(sorted(allowed))}")
+        raise ModelError(
+            f"{name} has no option {', '.join(sorted(unknown))}; options are {', '.join(sorted(allowed))}"
+        )
     return constructor(**attributes)

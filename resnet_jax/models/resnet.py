@@ -98,12 +98,16 @@ class Stage(nn.Module):
         return with_keys(block, jax.tree.map(lambda all_keys: all_keys[number - 1], keys))
 
     def _scan(self, x: Float[Array, "n h w c"], keys: Keys) -> Float[Array, "n h w c"]:
-        variables = {name: collection[STACKED] for name, collection in self.variables.items() if STACKED in collection}
+        variables = {
+            name: collection[STACKED] for name, collection in self.variables.items() if STACKED in collection
+        }
         mutable = [name for name in variables if name != "params" and self.is_mutable_collection(name)]
 
         def one_block(x: Array, of_block: tuple[dict[str, Any], Array, Keys]) -> tuple[Array, Any]:
             variables, depth, keys = of_block
-            return self.block(stride=1, depth=depth, parent=None).apply(variables, x, mutable=mutable, rngs=keys)
+            return self.block(stride=1, depth=depth, parent=None).apply(
+                variables, x, mutable=mutable, rngs=keys
+            )
 
         of_blocks = variables, jnp.asarray(self.places[1:]), keys
         x, updated = scan_blocks(one_block, x, of_blocks, remat=self.remat)
@@ -194,7 +198,15 @@ class ResNet(nn.Module):
             block = partial(self.block, filters=self.width * 2**index, shortcut=self.shortcut, **layers)
             places = tuple(number / total for number in range(before + 1, before + depth + 1))
             stride = 1 if index == 0 else 2
-            x = Stage(depth, stride, self._placed(block, train), places, self.scan, self.remat, name=f"stage{index + 1}")(x)
+            x = Stage(
+                depth,
+                stride,
+                self._placed(block, train),
+                places,
+                self.scan,
+                self.remat,
+                name=f"stage{index + 1}",
+            )(x)
             features[f"stage{index + 1}"] = x
             before += depth
         features["pooled"] = global_average_pool(self.end(x, norm=layers["norm"], activation=self.activation))

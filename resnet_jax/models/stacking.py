@@ -55,7 +55,9 @@ def unstack_arrays(arrays: Arrays) -> dict[str, Any]:
     single: dict[str, Any] = {}
     for path, array in arrays.items():
         if match := _STACK.fullmatch(path):
-            single |= {f"{match[1]}/block{index + 2}/{match[2]}": array[index] for index in range(array.shape[0])}
+            single |= {
+                f"{match[1]}/block{index + 2}/{match[2]}": array[index] for index in range(array.shape[0])
+            }
         else:
             single[path] = array
     return single

@@ -72,14 +72,20 @@ def summarize(model: nn.Module, image_size: int) -> Summary:
 
     image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     with nn.intercept_methods(follow):
-        program, (_, variables) = jax.make_jaxpr(model.init_with_output, return_shape=True)(jax.random.key(0), image)
+        program, (_, variables) = jax.make_jaxpr(model.init_with_output, return_shape=True)(
+            jax.random.key(0), image
+        )
     params: Counter[Path] = Counter()
     for path, array in flatten_dict(variables["params"]).items():
         params[path[:-1]] += math.prod(array.shape)
     macs: Counter[Path] = Counter()
     for call, count in _count(program.jaxpr, call=0).items():
         macs[calls[call]] += count
-    rows = (Layer("/".join(path), *layers[path], params[path], macs[path]) for path in layers if params[path] or macs[path])
+    rows = (
+        Layer("/".join(path), *layers[path], params[path], macs[path])
+        for path in layers
+        if params[path] or macs[path]
+    )
     return Summary(tuple(rows), params.total(), macs.total())
 
 
@@ -114,8 +120,12 @@ def _count(program: Jaxpr, call: int) -> Counter[int]:
         inner = int(scopes[-1]) if scopes else call
         counts[inner] += _of_equation(equation)
         parts = [_count(part, inner) for part in _programs(equation)]
-        if equation.primitive.name == "cond":  # one branch runs; of those for platforms the last one, which is for any
-            parts = [parts[-1] if equation.params.get("branches_platforms") else max(parts, key=Counter.total)]
+        if (
+            equation.primitive.name == "cond"
+        ):  # one branch runs; of those for platforms the last one, which is for any
+            parts = [
+                parts[-1] if equation.params.get("branches_platforms") else max(parts, key=Counter.total)
+            ]
         times = equation.params["length"] if equation.primitive.name == "scan" else 1
         for part in parts:
             counts.update({key: times * count for key, count in part.items()})

@@ -63,7 +63,9 @@ def analyse_checkpoint(
     checkpoint = read_checkpoint(workdir, step)
     config = resolve(ConfigDict(checkpoint.config))
     if not config.data.source:
-        raise DataError(f"the data of this net is not known: {workdir} is an import; give its images to analyse() in Python")
+        raise DataError(
+            f"the data of this net is not known: {workdir} is an import; give its images to analyse() in Python"
+        )
     config.run.data_dir = data_dir or config.run.data_dir
     model, (variables, image_mean) = create_model(**checkpoint.model), split_variables(checkpoint.arrays)
     images, _ = _first(config, config.data.test_split, examples, test=True)
@@ -72,7 +74,9 @@ def analyse_checkpoint(
     if gradients:
         seen, labels = _first(config, config.data.train_split, _whole_groups(checkpoint, config.batch_size))
         norms = gradient_norms(model, variables, seen - image_mean, labels)
-    return Analysis(checkpoint.model["name"], checkpoint.step, config.data.test_split, len(images), found, norms)
+    return Analysis(
+        checkpoint.model["name"], checkpoint.step, config.data.test_split, len(images), found, norms
+    )
 
 
 def analyse_run(workdir: epath.PathLike, **options: Any) -> list[Analysis]:
@@ -84,7 +88,9 @@ def analyse_run(workdir: epath.PathLike, **options: Any) -> list[Analysis]:
     return [analyse_checkpoint(workdir, step, **options) for step in steps_in(workdir)]
 
 
-def _first(config: ConfigDict, split: str, count: int, *, test: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def _first(
+    config: ConfigDict, split: str, count: int, *, test: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     source = open_split(config, split, test=test)
     images, labels = source.read(range(min(count, len(source))))
     return images.astype(np.float32), labels

@@ -26,23 +26,53 @@ OPERATIONS_PER_SECOND = 25e12
 def paper_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `paper`."""
     add = parser.add_argument
-    add("name", choices=[TABLE_1, *TABLES, *FIGURES], metavar="NAME", help=", ".join([TABLE_1, *TABLES, *FIGURES]))
+    add(
+        "name",
+        choices=[TABLE_1, *TABLES, *FIGURES],
+        metavar="NAME",
+        help=", ".join([TABLE_1, *TABLES, *FIGURES]),
+    )
     add(
         "--data",
         choices=DATA,
         default="",
         help="the paper's data set (default), or digits: the same in miniature, without a download",
     )
-    add("--seeds", type=int, default=1, metavar="N", help="train with the seeds 0 … N-1, and give mean ± deviation (default: 1)")
-    add("--budget", type=float, default=1.0, metavar="B", help="share of the iterations, 1 is all of them (default)")
-    add("--nets", default="", metavar="NET,…", help="only these, for example resnet20,plain20 (with commas in a name: resnet34:A)")
+    add(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train with the seeds 0 … N-1, and give mean ± deviation (default: 1)",
+    )
+    add(
+        "--budget",
+        type=float,
+        default=1.0,
+        metavar="B",
+        help="share of the iterations, 1 is all of them (default)",
+    )
+    add(
+        "--nets",
+        default="",
+        metavar="NET,…",
+        help="only these, for example resnet20,plain20 (with commas in a name: resnet34:A)",
+    )
     add("--with-1202", action="store_true", help="train the net of 1202 layers on the digits too")
     add("--workdir", default="runs/paper", help="every run has its own below it (default: runs/paper)")
     add("--data-dir", default="", help="where TFDS keeps its sets")
-    add("--source", default="", help="of ImageNet: a folder, or what `resnet-jax prepare` wrote (default: TFDS's imagenet2012)")
+    add(
+        "--source",
+        default="",
+        help="of ImageNet: a folder, or what `resnet-jax prepare` wrote (default: TFDS's imagenet2012)",
+    )
     add("--csv", metavar="FILE", help="to write (default: NAME_DATA.csv in the workdir)")
     add("--figure", metavar="FILE", help="picture to write (default: NAME_DATA.png in the workdir)")
-    add("--plan", action="store_true", help="train nothing: print the recipes, the paper's errors and the estimated cost")
+    add(
+        "--plan",
+        action="store_true",
+        help="train nothing: print the recipes, the paper's errors and the estimated cost",
+    )
 
 
 def paper_command(arguments: argparse.Namespace) -> None:
@@ -73,7 +103,9 @@ def paper_command(arguments: argparse.Namespace) -> None:
     else:
         _print(request, made)
     if made.missing:
-        reason = made.missing.replace("--config.run.data_dir", "--data-dir").replace("config.data.source", "--source")
+        reason = made.missing.replace("--config.run.data_dir", "--data-dir").replace(
+            "config.data.source", "--source"
+        )
         raise DataError(f"there are no numbers of ours to set beside the paper's: {reason}")
     if not arguments.json:
         print(f"rows: {table_file}\npicture: {figure_file}")
@@ -84,8 +116,18 @@ def responses_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--workdir", required=True, help="of the run")
     add("--step", type=int, help="of the checkpoint (default: the newest)")
-    add("--all", action="store_true", help="of every checkpoint that the run keeps; --config.run.keep=N keeps more of them")
-    add("--examples", type=int, default=EXAMPLES, metavar="N", help=f"test images, the first so many (default: {EXAMPLES})")
+    add(
+        "--all",
+        action="store_true",
+        help="of every checkpoint that the run keeps; --config.run.keep=N keeps more of them",
+    )
+    add(
+        "--examples",
+        type=int,
+        default=EXAMPLES,
+        metavar="N",
+        help=f"test images, the first so many (default: {EXAMPLES})",
+    )
     add("--gradients", action="store_true", help="norms of the gradient too, of the first training batch")
     add("--data-dir", help="where the data set is (default: where the run found it)")
 
@@ -96,7 +138,11 @@ def responses_command(arguments: argparse.Namespace) -> None:
         raise PaperError(f"--examples is {arguments.examples}; it must be a number of images above 0")
     if arguments.all and arguments.step is not None:
         raise PaperError("--all and --step are given; choose one of them")
-    options = {"examples": arguments.examples, "gradients": arguments.gradients, "data_dir": arguments.data_dir}
+    options = {
+        "examples": arguments.examples,
+        "gradients": arguments.gradients,
+        "data_dir": arguments.data_dir,
+    }
     if arguments.all:
         found = analyse_run(arguments.workdir, **options)
     else:
@@ -130,10 +176,19 @@ def _print_table_1(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(rows))
         return
-    table = _table("Table 1. Nets for ImageNet, one image of 224×224", ["", "output sizes", "parameters", "multiply-adds", "paper"])
+    table = _table(
+        "Table 1. Nets for ImageNet, one image of 224×224",
+        ["", "output sizes", "parameters", "multiply-adds", "paper"],
+    )
     for row in rows:
         sizes = ", ".join(map(str, row["output_sizes"].values()))
-        table.add_row(row["name"], sizes, f"{row['params']:,}", f"{row['macs'] / 1e9:.3f}e9", f"{row['paper_macs'] / 1e9:g}e9")
+        table.add_row(
+            row["name"],
+            sizes,
+            f"{row['params']:,}",
+            f"{row['macs'] / 1e9:.3f}e9",
+            f"{row['paper_macs'] / 1e9:g}e9",
+        )
     rich.print(table)
 
 
@@ -142,8 +197,19 @@ def _print_plan(request: Request, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows))
         return
-    header = ["recipe", "iterations", "batch", "paper's error (%)", "multiply-adds", "of the training", "hours"]
-    table = _table(f"{request.name} on {request.chosen_data}; hours at {OPERATIONS_PER_SECOND:.1e} multiply-adds a second", header)
+    header = [
+        "recipe",
+        "iterations",
+        "batch",
+        "paper's error (%)",
+        "multiply-adds",
+        "of the training",
+        "hours",
+    ]
+    table = _table(
+        f"{request.name} on {request.chosen_data}; hours at {OPERATIONS_PER_SECOND:.1e} multiply-adds a second",
+        header,
+    )
     for row in rows:
         error = "–" if row["paper_top1"] is None else f"{row['paper_top1']:.2f}"
         hours = f"{row['training_macs'] / OPERATIONS_PER_SECOND / 3600:.2g}"
@@ -154,7 +220,9 @@ def _print_plan(request: Request, as_json: bool) -> None:
 
 def _print(request: Request, made: Made) -> None:
     subject = request.subject
-    header, lines = _figure_text(made.rows) if isinstance(subject, Figure) else as_text(subject.columns, made.rows)
+    header, lines = (
+        _figure_text(made.rows) if isinstance(subject, Figure) else as_text(subject.columns, made.rows)
+    )
     table = _table("", header)
     for line in lines:
         table.add_row(*line)
@@ -165,11 +233,16 @@ def _print(request: Request, made: Made) -> None:
 def _figure_text(rows: Rows) -> tuple[list[str], list[list[str]]]:
     def error(row: dict[str, Any], name: str) -> str:
         deviation = row.get(f"{name}_std")
-        return "–" if row[name] is None else f"{row[name]:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
+        return (
+            "–"
+            if row[name] is None
+            else f"{row[name]:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
+        )
 
     header = ["", "training error (%)", "test error (%)", "paper's test error (%)"]
     return header, [
-        [row["name"], *(error(row, name) for name in ("train_error", "test_error", "paper_test_error"))] for row in rows
+        [row["name"], *(error(row, name) for name in ("train_error", "test_error", "paper_test_error"))]
+        for row in rows
     ]
 
 

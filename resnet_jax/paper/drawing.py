@@ -40,7 +40,9 @@ def draw_responses(file: Path, panels: Sequence[str], analyses: dict[str, Analys
     """Writes the deviations of the responses of each net, in layer order and sorted by size (Fig. 7)."""
     colours = _colours(list(analyses))
     figure, axes = _figure(len(panels), caption)
-    for axis, title, ordered in zip(axes, panels, (list, lambda values: sorted(values, reverse=True)), strict=True):
+    for axis, title, ordered in zip(
+        axes, panels, (list, lambda values: sorted(values, reverse=True)), strict=True
+    ):
         for net, analysis in analyses.items():
             values = ordered(analysis.responses.deviations.values())
             style = {"linestyle": "--", "linewidth": 1.2} if net.startswith("plain") else {"linewidth": 1.8}
@@ -62,10 +64,20 @@ def draw_table(file: Path, header: Sequence[str], lines: Sequence[Sequence[str]]
     places = [0.03, *np.linspace(0.4, 0.97, len(header))[1:]] if len(header) > 1 else [0.03]
     for number, line in enumerate([header, *lines]):
         for column, (place, text) in enumerate(zip(places, line, strict=True)):
-            axes.text(place, number + 0.6, text, ha="right" if column else "left", va="center", fontsize=9, family="serif")
+            axes.text(
+                place,
+                number + 0.6,
+                text,
+                ha="right" if column else "left",
+                va="center",
+                fontsize=9,
+                family="serif",
+            )
     for level, width in ((0.1, 1.2), (1.1, 0.7), (len(lines) + 1.1, 1.2)):
         axes.hlines(level, 0.02, 0.98, color="black", linewidth=width)
-    axes.text(0.03, len(lines) + 1.5, "\n".join(wrapped), ha="left", va="top", fontsize=CAPTION_SIZE, family="serif")
+    axes.text(
+        0.03, len(lines) + 1.5, "\n".join(wrapped), ha="left", va="top", fontsize=CAPTION_SIZE, family="serif"
+    )
     _save(figure, file)
 
 
@@ -97,7 +109,9 @@ def _depth(net: str) -> str:
 
 
 def _by_net(rows: Rows) -> dict[str, Rows]:
-    return {net: [row for row in rows if row["net"] == net] for net in dict.fromkeys(row["net"] for row in rows)}
+    return {
+        net: [row for row in rows if row["net"] == net] for net in dict.fromkeys(row["net"] for row in rows)
+    }
 
 
 def _mean_curve(rows: Rows, net: str) -> tuple[list[int], list[float], list[float]] | None:

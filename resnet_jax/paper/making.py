@@ -78,7 +78,9 @@ class Request:
         if self.seeds < 1:
             raise PaperError(f"--seeds is {self.seeds}; it must be a number above 0")
         if not 0 < self.budget <= 100:
-            raise PaperError(f"--budget is {self.budget}; it must be above 0, and 1 is the whole number of iterations")
+            raise PaperError(
+                f"--budget is {self.budget}; it must be above 0, and 1 is the whole number of iterations"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +115,9 @@ def make(request: Request, console: Console, *, table_file: Path, figure_file: P
     subject = request.subject
     if isinstance(subject, Table):
         rows = _chosen_rows(request, subject)
-        members = [member for row in rows for seed in range(request.seeds) for member in members_of(row, seed)]
+        members = [
+            member for row in rows for seed in range(request.seeds) for member in members_of(row, seed)
+        ]
     else:
         members = [(net, seed) for net in nets_of(request) for seed in range(request.seeds)]
     runs = {member: request.plan(*member) for member in dict.fromkeys(members)}
@@ -130,7 +134,9 @@ def make(request: Request, console: Console, *, table_file: Path, figure_file: P
             draw_table(figure_file, *as_text(subject.columns, made), caption=caption)
             write_csv(table_file, made)
         return Made(caption, made, missing)
-    return _make_figure(request, subject, list(runs.values()), setting, notes, missing, table_file, figure_file)
+    return _make_figure(
+        request, subject, list(runs.values()), setting, notes, missing, table_file, figure_file
+    )
 
 
 def plan(request: Request) -> Rows:
@@ -168,7 +174,8 @@ def write_csv(file: Path, rows: Rows) -> None:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(
-            {name: " ".join(map(str, cell)) if isinstance(cell, list) else cell for name, cell in row.items()} for row in rows
+            {name: " ".join(map(str, cell)) if isinstance(cell, list) else cell for name, cell in row.items()}
+            for row in rows
         )
 
 
@@ -187,9 +194,13 @@ def _make_figure(
     finished = [run for run in runs if run.finished]
     if request.name == "fig7":
         shown = [run for run in finished if run.seed == 0]
-        analyses = {run.net: analyse_checkpoint(run.workdir, data_dir=request.place.data_dir or None) for run in shown}
+        analyses = {
+            run.net: analyse_checkpoint(run.workdir, data_dir=request.place.data_dir or None) for run in shown
+        }
         examples = {analysis.examples for analysis in analyses.values()}
-        seen = f"Responses on the first {max(examples, default=0):,} test images, of seed 0; dashed: plain nets"
+        seen = (
+            f"Responses on the first {max(examples, default=0):,} test images, of seed 0; dashed: plain nets"
+        )
         caption = setting.caption(figure.title, seen, *notes)
         layers = [
             {"net": net, "layer": number, "path": path, "deviation": deviation, "data": setting.data}
@@ -208,8 +219,13 @@ def _make_figure(
     curves = curve_rows([run for run in runs if run.records], setting) if not missing else []
     if curves:
         write_csv(table_file, curves)
-        panels = {title: [net for net in members if net in nets] for title, members in _panels(request, figure).items()}
-        draw_curves(figure_file, {title: found for title, found in panels.items() if found}, curves, caption=caption)
+        panels = {
+            title: [net for net in members if net in nets]
+            for title, members in _panels(request, figure).items()
+        }
+        draw_curves(
+            figure_file, {title: found for title, found in panels.items() if found}, curves, caption=caption
+        )
     return Made(caption, rows, missing)
 
 
@@ -218,7 +234,11 @@ def _chosen_rows(request: Request, table: Table) -> list[Row]:
     rows = [row for row in table.rows if not request.nets or set(row.nets) & set(request.nets)]
     known = {net for row in table.rows for net in row.nets}
     rows += [Row(net, (net,)) for net in request.nets if net not in known]
-    return [row for row in rows if request.deepest or request.nets or DEEPEST not in row.nets or request.chosen_data != DIGITS]
+    return [
+        row
+        for row in rows
+        if request.deepest or request.nets or DEEPEST not in row.nets or request.chosen_data != DIGITS
+    ]
 
 
 def _panels(request: Request, figure: Figure) -> dict[str, list[str]]:
@@ -233,7 +253,10 @@ def _panels(request: Request, figure: Figure) -> dict[str, list[str]]:
         if title in panels and request.nets:
             panels[title] = [net for net in request.nets if net.startswith(begin)]
     if request.nets:
-        panels = {title: list(request.nets) if title not in ("plain", "residual") else nets for title, nets in panels.items()}
+        panels = {
+            title: list(request.nets) if title not in ("plain", "residual") else nets
+            for title, nets in panels.items()
+        }
     return panels
 
 
@@ -248,7 +271,16 @@ def _setting(request: Request, runs: dict[Any, PaperRun], sizes: tuple[int, int]
     one, subject = next(iter(runs.values())), request.subject
     protocol = subject.protocol if isinstance(subject, Table) else SINGLE
     seeds = range(request.seeds)
-    return Setting(request.chosen_data, sizes, one.config.run.steps, one.full_steps, request.budget, seeds, protocol, subject.data)
+    return Setting(
+        request.chosen_data,
+        sizes,
+        one.config.run.steps,
+        one.full_steps,
+        request.budget,
+        seeds,
+        protocol,
+        subject.data,
+    )
 
 
 def _cost(request: Request, net: str) -> dict[str, Any]:

@@ -64,7 +64,13 @@ class Figure:
     miniature: tuple[int, ...] = ()
 
 
-MULTIPLY_ADDS = {"resnet18": 1.8e9, "resnet34": 3.6e9, "resnet50": 3.8e9, "resnet101": 7.6e9, "resnet152": 11.3e9}
+MULTIPLY_ADDS = {
+    "resnet18": 1.8e9,
+    "resnet34": 3.6e9,
+    "resnet50": 3.8e9,
+    "resnet101": 7.6e9,
+    "resnet152": 11.3e9,
+}
 """Table 1: "FLOPs" of one image of 224×224, by net."""
 
 TABLE_1_SHORTCUTS = {"resnet18": "A", "resnet34": "A"}
@@ -129,7 +135,12 @@ TABLES = {
             Row("VGG (v5)", (), None, 6.8),
             Row("PReLU-net", (), None, 4.94),
             Row("BN-inception", (), None, 4.82),
-            Row("ResNet", ("resnet18,A", "resnet34,B", "resnet50", "resnet101", "resnet152", "resnet152"), None, 3.57),
+            Row(
+                "ResNet",
+                ("resnet18,A", "resnet34,B", "resnet50", "resnet101", "resnet152", "resnet152"),
+                None,
+                3.57,
+            ),
         ),
     ),
     "table6": Table(
@@ -152,20 +163,32 @@ CIFAR_PLAIN = ("plain20", "plain32", "plain44", "plain56")
 CIFAR_RESIDUAL = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 
 FIGURES = {
-    "fig1": Figure("Fig. 1. Plain nets", CIFAR10, {"training error": ("plain20", "plain56"), "test error": ("plain20", "plain56")}),
+    "fig1": Figure(
+        "Fig. 1. Plain nets",
+        CIFAR10,
+        {"training error": ("plain20", "plain56"), "test error": ("plain20", "plain56")},
+    ),
     "fig4": Figure(
-        "Fig. 4. Plain and residual nets", IMAGENET, {"plain": ("plain18", "plain34"), "residual": ("resnet18,A", "resnet34,A")}
+        "Fig. 4. Plain and residual nets",
+        IMAGENET,
+        {"plain": ("plain18", "plain34"), "residual": ("resnet18,A", "resnet34,A")},
     ),
     "fig6": Figure(
         "Fig. 6. Plain and residual nets",
         CIFAR10,
-        {"plain": CIFAR_PLAIN, "residual": CIFAR_RESIDUAL, "110 and 1202 layers": ("resnet110", "resnet1202")},
+        {
+            "plain": CIFAR_PLAIN,
+            "residual": CIFAR_RESIDUAL,
+            "110 and 1202 layers": ("resnet110", "resnet1202"),
+        },
         miniature=(20, 56, 110),
     ),
     "fig7": Figure(
         "Fig. 7. Standard deviation of the responses of 3×3 layers, after BN, before the ReLU or the addition",
         CIFAR10,
-        dict.fromkeys(("in layer order", "sorted by size"), ("plain20", "plain56", "resnet20", "resnet56", "resnet110")),
+        dict.fromkeys(
+            ("in layer order", "sorted by size"), ("plain20", "plain56", "resnet20", "resnet56", "resnet110")
+        ),
     ),
 }
 

@@ -82,7 +82,12 @@ def analyse(model: nn.Module, variables: Any, images: Images, *, batch_size: int
 
 
 def gradient_norms(
-    model: nn.Module, variables: Any, images: Images, labels: Int[Array | np.ndarray, " n"], *, train: bool = True
+    model: nn.Module,
+    variables: Any,
+    images: Images,
+    labels: Int[Array | np.ndarray, " n"],
+    *,
+    train: bool = True,
 ) -> dict[str, float]:
     """Returns the norm of the loss's gradient with respect to the kernel of every 3×3 layer, by layer as in `responses`.
 
@@ -101,23 +106,35 @@ def gradient_norms(
     rest = {name: collection for name, collection in variables.items() if name != "params"}
 
     def loss(params: Any) -> Array:
-        options: dict[str, Any] = {"mutable": list(rest), "rngs": {"dropout": jax.random.key(0)}} if train else {}
+        options: dict[str, Any] = (
+            {"mutable": list(rest), "rngs": {"dropout": jax.random.key(0)}} if train else {}
+        )
         output: Any = model.apply({"params": params, **rest}, jnp.asarray(images), train=train, **options)
-        return optax.softmax_cross_entropy_with_integer_labels(output[0] if train else output, jnp.asarray(labels)).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(
+            output[0] if train else output, jnp.asarray(labels)
+        ).mean()
 
-    gradients = flatten_dict(unstack_blocks(jax.device_get(jax.jit(jax.grad(loss))(variables["params"]))), sep="/")
+    gradients = flatten_dict(
+        unstack_blocks(jax.device_get(jax.jit(jax.grad(loss))(variables["params"]))), sep="/"
+    )
     return {layer: float(np.linalg.norm(gradients[f"{layer}/kernel"].astype(np.float64))) for layer in layers}
 
 
 def _unrolled(model: nn.Module, variables: Any) -> tuple[nn.Module, Any]:
-    return (model.clone(scan=False, remat=0), unstack_blocks(variables)) if getattr(model, "scan", False) else (model, variables)
+    return (
+        (model.clone(scan=False, remat=0), unstack_blocks(variables))
+        if getattr(model, "scan", False)
+        else (model, variables)
+    )
 
 
 def _layers(model: nn.Module, variables: Any, images: Any) -> list[str]:
     """Returns the paths of the layers; nothing is computed."""
     model, variables = _unrolled(model, variables)
     image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-    found = jax.eval_shape(lambda v, x: _Recorder().record(lambda: model.apply(v, x, train=False)), variables, image)
+    found = jax.eval_shape(
+        lambda v, x: _Recorder().record(lambda: model.apply(v, x, train=False)), variables, image
+    )
     return list(found.moments)
 
 
@@ -131,11 +148,16 @@ class _Record:
 
     # JAX sorts the keys of a dictionary, and their order is what this keeps.
     def tree_flatten(self) -> tuple[Any, Any]:
-        return (list(self.moments.values()), list(self.norms.values())), (tuple(self.moments), tuple(self.norms))
+        return (list(self.moments.values()), list(self.norms.values())), (
+            tuple(self.moments),
+            tuple(self.norms),
+        )
 
     @classmethod
     def tree_unflatten(cls, names: Any, values: Any) -> "_Record":
-        return cls(*(dict(zip(keys, arrays, strict=True)) for keys, arrays in zip(names, values, strict=True)))
+        return cls(
+            *(dict(zip(keys, arrays, strict=True)) for keys, arrays in zip(names, values, strict=True))
+        )
 
 
 class _Recorder:
@@ -184,7 +206,9 @@ class _Recorder:
         kind = _kind(unbound)
         if kind not in self._programs:
             alone = unbound.clone(name=None, parent=None)
-            self._programs[kind] = jax.jit(lambda variables, x: self._collect(lambda: self._residual(alone, variables, x)))
+            self._programs[kind] = jax.jit(
+                lambda variables, x: self._collect(lambda: self._residual(alone, variables, x))
+            )
         output, record = self._programs[kind](variables, x)
         self._record.moments |= {f"{path}/{layer}": moments for layer, moments in record.moments.items()}
         if record.norms:
@@ -219,7 +243,11 @@ def _kernel_size(module: nn.Module) -> tuple[int, ...] | None:
 def _kind(value: Any) -> Any:
     """Returns what is equal for two modules that compute the same function of variables and input."""
     if isinstance(value, partial):
-        return value.func, value.args, tuple((name, _kind(each)) for name, each in sorted(value.keywords.items()))
+        return (
+            value.func,
+            value.args,
+            tuple((name, _kind(each)) for name, each in sorted(value.keywords.items())),
+        )
     if isinstance(value, nn.Module):
         names = [field.name for field in dataclasses.fields(value) if field.name not in ("name", "parent")]
         return type(value), tuple((name, _kind(getattr(value, name))) for name in names)

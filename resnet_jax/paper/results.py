@@ -43,9 +43,17 @@ class Setting:
     def caption(self, title: str, *notes: str) -> str:
         """Returns data, budget and seeds after a title, and before notes."""
         train, test = self.sizes
-        data = f"Data: {NAMES[self.data]}" + (f" ({train:,} training and {test:,} test images)" if train else ", not at hand")
-        miniature = f", a miniature of the paper's {NAMES[self.reported]}" if self.data != self.reported else ""
-        seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds 0–{self.seeds[-1]}, mean ± deviation (n − 1)"
+        data = f"Data: {NAMES[self.data]}" + (
+            f" ({train:,} training and {test:,} test images)" if train else ", not at hand"
+        )
+        miniature = (
+            f", a miniature of the paper's {NAMES[self.reported]}" if self.data != self.reported else ""
+        )
+        seeds = (
+            f"seed {self.seeds[0]}"
+            if len(self.seeds) == 1
+            else f"seeds 0–{self.seeds[-1]}, mean ± deviation (n − 1)"
+        )
         budget = f"Budget {self.budget:g}: {self.steps:,} of {self.full_steps:,} iterations, {seeds}"
         return ". ".join([title, data + miniature, budget, f"View: {self.protocol}", *notes]) + "."
 
@@ -66,13 +74,25 @@ def table_1() -> Rows:
     for name, reported in MULTIPLY_ADDS.items():
         shortcut = TABLE_1_SHORTCUTS.get(name, "B")
         summary = summarize(create_model(name, shortcut=shortcut), default_image_size(name))
-        sizes = {layer.path.split("/")[0]: layer.output_shape[0] for layer in summary.rows if len(layer.output_shape) == 3}
-        row = {"name": name, "shortcut": shortcut, "params": summary.params, "macs": summary.macs, "paper_macs": reported}
+        sizes = {
+            layer.path.split("/")[0]: layer.output_shape[0]
+            for layer in summary.rows
+            if len(layer.output_shape) == 3
+        }
+        row = {
+            "name": name,
+            "shortcut": shortcut,
+            "params": summary.params,
+            "macs": summary.macs,
+            "paper_macs": reported,
+        }
         rows.append(row | {"output_sizes": sizes})
     return rows
 
 
-def table_rows(table: Table, rows: Sequence[Row], runs: dict[tuple[str, int], PaperRun], setting: Setting) -> Rows:
+def table_rows(
+    table: Table, rows: Sequence[Row], runs: dict[tuple[str, int], PaperRun], setting: Setting
+) -> Rows:
     """Returns the rows of a table: the paper's errors, and ours where the runs are finished, in per cent.
 
     `top1` and `top5` are means over seeds of the final evaluation, `top1_std` and `top5_std` their deviations (n − 1), None for one
@@ -81,7 +101,11 @@ def table_rows(table: Table, rows: Sequence[Row], runs: dict[tuple[str, int], Pa
     made = []
     for row in rows:
         line: dict[str, Any] = {"name": row.name, "nets": list(row.nets)}
-        found = [errors for seed in setting.seeds if (errors := _errors(_members(row, seed, runs), setting.protocol))]
+        found = [
+            errors
+            for seed in setting.seeds
+            if (errors := _errors(_members(row, seed, runs), setting.protocol))
+        ]
         for column in table.columns:
             values = [errors[column] for errors in found if column in errors]
             complete = len(values) == len(setting.seeds)
@@ -134,7 +158,9 @@ def final_rows(runs: Sequence[PaperRun], setting: Setting, paper: dict[str, floa
 
 def _members(row: Row, seed: int, runs: dict[tuple[str, int], PaperRun]) -> list[PaperRun]:
     members = [runs[member] for member in members_of(row, seed) if member in runs]
-    return members if members and len(members) == len(row.nets) and all(run.finished for run in members) else []
+    return (
+        members if members and len(members) == len(row.nets) and all(run.finished for run in members) else []
+    )
 
 
 def _errors(members: list[PaperRun], protocol: str) -> dict[str, float]:

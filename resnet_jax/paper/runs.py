@@ -65,7 +65,9 @@ class PaperRun:
     @property
     def finished(self) -> bool:
         """Whether it is trained and evaluated to the end."""
-        return (steps_in(self.workdir) or [0])[-1] >= self.config.run.steps and "test_top1" in self.records[-1]
+        return (steps_in(self.workdir) or [0])[-1] >= self.config.run.steps and "test_top1" in self.records[
+            -1
+        ]
 
     @property
     def records(self) -> list[Record]:
@@ -104,7 +106,10 @@ def data_sizes(config: ConfigDict) -> tuple[int, int]:
         DataError: The data is not at hand; the message says what to prepare.
     """
     splits = config.data.train_split, config.data.test_split
-    train, test = (len(open_examples(config.data.source, split, data_dir=config.run.data_dir or None)) for split in splits)
+    train, test = (
+        len(open_examples(config.data.source, split, data_dir=config.run.data_dir or None))
+        for split in splits
+    )
     return train, test
 
 
@@ -149,7 +154,11 @@ def _scale(config: ConfigDict, budget: float) -> None:
     options.steps = max(1, round(budget * options.steps))
     optimizer.boundaries = tuple(sorted({max(1, round(budget * step)) for step in optimizer.boundaries}))
     optimizer.plateau_window = max(1, round(budget * optimizer.plateau_window))
-    for name, count in (("evaluate_every", EVALUATIONS), ("checkpoint_every", CHECKPOINTS), ("log_every", RECORDS)):
+    for name, count in (
+        ("evaluate_every", EVALUATIONS),
+        ("checkpoint_every", CHECKPOINTS),
+        ("log_every", RECORDS),
+    ):
         options[name] = min(options[name], max(1, options.steps // count))
 
 
@@ -160,7 +169,11 @@ def _progress(console: Console, runs: Sequence[PaperRun]) -> Iterator[tuple[Any,
 
         def announce(each: PaperRun) -> None:
             state = "is finished" if each.finished else "begins or goes on"
-            console.print(f"run {runs.index(each) + 1} of {len(runs)}: {each.workdir} {state}", highlight=False, soft_wrap=True)
+            console.print(
+                f"run {runs.index(each) + 1} of {len(runs)}: {each.workdir} {state}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
         yield announce, console
         return
@@ -188,5 +201,7 @@ class _LastLine(io.StringIO):
 
     def write(self, text: str, /) -> int:
         if text.strip():
-            self._progress.update(self._task, text=f"{self.name}: {text.strip().splitlines()[-1]}", refresh=True)
+            self._progress.update(
+                self._task, text=f"{self.name}: {text.strip().splitlines()[-1]}", refresh=True
+            )
         return len(text)

@@ -94,7 +94,8 @@ def _trips(loop: str, condition: list[str]) -> int:
 def _bytes(shape: str, *, half: bool) -> int:
     arrays = ARRAY.findall(shape)
     return sum(
-        _width(kind) * prod(map(int, filter(None, sides.split(",")))) for kind, sides in arrays[len(arrays) // 2 if half else 0 :]
+        _width(kind) * prod(map(int, filter(None, sides.split(","))))
+        for kind, sides in arrays[len(arrays) // 2 if half else 0 :]
     )
 
 

@@ -23,10 +23,16 @@ def fits(batch_size: int, group_size: int | None, devices: int) -> bool:
     if batch_size % devices:
         return False
     images = batch_size // devices
-    return not group_size or images % group_size == 0 or (group_size % images == 0 and batch_size % group_size == 0)
+    return (
+        not group_size
+        or images % group_size == 0
+        or (group_size % images == 0 and batch_size % group_size == 0)
+    )
 
 
-def prepare_backend(batch_size: int, group_size: int | None, requested: int = 0, *, processes: int = 1) -> None:
+def prepare_backend(
+    batch_size: int, group_size: int | None, requested: int = 0, *, processes: int = 1
+) -> None:
     """Gives the CPU one device per core and keeps its memory, before JAX is used for the first time; other platforms do not notice.
 
     XLA's multi-threaded gradient of a convolution is slower than one device per core with half the batch each. The number is
@@ -60,25 +66,37 @@ def choose_devices(batch_size: int, group_size: int | None, requested: int = 0) 
     available, processes = jax.devices(), jax.process_count()
     if requested > len(available):
         where = "this machine has" if processes == 1 else f"{processes} processes have"
-        raise DeviceError(f"run.devices is {requested}, and {where} {len(available)}; allowed are 1 to {len(available)}")
+        raise DeviceError(
+            f"run.devices is {requested}, and {where} {len(available)}; allowed are 1 to {len(available)}"
+        )
     if requested % processes:
-        raise DeviceError(f"run.devices is {requested}; with {processes} processes it must be a multiple of {processes}")
+        raise DeviceError(
+            f"run.devices is {requested}; with {processes} processes it must be a multiple of {processes}"
+        )
     count = requested or len(available)
     if not requested and processes == 1:
         count = next(n for n in range(count, 0, -1) if n == 1 or fits(batch_size, group_size, n))
     if not fits(batch_size, group_size, count):
-        legal = [n for n in range(processes, len(available) + 1, processes) if fits(batch_size, group_size, n)]
+        legal = [
+            n for n in range(processes, len(available) + 1, processes) if fits(batch_size, group_size, n)
+        ]
         raise DeviceError(
             f"a batch of {batch_size} in groups of {group_size or batch_size} does not fit {count} devices; "
             f"numbers that fit are {', '.join(map(str, legal)) or 'none'}"
         )
     by_process = [[d for d in available if d.process_index == process] for process in range(processes)]
-    chosen = [device for devices in by_process for device in (devices[: count // processes] if requested else devices)][:count]
+    chosen = [
+        device
+        for devices in by_process
+        for device in (devices[: count // processes] if requested else devices)
+    ][:count]
     keep_to_cores([device for device in chosen if device.process_index == jax.process_index()])
     return chosen
 
 
-def process_share(batch_size: int, devices: Sequence[jax.Device], *, parts: int = 1) -> Int32[np.ndarray, " b"]:
+def process_share(
+    batch_size: int, devices: Sequence[jax.Device], *, parts: int = 1
+) -> Int32[np.ndarray, " b"]:
     """Returns this process's positions of a global batch, in the order that its devices take them.
 
     Every part of the batch is a slice of it that is spread over all devices; a device has its share of the first part, then of
@@ -93,7 +111,9 @@ def process_share(batch_size: int, devices: Sequence[jax.Device], *, parts: int 
         DeviceError: The batch does not divide by devices and parts, or this process has none of the devices.
     """
     if batch_size % (len(devices) * parts):
-        raise DeviceError(f"a batch of {batch_size} does not divide by {len(devices)} devices and {parts} parts")
+        raise DeviceError(
+            f"a batch of {batch_size} does not divide by {len(devices)} devices and {parts} parts"
+        )
     own = [number for number, device in enumerate(devices) if device.process_index == jax.process_index()]
     if not own:
         raise DeviceError(f"process {jax.process_index()} has none of the {len(devices)} devices of the run")

@@ -81,8 +81,12 @@ class PmapMapping:
 
     def map(self, function: PerDevice, *, donate: bool) -> PerDevice:
         donated = (0,) if donate else ()
-        devices = None if jax.process_count() > 1 and len(self.devices) == jax.device_count() else self.devices
-        return jax.pmap(function, AXIS_NAME, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=donated)
+        devices = (
+            None if jax.process_count() > 1 and len(self.devices) == jax.device_count() else self.devices
+        )
+        return jax.pmap(
+            function, AXIS_NAME, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=donated
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +103,10 @@ class ShardMapMapping:
         sharding = NamedSharding(self._mesh, PartitionSpec())
         if jax.process_count() == 1:
             return _put_copy(tree, sharding)
-        return jax.tree.map(lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda index: np.array(x[index])), tree)
+        return jax.tree.map(
+            lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda index: np.array(x[index])),
+            tree,
+        )
 
     def shard(self, batch: PyTree) -> PyTree:
         sharding = NamedSharding(self._mesh, PartitionSpec(AXIS_NAME))

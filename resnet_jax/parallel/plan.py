@@ -91,7 +91,9 @@ def prepare_compiler() -> None:
         DeviceError: libtpu is not installed.
     """
     if not (importlib.util.find_spec("libtpu") or os.environ.get("TPU_LIBRARY_PATH")):
-        raise DeviceError("a plan needs the TPU compiler, libtpu, which is not installed here: pip install 'resnet-jax[tpu]'")
+        raise DeviceError(
+            "a plan needs the TPU compiler, libtpu, which is not installed here: pip install 'resnet-jax[tpu]'"
+        )
     os.environ.update(ENVIRONMENT)
     jax.config.update("jax_platforms", "cpu")
 
@@ -106,12 +108,18 @@ def devices_of(topology: Topology) -> tuple[jax.Device, ...]:
     # A host has 2 × 2 chips unless the slice is smaller.
     bounds = {} if topology.chips > 1 else {"chips_per_host_bounds": (1, 1, 1)}
     try:
-        return tuple(topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **bounds).devices)
+        return tuple(
+            topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **bounds).devices
+        )
     except jax.errors.JaxRuntimeError as error:
-        raise DeviceError(f"the TPU compiler refuses the topology {topology.name}: {' '.join(str(error).split())}") from error
+        raise DeviceError(
+            f"the TPU compiler refuses the topology {topology.name}: {' '.join(str(error).split())}"
+        ) from error
 
 
-def compile_step(function: PerDevice, replicated: PyTree, batch: PyTree, devices: Sequence[jax.Device]) -> Compiled:
+def compile_step(
+    function: PerDevice, replicated: PyTree, batch: PyTree, devices: Sequence[jax.Device]
+) -> Compiled:
     """Compiles a step, written against AXIS_NAME, as `shard_map` maps it over the devices with its state donated.
 
     Args:
@@ -124,7 +132,9 @@ def compile_step(function: PerDevice, replicated: PyTree, batch: PyTree, devices
     state = _placed(replicated, NamedSharding(mesh, PartitionSpec()))
     parts = _placed(batch, NamedSharding(mesh, PartitionSpec(AXIS_NAME)))
     lowered = create_mapping("shard_map", devices).map(function, donate=True).lower(state, parts)  # type: ignore[attr-defined]
-    size = sum(_bytes(leaf) for leaf in jax.tree.leaves(replicated)) + sum(map(_bytes, jax.tree.leaves(batch))) // len(devices)
+    size = sum(_bytes(leaf) for leaf in jax.tree.leaves(replicated)) + sum(
+        map(_bytes, jax.tree.leaves(batch))
+    ) // len(devices)
     try:
         program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -154,12 +164,20 @@ def roofline(compiled: Compiled, topology: Topology) -> Roofline:
     chip = topology.chip
     cycles = compiled.cycles / chip.clock if chip.clock else None
     return Roofline(
-        compiled.flops * chip.devices / chip.peak_flops, compiled.bytes_accessed * chip.devices / chip.bandwidth, cycles
+        compiled.flops * chip.devices / chip.peak_flops,
+        compiled.bytes_accessed * chip.devices / chip.bandwidth,
+        cycles,
     )
 
 
 def largest_that_fits(
-    tried: Compiled, size: int, allowed: Sequence[int], compiled: Callable[[int], Compiled], *, capacity: int, attempts: int = 3
+    tried: Compiled,
+    size: int,
+    allowed: Sequence[int],
+    compiled: Callable[[int], Compiled],
+    *,
+    capacity: int,
+    attempts: int = 3,
 ) -> int | None:
     """Returns the largest size that was compiled and fits, in a few compilations; None if none of them did.
 

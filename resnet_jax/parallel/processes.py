@@ -87,9 +87,13 @@ class Processes:
                     shutdown_timeout_seconds=JOINING_SECONDS,
                 )
         except Exception as error:
-            if not explicit and any(text in str(error) for text in ("should be defined", "must be called before")):
+            if not explicit and any(
+                text in str(error) for text in ("should be defined", "must be called before")
+            ):
                 return  # JAX knows no cluster here, or is in use already.
-            raise ProcessError(f"the processes could not join: {' '.join(str(error).split())[:300]}; {_HOW_TO_JOIN}") from error
+            raise ProcessError(
+                f"the processes could not join: {' '.join(str(error).split())[:300]}; {_HOW_TO_JOIN}"
+            ) from error
         finally:
             signal.signal(signal.SIGABRT, signal.SIG_DFL)
         state = _joined()
@@ -97,7 +101,9 @@ class Processes:
         if self.count > 1:
             name = f"{socket.gethostname()}, process id {os.getpid()}"
             address = state.coordinator_address
-            self._watch = watchdog.Watch(state.client, index=self.index, count=self.count, name=name, coordinator=address)
+            self._watch = watchdog.Watch(
+                state.client, index=self.index, count=self.count, name=name, coordinator=address
+            )
 
     def agree(self, topic: str, facts: Mapping[str, Any]) -> None:
         """Compares facts that must be the same on all processes; every process calls it, with the same topic.
@@ -112,9 +118,13 @@ class Processes:
         answers = []
         for process in range(self.count):
             try:
-                answers.append(json.loads(client.blocking_key_value_get(f"resnet_jax/{topic}/{process}", _ANSWER_MS)))
+                answers.append(
+                    json.loads(client.blocking_key_value_get(f"resnet_jax/{topic}/{process}", _ANSWER_MS))
+                )
             except Exception as error:
-                raise ProcessError(f"process {process} did not say its {topic} within {_ANSWER_MS // 1000} s") from error
+                raise ProcessError(
+                    f"process {process} did not say its {topic} within {_ANSWER_MS // 1000} s"
+                ) from error
         if differences := _differences(answers):
             shown = "; ".join(differences[:_SHOWN])
             more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
@@ -181,7 +191,9 @@ class Processes:
 
 def _nobody_came() -> None:
     """Ends this process where JAX would abort it."""
-    os.write(2, f"resnet-jax: the processes could not join within {JOINING_SECONDS} s; {_HOW_TO_JOIN}\n".encode())
+    os.write(
+        2, f"resnet-jax: the processes could not join within {JOINING_SECONDS} s; {_HOW_TO_JOIN}\n".encode()
+    )
     os._exit(MISTAKE)
 
 
@@ -193,7 +205,11 @@ def _joined() -> Any:
 
 def _may_be_one_of_several() -> bool:
     """Tells a pod of an indexed job from any other: JAX raises, or warns, in the others."""
-    return "KUBERNETES_SERVICE_HOST" not in os.environ or "JOB_COMPLETION_INDEX" in os.environ or "TPU_WORKER_ID" in os.environ
+    return (
+        "KUBERNETES_SERVICE_HOST" not in os.environ
+        or "JOB_COMPLETION_INDEX" in os.environ
+        or "TPU_WORKER_ID" in os.environ
+    )
 
 
 def _check_kubernetes() -> None:
@@ -210,12 +226,18 @@ def _check(coordinator: str, count: int | None, index: int | None) -> None:
     given = {"--coordinator": coordinator or None, "--processes": count, "--process": index}
     missing = [name for name, value in given.items() if value is None]
     if missing or count is None or index is None:
-        raise ProcessError(f"--coordinator, --processes and --process belong together; give {' and '.join(missing)} too")
+        raise ProcessError(
+            f"--coordinator, --processes and --process belong together; give {' and '.join(missing)} too"
+        )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
-        raise ProcessError(f"--coordinator is {coordinator!r}; it must be HOST:PORT of process 0, such as 10.0.0.1:8476")
+        raise ProcessError(
+            f"--coordinator is {coordinator!r}; it must be HOST:PORT of process 0, such as 10.0.0.1:8476"
+        )
     if not 0 <= index < count:
-        raise ProcessError(f"--process is {index} and --processes {count}; processes are numbered from 0 to {count - 1}")
+        raise ProcessError(
+            f"--process is {index} and --processes {count}; processes are numbered from 0 to {count - 1}"
+        )
 
 
 def _differences(answers: list[dict[str, Any]]) -> list[str]:
@@ -226,7 +248,9 @@ def _differences(answers: list[dict[str, Any]]) -> list[str]:
         for process, facts in enumerate(answers):
             holders.setdefault(json.dumps(facts[name]) if name in facts else "absent", []).append(process)
         if len(holders) > 1:
-            who = ", ".join(f"{value} on process {_numbers(processes)}" for value, processes in holders.items())
+            who = ", ".join(
+                f"{value} on process {_numbers(processes)}" for value, processes in holders.items()
+            )
             lines.append(f"{name} ({who})")
     return lines
 

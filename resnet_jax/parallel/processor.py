@@ -37,14 +37,18 @@ def keep_to_cores(devices: Sequence[jax.Device]) -> None:
     Otherwise the system runs two devices' programs on one core at times, and the step takes twice as long.
     """
     tasks = Path("/proc/self/task")
-    if not (sys.platform == "linux" and tasks.is_dir() and all(device.platform == "cpu" for device in devices)):
+    if not (
+        sys.platform == "linux" and tasks.is_dir() and all(device.platform == "cpu" for device in devices)
+    ):
         return
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) == 1 or len(devices) != len(cores):
         return
     threads = sorted(int(task.name) for task in tasks.iterdir() if _name(task) == _THREADS)
     for number, thread in enumerate(threads):
-        with contextlib.suppress(OSError):  # It is not allowed here: the step is slower at times, and nothing else.
+        with contextlib.suppress(
+            OSError
+        ):  # It is not allowed here: the step is slower at times, and nothing else.
             os.sched_setaffinity(thread, [cores[number % len(cores)]])
 
 

@@ -48,7 +48,9 @@ class Watch:
         self._names = {index: name, 0: client.blocking_key_value_get(f"{_NAMES}/0", _LISTENING_MS)}
         if index:
             on_abort(self._aborting)
-        threads = [threading.Thread(target=target, daemon=True) for target in (self._give_signs, self._listen)]
+        threads = [
+            threading.Thread(target=target, daemon=True) for target in (self._give_signs, self._listen)
+        ]
         self._threads = threads
         for thread in threads:
             thread.start()
@@ -57,7 +59,9 @@ class Watch:
         """Ends the watch, because all end in order: from here on others may go."""
         self._over.set()
         with contextlib.suppress(Exception):
-            self._client.key_value_set(_WORD, json.dumps(None), allow_overwrite=True)  # Wakes those that listen.
+            self._client.key_value_set(
+                _WORD, json.dumps(None), allow_overwrite=True
+            )  # Wakes those that listen.
         for thread in self._threads:
             thread.join(FAREWELL)  # A thread inside JAX when the interpreter ends would bring it down.
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
@@ -65,7 +69,10 @@ class Watch:
     def tell(self, code: int, reason: str) -> None:
         """Leaves word that this process ends with that code, and waits until the others have heard, or FAREWELL seconds."""
         self._over.set()
-        self._leave({"code": code, "reason": f"{self._describe(self._index)} ended: {reason}", "gone": 0}, pass_on=True)
+        self._leave(
+            {"code": code, "reason": f"{self._describe(self._index)} ended: {reason}", "gone": 0},
+            pass_on=True,
+        )
 
     def _leave(self, word: dict[str, Any], *, pass_on: bool) -> None:
         """Waits until all that are left have heard why: where the coordinator ends before, the reason is lost with it."""
@@ -75,7 +82,10 @@ class Watch:
             if pass_on:
                 self._client.key_value_set(_WORD, json.dumps(word), allow_overwrite=True)
             self._client.key_value_set(f"{_HEARD}/{self._index}", "")
-            while time.monotonic() < deadline and len(self._client.key_value_dir_get(_HEARD)) < self._count - word["gone"]:
+            while (
+                time.monotonic() < deadline
+                and len(self._client.key_value_dir_get(_HEARD)) < self._count - word["gone"]
+            ):
                 time.sleep(0.1)
 
     def _give_signs(self) -> None:
@@ -118,11 +128,15 @@ class Watch:
         return {int(key.rpartition("/")[2]): value for key, value in self._client.key_value_dir_get(name)}
 
     def _describe(self, process: int) -> str:
-        return f"process {process} ({self._names[process]})" if process in self._names else f"process {process}"
+        return (
+            f"process {process} ({self._names[process]})" if process in self._names else f"process {process}"
+        )
 
     def _coordinator_is_gone(self) -> None:
         reason = f"{self._describe(0)}, which the others find each other through, is gone; {_ADVICE}"
-        self._end({"code": FAILED, "reason": reason, "gone": self._count}, pass_on=False)  # There is nobody to ask.
+        self._end(
+            {"code": FAILED, "reason": reason, "gone": self._count}, pass_on=False
+        )  # There is nobody to ask.
 
     def _aborting(self) -> None:
         if self._leaving is not None:

@@ -78,7 +78,9 @@ def draw_chart(chart: Chart) -> Markup | None:
     pictures = [_picture(chart, lines, points, across, axis, which) for which, axis in versions]
     return element(
         "figure",
-        element("figcaption", element("h3", chart.name), chart.text and element("p", chart.text, class_="note")),
+        element(
+            "figcaption", element("h3", chart.name), chart.text and element("p", chart.text, class_="note")
+        ),
         _legend(chart) if len(series) > 1 else None,
         element("div", *pictures, class_="plot"),
         element(
@@ -88,7 +90,9 @@ def draw_chart(chart: Chart) -> Markup | None:
             class_="below",
         ),
         _table(chart),
-        element("script", embedded_json(_for_cursor(chart, lines, across, versions)), type="application/json"),
+        element(
+            "script", embedded_json(_for_cursor(chart, lines, across, versions)), type="application/json"
+        ),
         class_="chart",
     )
 
@@ -132,7 +136,9 @@ def swatch(run: int, *, bold: bool = False) -> Markup:
     """Returns a piece of a run's line, for legends and tables."""
     line = element("line", x1=0, y1=5, x2=34, y2=5, class_=f"line {dashes(run)}{' bold' if bold else ''}")
     dot = element("path", d="M17,5h0", class_=f"dots {dashes(run)}") if bold else None
-    return element("svg", line, dot, viewBox="0 0 34 10", width=34, height=10, aria_hidden="true", class_="swatch")
+    return element(
+        "svg", line, dot, viewBox="0 0 34 10", width=34, height=10, aria_hidden="true", class_="swatch"
+    )
 
 
 def _legend(chart: Chart) -> Markup:
@@ -144,7 +150,9 @@ def _legend(chart: Chart) -> Markup:
     return element("ul", *items, class_="legend")
 
 
-def _picture(chart: Chart, lines: Sequence[Series], points: int, across: Axis, up: Axis, which: str) -> Markup:
+def _picture(
+    chart: Chart, lines: Sequence[Series], points: int, across: Axis, up: Axis, which: str
+) -> Markup:
     grid = [_tick(place, tick_text(tick, as_percent=chart.as_percent), "y") for tick, place in _placed(up)]
     grid += [_tick(place, tick_text(tick, as_percent=False), "x") for tick, place in _placed(across)]
     marks = [_spread(chart, one, points, across, up) for one in chart.series] if chart.runs <= 2 else []
@@ -171,7 +179,9 @@ def _tick(place: float, text: str, direction: str) -> tuple[Markup, Markup]:
     if direction == "y":
         at = round(SIDE * (1 - place), 1)
         line = element("line", x1=0, x2=SIDE, y1=at, y2=at, class_="grid")
-        return line, element("span", text, class_="tick y", style=f"top:{100 * (1 - place):.2f}%", aria_hidden="true")
+        return line, element(
+            "span", text, class_="tick y", style=f"top:{100 * (1 - place):.2f}%", aria_hidden="true"
+        )
     at = round(SIDE * place, 1)
     line = element("line", x1=at, x2=at, y1=0, y2=SIDE, class_="grid")
     return line, element("span", text, class_="tick x", style=f"left:{100 * place:.2f}%", aria_hidden="true")
@@ -229,7 +239,9 @@ def _table(chart: Chart) -> Markup:
     chosen = steps[np.unique(np.linspace(0, len(steps) - 1, min(ROWS, len(steps))).round().astype(int))]
     columns = [dict(zip(one.steps.tolist(), one.values.tolist(), strict=True)) for one in chart.series]
     head = element(
-        "tr", element("th", chart.x_name, scope="col"), *(element("th", chart.label(one), scope="col") for one in chart.series)
+        "tr",
+        element("th", chart.x_name, scope="col"),
+        *(element("th", chart.label(one), scope="col") for one in chart.series),
     )
     rows = [
         element(
@@ -243,7 +255,9 @@ def _table(chart: Chart) -> Markup:
     return element(
         "details",
         element("summary", f"{chart.name} in numbers{left_out}"),
-        scrolling(element("table", element("thead", head), element("tbody", *rows)), f"{chart.name} in numbers"),
+        scrolling(
+            element("table", element("thead", head), element("tbody", *rows)), f"{chart.name} in numbers"
+        ),
     )
 
 
@@ -252,7 +266,9 @@ def scrolling(content: Markup, label: str) -> Markup:
     return element("div", content, class_="scrolling", tabindex=0, role="region", aria_label=label)
 
 
-def _for_cursor(chart: Chart, lines: Sequence[Series], across: Axis, versions: Sequence[tuple[str, Axis]]) -> dict[str, object]:
+def _for_cursor(
+    chart: Chart, lines: Sequence[Series], across: Axis, versions: Sequence[tuple[str, Axis]]
+) -> dict[str, object]:
     """Returns what the page's script needs to tell the values at a step."""
     return {
         "name": chart.name,

@@ -26,10 +26,18 @@ ANALYSED = 256
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `report`."""
-    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="of a run, also of one that goes on, or of an import")
-    parser.add_argument("--to", default="report.html", metavar="FILE", help="to be written (default: report.html)")
     parser.add_argument(
-        "--examples", type=int, default=10_000, metavar="N", help="of the test split that the net sees, 0 for all (default: 10000)"
+        "workdirs", nargs="+", metavar="WORKDIR", help="of a run, also of one that goes on, or of an import"
+    )
+    parser.add_argument(
+        "--to", default="report.html", metavar="FILE", help="to be written (default: report.html)"
+    )
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="of the test split that the net sees, 0 for all (default: 10000)",
     )
     parser.add_argument("--data-dir", help="where the data sets are (default: where the runs found them)")
     parser.add_argument("--records-only", action="store_true", help="leave out what the net must be run for")
@@ -53,7 +61,9 @@ def report_command(arguments: argparse.Namespace) -> None:
     skipped = "--records-only was asked for" if arguments.records_only else ""
     data_dir, examples = arguments.data_dir, arguments.examples
     mistakes = [_or_why(run, skipped, find_mistakes, examples=examples, data_dir=data_dir) for run in runs]
-    analyses = [_or_why(run, skipped, analyse_checkpoint, examples=ANALYSED, data_dir=data_dir) for run in runs]
+    analyses = [
+        _or_why(run, skipped, analyse_checkpoint, examples=ANALYSED, data_dir=data_dir) for run in runs
+    ]
     page = write_page(runs, mistakes, analyses, now=datetime.datetime.now(datetime.UTC))
     write_atomically(target, page)
     left_out = [
@@ -64,9 +74,20 @@ def report_command(arguments: argparse.Namespace) -> None:
     ]
     size = len(page.encode())
     if arguments.json:
-        print(json.dumps({"report": str(target), "bytes": size, "runs": [_to_json(run) for run in runs], "left_out": left_out}))
+        print(
+            json.dumps(
+                {
+                    "report": str(target),
+                    "bytes": size,
+                    "runs": [_to_json(run) for run in runs],
+                    "left_out": left_out,
+                }
+            )
+        )
         return
-    print(f"{target}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.2f} MB; open it in a browser")
+    print(
+        f"{target}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.2f} MB; open it in a browser"
+    )
     print("".join(f"  left out: {line}\n" for line in left_out), end="")
 
 

@@ -28,7 +28,9 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
         >>> element("p", "a < b", class_="note")
         '<p class="note">a &lt; b</p>'
     """
-    written = "".join(_attribute(name.rstrip("_").replace("_", "-"), value) for name, value in attributes.items())
+    written = "".join(
+        _attribute(name.rstrip("_").replace("_", "-"), value) for name, value in attributes.items()
+    )
     if tag in VOID:
         return Markup(f"<{tag}{written}>" if tag not in ("path", "line") else f"<{tag}{written}/>")
     return Markup(f"<{tag}{written}>{join(*children)}</{tag}>")
@@ -37,7 +39,11 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
 def join(*children: object) -> Markup:
     """Returns children side by side, escaped where they are not markup; None and False are left out."""
     return Markup(
-        "".join(str(child) if isinstance(child, Markup) else html.escape(str(child)) for child in children if _there(child))
+        "".join(
+            str(child) if isinstance(child, Markup) else html.escape(str(child))
+            for child in children
+            if _there(child)
+        )
     )
 
 

@@ -83,7 +83,14 @@ def find_mistakes(workdir: str, *, examples: int, data_dir: str | None = None) -
     found = []
     for scores in dataclasses.replace(trial, source=_part(trial.source, chosen)).scores(Protocol(SINGLE)):
         counts.add(scores)
-        found.append((chosen[scores.numbers], scores.labels, predicted(scores), np.exp(scores.log_probabilities.max(1))))
+        found.append(
+            (
+                chosen[scores.numbers],
+                scores.labels,
+                predicted(scores),
+                np.exp(scores.log_probabilities.max(1)),
+            )
+        )
     return Mistakes(
         trial.source.class_names,
         trial.split,
@@ -108,7 +115,9 @@ def surest_mistakes(
         return ()
     images, _ = source.read(numbers[chosen])
     return tuple(
-        Mistake(int(numbers[place]), int(labels[place]), int(predicted[place]), float(confidences[place]), pixels)
+        Mistake(
+            int(numbers[place]), int(labels[place]), int(predicted[place]), float(confidences[place]), pixels
+        )
         for place, pixels in zip(chosen, images, strict=True)
     )
 
@@ -131,7 +140,9 @@ def check_there(workdir: str, data_dir: str | None) -> None:
     from resnet_jax.data.tfds_sets import is_prepared  # Here: others need not wait for TFDS.
 
     if not is_prepared(name, data_dir):
-        raise DataError(f"{name} is not prepared in {data_dir or 'the folder of TFDS'}; --data-dir says where it is")
+        raise DataError(
+            f"{name} is not prepared in {data_dir or 'the folder of TFDS'}; --data-dir says where it is"
+        )
 
 
 def _part(source: Source, numbers: Int[np.ndarray, " n"]) -> Source:

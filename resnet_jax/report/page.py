@@ -14,7 +14,13 @@ from resnet_jax.report.mistakes import Mistakes
 from resnet_jax.report.pictures import draw_mistakes
 from resnet_jax.report.runs import Run
 from resnet_jax.report.series import POINTS, Series
-from resnet_jax.report.tables import defaults_table, differences_table, recipes_table, results_table, run_cards
+from resnet_jax.report.tables import (
+    defaults_table,
+    differences_table,
+    recipes_table,
+    results_table,
+    run_cards,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +33,11 @@ class Section:
 
 
 def write_page(
-    runs: Sequence[Run], mistakes: Sequence[Mistakes | str], analyses: Sequence[Analysis | str], *, now: datetime.datetime
+    runs: Sequence[Run],
+    mistakes: Sequence[Mistakes | str],
+    analyses: Sequence[Analysis | str],
+    *,
+    now: datetime.datetime,
 ) -> str:
     """Returns the HTML of a page about runs.
 
@@ -110,10 +120,16 @@ def _recipe(runs: Sequence[Run]) -> Section:
     parts: list[Markup | None] = []
     if len(runs) == 1:
         changed = defaults_table(runs[0])
-        parts += [_note("What is not at its default:") if changed else _note("Every field is at its default."), changed]
+        parts += [
+            _note("What is not at its default:") if changed else _note("Every field is at its default."),
+            changed,
+        ]
     else:
         differences = differences_table(runs)
-        parts += [_note("In what the runs differ; fields under run are operation, all others recipe:"), differences]
+        parts += [
+            _note("In what the runs differ; fields under run are operation, all others recipe:"),
+            differences,
+        ]
         if not differences:
             parts = [_note("The runs do not differ in any field.")]
     every = element("details", element("summary", "All fields"), recipes_table(runs))
@@ -132,7 +148,9 @@ def _speed(runs: Sequence[Run]) -> Section:
         ),
     ]
     drawn = [figure for figure in map(draw_chart, charts) if figure]
-    content = element("div", *drawn, class_="charts") if drawn else _note("Nothing is known: no step is recorded.")
+    content = (
+        element("div", *drawn, class_="charts") if drawn else _note("Nothing is known: no step is recorded.")
+    )
     return Section("speed", "Throughput and input", content)
 
 
@@ -150,7 +168,10 @@ def _responses(runs: Sequence[Run], analyses: Sequence[Analysis | str]) -> Secti
     def each(values: Callable[[Analysis], Iterable[float]]) -> list[Series]:
         arrays = [(run, np.array(list(values(one)))) for run, one in found]
         finite = [(run, array, np.flatnonzero(np.isfinite(array))) for run, array in arrays]
-        return [Series(run.name, run.number, "", places + 1, array[places], bold=True) for run, array, places in finite]
+        return [
+            Series(run.name, run.number, "", places + 1, array[places], bold=True)
+            for run, array, places in finite
+        ]
 
     def names(of: Callable[[Analysis], Iterable[str]]) -> tuple[str, ...]:
         return tuple(of(found[0][1])) if len(found) == 1 else ()
@@ -183,16 +204,26 @@ def _responses(runs: Sequence[Run], analyses: Sequence[Analysis | str]) -> Secti
     ]
     drawn = [figure for figure in map(draw_chart, charts) if figure]
     text = "Standard deviation of every 3×3 layer's output after batch normalisation, before the ReLU or the addition"
-    images = f"; over the first {found[0][1].examples:,} images of the test split, newest checkpoint." if found else ""
+    images = (
+        f"; over the first {found[0][1].examples:,} images of the test split, newest checkpoint."
+        if found
+        else ""
+    )
     grid = element("div", *drawn, class_="charts") if drawn else None
     return Section(
-        "responses", "Responses of the layers", join(_note(text + images) if drawn else None, grid, *_left_out(runs, analyses))
+        "responses",
+        "Responses of the layers",
+        join(_note(text + images) if drawn else None, grid, *_left_out(runs, analyses)),
     )
 
 
 def _left_out(runs: Sequence[Run], found: Sequence[object]) -> list[Markup]:
     """Returns a line for each run of which there is only a reason why not."""
-    return [_note(f"{run.name} is left out: {why}.") for run, why in zip(runs, found, strict=True) if isinstance(why, str)]
+    return [
+        _note(f"{run.name} is left out: {why}.")
+        for run, why in zip(runs, found, strict=True)
+        if isinstance(why, str)
+    ]
 
 
 def _remarks(runs: Sequence[Run]) -> list[str]:

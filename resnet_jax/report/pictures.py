@@ -28,7 +28,9 @@ def draw_mistakes(found: Mistakes, run: str) -> Markup:
         run: Its name.
     """
     wrong, count = int(found.wrong.sum()), int(found.confusion.sum())
-    seen = f"{count:,} images" if count == found.of else f"{count:,} of the {found.of:,} images, spread evenly,"
+    seen = (
+        f"{count:,} images" if count == found.of else f"{count:,} of the {found.of:,} images, spread evenly,"
+    )
     text = f"{wrong:,} of {seen} of the split {found.split} are mistaken ({percent(wrong / count)}), by the checkpoint of step "
     parts = [_matrix(found, run)] if len(found.class_names) <= MATRIX else []
     parts += [_pairs(found, run)] if wrong else []
@@ -46,15 +48,26 @@ def _matrix(found: Mistakes, run: str) -> Markup:
     """Returns the confusion matrix; the colour of the diagonal is the share of the class, of a mistake its share of the worst."""
     names, most = found.class_names, max(1, int(found.wrong.max()))
     turned = "turned" if max(map(len, names)) > 3 else None
-    head = element("tr", element("td"), *(element("th", element("span", name, class_=turned), scope="col") for name in names))
+    head = element(
+        "tr",
+        element("td"),
+        *(element("th", element("span", name, class_=turned), scope="col") for name in names),
+    )
     rows = []
     for label, row in enumerate(found.confusion.tolist()):
-        shares = [count / max(1, sum(row)) if label == place else count / most for place, count in enumerate(row)]
-        cells = [_cell(count, share, right=label == place) for place, (count, share) in enumerate(zip(row, shares, strict=True))]
+        shares = [
+            count / max(1, sum(row)) if label == place else count / most for place, count in enumerate(row)
+        ]
+        cells = [
+            _cell(count, share, right=label == place)
+            for place, (count, share) in enumerate(zip(row, shares, strict=True))
+        ]
         rows.append(element("tr", element("th", names[label], scope="row"), *cells))
     table = element("table", element("thead", head), element("tbody", *rows), class_="matrix")
     how = element("p", "Rows: the true class. Columns: what it is taken for.", class_="note")
-    return element("div", element("h4", "Confusion matrix"), how, scrolling(table, f"Confusion matrix of {run}"))
+    return element(
+        "div", element("h4", "Confusion matrix"), how, scrolling(table, f"Confusion matrix of {run}")
+    )
 
 
 def _cell(count: int, share: float, *, right: bool) -> Markup:
@@ -73,14 +86,20 @@ def _pairs(found: Mistakes, run: str) -> Markup:
             "tr",
             *(
                 element("td", text)
-                for text in (names[true], names[taken], f"{wrong[true, taken]:,} of {found.confusion[true].sum():,}")
+                for text in (
+                    names[true],
+                    names[taken],
+                    f"{wrong[true, taken]:,} of {found.confusion[true].sum():,}",
+                )
             ),
         )
         for true, taken in pairs
     ]
     head = element("tr", *(element("th", text, scope="col") for text in ("true", "taken for", "images")))
     table = element("table", element("thead", head), element("tbody", *rows))
-    return element("div", element("h4", "Most frequent mistakes"), scrolling(table, f"Most frequent mistakes of {run}"))
+    return element(
+        "div", element("h4", "Most frequent mistakes"), scrolling(table, f"Most frequent mistakes of {run}")
+    )
 
 
 def _picture(mistake: Mistake, names: Sequence[str]) -> tuple[Markup, Markup]:
@@ -95,7 +114,9 @@ def _picture(mistake: Mistake, names: Sequence[str]) -> tuple[Markup, Markup]:
         height=height,
         class_="small" if max(height, width) < SIDE else None,
     )
-    return picture, element("p", element("b", taken), f" {100 * mistake.confidence:.1f}\u00a0%", element("br"), f"true: {true}")
+    return picture, element(
+        "p", element("b", taken), f" {100 * mistake.confidence:.1f}\u00a0%", element("br"), f"true: {true}"
+    )
 
 
 def picture_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:

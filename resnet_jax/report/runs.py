@@ -73,12 +73,17 @@ class Run:
             error: Return 1 less the field: an error in place of an accuracy.
         """
         pairs = [(record["step"], record[field]) for record in self.records if _is_number(record.get(field))]
-        steps, values = np.array([step for step, _ in pairs], int), np.array([value for _, value in pairs], float)
+        steps, values = (
+            np.array([step for step, _ in pairs], int),
+            np.array([value for _, value in pairs], float),
+        )
         return Series(self.name, self.number, kind, steps, 1 - values if error else values, bold)
 
     def last(self, field: str) -> float | None:
         """Returns the newest value of a field; None where no record has it."""
-        return next((record[field] for record in reversed(self.records) if _is_number(record.get(field))), None)
+        return next(
+            (record[field] for record in reversed(self.records) if _is_number(record.get(field))), None
+        )
 
 
 def read_runs(workdirs: Sequence[str]) -> list[Run]:
@@ -88,7 +93,10 @@ def read_runs(workdirs: Sequence[str]) -> list[Run]:
         WorkdirError: One is not a run's.
     """
     names = distinct_names(workdirs)
-    return [_read_run(workdir, name, number) for number, (workdir, name) in enumerate(zip(workdirs, names, strict=True))]
+    return [
+        _read_run(workdir, name, number)
+        for number, (workdir, name) in enumerate(zip(workdirs, names, strict=True))
+    ]
 
 
 def _read_run(workdir: str, name: str, number: int) -> Run:
@@ -105,7 +113,9 @@ def _read_run(workdir: str, name: str, number: int) -> Run:
         except CheckpointError as error:
             note = str(error)
     newest = steps[-1] if steps and not note else None
-    return Run(workdir, name, number, fields, records, len(found) - len(records), newest, parameters, classes, note)
+    return Run(
+        workdir, name, number, fields, records, len(found) - len(records), newest, parameters, classes, note
+    )
 
 
 def each_step_once(records: Sequence[Any]) -> list[Record]:
@@ -125,7 +135,9 @@ def distinct_names(workdirs: Sequence[str]) -> list[str]:
 
     The same path given twice gets its number after it.
     """
-    parts = [PurePath(os.path.normpath(path) if "://" not in path else path.rstrip("/")).parts for path in workdirs]
+    parts = [
+        PurePath(os.path.normpath(path) if "://" not in path else path.rstrip("/")).parts for path in workdirs
+    ]
     names = [str(PurePath(*part[-1:])) if part else "." for part in parts]
     for length in range(2, max(map(len, parts), default=0) + 1):
         double = [number for number, name in enumerate(names) if names.count(name) > 1]

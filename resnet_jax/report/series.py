@@ -46,8 +46,13 @@ class Series:
     def band(self, points: int = POINTS) -> tuple["Series", "Series"]:
         """Returns the least and the greatest values of equal stretches, half as many as there are points."""
         stretches = np.array_split(np.arange(len(self)), points // 2)
-        ends = [np.array([stretch[pick(self.values[stretch])] for stretch in stretches]) for pick in (np.argmin, np.argmax)]
-        least, greatest = (dataclasses.replace(self, steps=self.steps[end], values=self.values[end]) for end in ends)
+        ends = [
+            np.array([stretch[pick(self.values[stretch])] for stretch in stretches])
+            for pick in (np.argmin, np.argmax)
+        ]
+        least, greatest = (
+            dataclasses.replace(self, steps=self.steps[end], values=self.values[end]) for end in ends
+        )
         return least, greatest
 
     @property

@@ -27,7 +27,10 @@ def results_table(runs: Sequence[Run]) -> Markup:
         ("Test error, top 5", lambda run: _error(run, "test_top5")),
         ("Test loss", lambda run: _value(run, "test_loss")),
         ("Test images", lambda run: _value(run, "test_examples")),
-        ("Training error (last tenth)", lambda run: _last_tenth(run, "top1", lambda share: percent(1 - share))),
+        (
+            "Training error (last tenth)",
+            lambda run: _last_tenth(run, "top1", lambda share: percent(1 - share)),
+        ),
         ("Training loss (last tenth)", lambda run: _last_tenth(run, "loss", number)),
         ("Parameters", lambda run: NONE if run.parameters is None else f"{run.parameters:,}"),
         ("Steps", lambda run: f"{run.step:,}" if run.records else NONE),
@@ -77,7 +80,11 @@ def defaults_table(run: Run) -> Markup | None:
     """Returns the fields of a run that are not at their defaults; None where there is none."""
     defaults = config_fields(to_json(base_config()))
     names = [name for name in all_fields([run]) if _json(run.fields[name]) != _json(defaults.get(name))]
-    return scrolling(_fields_table([run], names), f"Fields of {run.name} that are not at their defaults") if names else None
+    return (
+        scrolling(_fields_table([run], names), f"Fields of {run.name} that are not at their defaults")
+        if names
+        else None
+    )
 
 
 def recipes_table(runs: Sequence[Run]) -> Markup:
@@ -105,7 +112,12 @@ def _fields_table(runs: Sequence[Run], names: Sequence[str]) -> Markup:
 
 def _names(runs: Sequence[Run]) -> Markup:
     return element(
-        "thead", element("tr", element("td"), *(element("th", swatch(run.number), " ", run.name, scope="col") for run in runs))
+        "thead",
+        element(
+            "tr",
+            element("td"),
+            *(element("th", swatch(run.number), " ", run.name, scope="col") for run in runs),
+        ),
     )
 
 
@@ -143,4 +155,6 @@ def _median(run: Run, field: str) -> str:
 
 def _when(run: Run) -> str:
     time = run.last("time")
-    return NONE if time is None else f"{datetime.datetime.fromtimestamp(time, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+    return (
+        NONE if time is None else f"{datetime.datetime.fromtimestamp(time, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+    )

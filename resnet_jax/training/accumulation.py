@@ -28,7 +28,9 @@ def mean_over_parts(function: OfPart, batch: PyTree, carried: PyTree, *, parts: 
     shapes, _ = jax.eval_shape(function, jax.tree.map(lambda x: x[0], cut), carried, jnp.int32(0))
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    def add(sums: tuple[PyTree, PyTree], numbered: tuple[PyTree, Array]) -> tuple[tuple[PyTree, PyTree], None]:
+    def add(
+        sums: tuple[PyTree, PyTree], numbered: tuple[PyTree, Array]
+    ) -> tuple[tuple[PyTree, PyTree], None]:
         total, carried = sums
         result, carried = function(numbered[0], carried, numbered[1])
         return (jax.tree.map(jnp.add, total, result), carried), None

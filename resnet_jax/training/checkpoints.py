@@ -87,7 +87,9 @@ class CheckpointWriter:
         model: Arguments of create_model; stored with every checkpoint.
     """
 
-    def __init__(self, workdir: epath.PathLike, *, keep: int, config: dict[str, Any], model: dict[str, Any]) -> None:
+    def __init__(
+        self, workdir: epath.PathLike, *, keep: int, config: dict[str, Any], model: dict[str, Any]
+    ) -> None:
         self._directory = epath.Path(workdir).resolve() / DIRECTORY  # Orbax wants it absolute.
         self._stored = {"format_version": FORMAT_VERSION, "config": config, "model": model}
         self._saving: int | None = None
@@ -113,7 +115,9 @@ class CheckpointWriter:
         Raises:
             SaveError: This save cannot begin, or an earlier one failed, for example for want of space.
         """
-        arrays = jax.device_get(to_arrays(state))  # All transfers at once; Orbax copies what shares memory with the state.
+        arrays = jax.device_get(
+            to_arrays(state)
+        )  # All transfers at once; Orbax copies what shares memory with the state.
         described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         self.wait()
         self._saving = step
@@ -179,9 +183,14 @@ class CheckpointWriter:
         for path in self._directory.iterdir():
             if path.name.split(".")[0] == str(self._saving):
                 if committed:
-                    sums = json.loads((path / CHECKSUMS).read_text()) | _checksums(path, [path / name for name in COMMIT_FILES])
+                    sums = json.loads((path / CHECKSUMS).read_text()) | _checksums(
+                        path, [path / name for name in COMMIT_FILES]
+                    )
                 else:
-                    sums = _checksums(path, [file for file in _files(path) if str(file.relative_to(path)) not in COMMIT_FILES])
+                    sums = _checksums(
+                        path,
+                        [file for file in _files(path) if str(file.relative_to(path)) not in COMMIT_FILES],
+                    )
                 partial = path / f"{CHECKSUMS}.partial"
                 partial.write_text(json.dumps(sums, separators=(",", ":")))
                 partial.replace(path / CHECKSUMS)
@@ -204,9 +213,13 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     """
     steps = steps_in(workdir)
     if not steps:
-        raise CheckpointError(f"{workdir} holds no checkpoint; train into it with `python train.py --workdir={workdir}`")
+        raise CheckpointError(
+            f"{workdir} holds no checkpoint; train into it with `python train.py --workdir={workdir}`"
+        )
     if step is not None and step not in steps:
-        raise CheckpointError(f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
+        raise CheckpointError(
+            f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}"
+        )
     path = epath.Path(workdir).resolve() / DIRECTORY / str(steps[-1] if step is None else step)
     _verify(path)
     try:
@@ -250,7 +263,9 @@ def from_arrays(template: Any, arrays: Arrays) -> Any:
         if name in wanted and (found := _describe(array)) != (expected := _describe(wanted[name])):
             differences.append(f"{name} is {found}, expected {expected}")
     if differences:
-        shown = "; ".join(differences[:6]) + (f"; and {len(differences) - 6} more" if len(differences) > 6 else "")
+        shown = "; ".join(differences[:6]) + (
+            f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
+        )
         raise CheckpointError(f"the checkpoint is of another net: {shown}")
     empty = flatten_dict(flax.serialization.to_state_dict(template), keep_empty_nodes=True, sep="/")
     return flax.serialization.from_state_dict(template, unflatten_dict({**empty, **arrays}, sep="/"))

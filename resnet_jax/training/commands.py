@@ -11,11 +11,32 @@ from resnet_jax.parallel import DeviceError
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `resnet-jax plan`."""
     parser.add_argument("--config", required=True, metavar="NAME", help="the recipe, as train.py takes it")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="other values of its fields")
-    parser.add_argument("--topology", nargs="+", required=True, metavar="CHIP:GRID", help="v5e:2x2, v4:4x4x4; several give a table")
-    parser.add_argument("--price", type=float, default=0.0, metavar="P", help="of a chip for an hour, for the cost")
-    parser.add_argument("--classes", type=int, default=0, metavar="N", help="of the data, where it is not here")
-    parser.add_argument("--no-search", action="store_true", help="do not look for a batch that fits where the recipe's does not")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="other values of its fields",
+    )
+    parser.add_argument(
+        "--topology",
+        nargs="+",
+        required=True,
+        metavar="CHIP:GRID",
+        help="v5e:2x2, v4:4x4x4; several give a table",
+    )
+    parser.add_argument(
+        "--price", type=float, default=0.0, metavar="P", help="of a chip for an hour, for the cost"
+    )
+    parser.add_argument(
+        "--classes", type=int, default=0, metavar="N", help="of the data, where it is not here"
+    )
+    parser.add_argument(
+        "--no-search",
+        action="store_true",
+        help="do not look for a batch that fits where the recipe's does not",
+    )
 
 
 def plan_command(arguments: argparse.Namespace) -> None:
@@ -40,7 +61,9 @@ def plan_command(arguments: argparse.Namespace) -> None:
     plans = []
     for topology in topologies:
         print(f"compiling {config.model.name} for {topology.name}, which takes minutes …", file=sys.stderr)
-        plan = make_plan(config, topology, price=arguments.price, classes=arguments.classes, search=not arguments.no_search)
+        plan = make_plan(
+            config, topology, price=arguments.price, classes=arguments.classes, search=not arguments.no_search
+        )
         plans.append({"config": arguments.config, "model": config.model.name} | plan.to_json())
     if arguments.json:
         print(json.dumps(plans[0] if len(plans) == 1 else {"plans": plans}))
@@ -58,7 +81,10 @@ def _page(plan: dict[str, Any]) -> str:
         f"{_gib(plan['hbm_argument_bytes'])} state and batch, {_gib(plan['hbm_temporary_bytes'])} during the step",
     ]
     if plan["data_is_stand_in"]:
-        lines.insert(1, "the data set is not here: image size and classes are those of the recipe's synthetic data (--classes)")
+        lines.insert(
+            1,
+            "the data set is not here: image size and classes are those of the recipe's synthetic data (--classes)",
+        )
     if plan["fits"]:
         lines += _estimates(plan)
     return "\n".join([*lines, f"This is {plan['note']}."])
@@ -67,7 +93,8 @@ def _page(plan: dict[str, Any]) -> str:
 def _estimates(plan: dict[str, Any]) -> list[str]:
     cycles = "clock not published" if plan["cycles_seconds"] is None else _ms(plan["cycles_seconds"])
     collectives = ", ".join(
-        f"{one['count']} {kind} of {one['bytes'] / 1e6:.1f} MB in all" for kind, one in plan["collectives"].items()
+        f"{one['count']} {kind} of {one['bytes'] / 1e6:.1f} MB in all"
+        for kind, one in plan["collectives"].items()
     )
     cost = "" if plan["cost_estimate"] is None else f", {plan['cost_estimate']:,.2f} at the price given"
     return [
@@ -91,10 +118,18 @@ def _table(plans: list[dict[str, Any]]) -> str:
             row += [_ms(plan["step_seconds_estimate"]), f"{plan['images_per_second_estimate']:,.0f}"]
             row += [f"{plan['hours_estimate']:.2f}", cost, plan["bound_by"]]
         else:
-            row += ["does not fit", "-", "-", "-", f"largest batch {plan['largest_batch_that_fits'] or 'not found'}"]
+            row += [
+                "does not fit",
+                "-",
+                "-",
+                "-",
+                f"largest batch {plan['largest_batch_that_fits'] or 'not found'}",
+            ]
         rows.append(tuple(row))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     return "\n".join([*lines, f"This is {plans[0]['note']}."])
 
 

@@ -179,34 +179,78 @@ def validate(config: ConfigDict) -> None:
         _check(config, [path], allowed.__contains__, "one of " + ", ".join(allowed))
     _validate_images(config)
     _check(config, ["optimizer.boundaries"], _rises, "rising steps above 0")
-    _check(config, ["run.profile"], lambda v: not v or bool(PROFILED.fullmatch(v)), "empty, or the first and the last step: 10-15")
+    _check(
+        config,
+        ["run.profile"],
+        lambda v: not v or bool(PROFILED.fullmatch(v)),
+        "empty, or the first and the last step: 10-15",
+    )
     if config.run.remat and config.run.scan == "no":
-        raise ConfigError("config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave the one or the other")
+        raise ConfigError(
+            "config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave the one or the other"
+        )
     rule = "patterns with a factor of 0 or more, such as ('stage[12]=0.1', 'head=10')"
     _check(config, ["optimizer.rate_factors"], lambda values: all(map(FACTOR.fullmatch, values)), rule)
-    _check(config, ["images.resize"], lambda value: value == 0 or value >= config.images.crop, "0, or images.crop or more")
+    _check(
+        config,
+        ["images.resize"],
+        lambda value: value == 0 or value >= config.images.crop,
+        "0, or images.crop or more",
+    )
     optimizer = config.optimizer
     if optimizer.boundaries and optimizer.plateau_patience:
-        raise ConfigError("config.optimizer has boundaries and a plateau_patience: the rate decays at the one or on the other")
+        raise ConfigError(
+            "config.optimizer has boundaries and a plateau_patience: the rate decays at the one or on the other"
+        )
     if optimizer.name not in OPTIMIZERS and not is_name(optimizer.name):
-        raise ConfigError(f"config.optimizer.name is {optimizer.name!r}; it must be {', '.join(OPTIMIZERS)} or a function: {FORM}")
+        raise ConfigError(
+            f"config.optimizer.name is {optimizer.name!r}; it must be {', '.join(OPTIMIZERS)} or a function: {FORM}"
+        )
     if optimizer.schedule and (optimizer.boundaries or optimizer.warmup_steps):
-        raise ConfigError("config.optimizer has a schedule, and boundaries or warmup_steps: the rate is by the one or by the other")
+        raise ConfigError(
+            "config.optimizer has a schedule, and boundaries or warmup_steps: the rate is by the one or by the other"
+        )
     if optimizer.loss and optimizer.label_smoothing:
-        raise ConfigError("config.optimizer has a loss of its own and label_smoothing, which is of cross-entropy; leave one out")
+        raise ConfigError(
+            "config.optimizer has a loss of its own and label_smoothing, which is of cross-entropy; leave one out"
+        )
     if optimizer.warmup_until_error and optimizer.warmup_steps:
-        raise ConfigError("config.optimizer has warmup_steps and warmup_until_error: the warm-up ends by the one or the other")
+        raise ConfigError(
+            "config.optimizer has warmup_steps and warmup_until_error: the warm-up ends by the one or the other"
+        )
 
 
 def _validate_images(config: ConfigDict) -> None:
     data, file = config.data, f"a {STATISTICS_SUFFIX} file of `resnet-jax statistics`"
     means, colours = (PIXEL, CHANNEL, IMAGENET), ("", IMAGENET)
-    _check(config, ["data.mean"], lambda v: v in means or v.endswith(STATISTICS_SUFFIX), f"one of {', '.join(means)}, or {file}")
-    _check(config, ["data.colour"], lambda v: v in colours or v.endswith(STATISTICS_SUFFIX), f"empty, {IMAGENET}, or {file}")
+    _check(
+        config,
+        ["data.mean"],
+        lambda v: v in means or v.endswith(STATISTICS_SUFFIX),
+        f"one of {', '.join(means)}, or {file}",
+    )
+    _check(
+        config,
+        ["data.colour"],
+        lambda v: v in colours or v.endswith(STATISTICS_SUFFIX),
+        f"empty, {IMAGENET}, or {file}",
+    )
     least = max(1, data.image_size)
-    _check(config, ["data.scales"], lambda v: len(v) == 2 and least <= v[0] <= v[1], f"two rising sizes from {least} on")
-    _check(config, ["data.areas"], lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1, "two rising shares above 0 and up to 1")
-    _check(config, ["data.test_scale"], lambda v: v >= data.image_size, f"image_size {data.image_size} or more")
+    _check(
+        config,
+        ["data.scales"],
+        lambda v: len(v) == 2 and least <= v[0] <= v[1],
+        f"two rising sizes from {least} on",
+    )
+    _check(
+        config,
+        ["data.areas"],
+        lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1,
+        "two rising shares above 0 and up to 1",
+    )
+    _check(
+        config, ["data.test_scale"], lambda v: v >= data.image_size, f"image_size {data.image_size} or more"
+    )
 
 
 def _rises(steps: tuple[int, ...]) -> bool:
@@ -224,7 +268,12 @@ def _check(config: ConfigDict, paths: list[str], holds: Callable[[Any], bool], a
 
 def names_code(config: ConfigDict) -> bool:
     """Tells whether the config names functions or classes of modules."""
-    return any(map(is_name, [*config.model.values(), *(config.optimizer[field] for field in ("name", "schedule", "loss"))]))
+    return any(
+        map(
+            is_name,
+            [*config.model.values(), *(config.optimizer[field] for field in ("name", "schedule", "loss"))],
+        )
+    )
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:

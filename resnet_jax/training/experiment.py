@@ -20,7 +20,14 @@ from resnet_jax.data.sources import Reading, Source, SyntheticSource, check_clas
 from resnet_jax.data.statistics import colour_of, image_mean
 from resnet_jax.models import ResNet, create_model
 from resnet_jax.models.named import is_name, named
-from resnet_jax.parallel import AXIS_NAME, Mapping, choose_devices, create_mapping, prepare_backend, process_share
+from resnet_jax.parallel import (
+    AXIS_NAME,
+    Mapping,
+    choose_devices,
+    create_mapping,
+    prepare_backend,
+    process_share,
+)
 from resnet_jax.training.config import ConfigError
 from resnet_jax.training.initial import Initial, check_patterns, read_initial
 from resnet_jax.training.optimizer import by_module, decay_on_plateau, sgd, warm_up_until
@@ -75,7 +82,9 @@ def prepare_jax(config: ConfigDict, *, processes: int = 1) -> None:
     """Sets the options of JAX that a config asks for; before JAX is used for the first time."""
     if config.model.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    prepare_backend(part_size(config), config.model.group_size or None, config.run.devices, processes=processes)
+    prepare_backend(
+        part_size(config), config.model.group_size or None, config.run.devices, processes=processes
+    )
 
 
 def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None) -> Experiment:
@@ -88,7 +97,10 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
     group_size = config.model.group_size or None
     devices = choose_devices(part_size(config), group_size, config.run.devices)
     mapping = create_mapping(config.run.mapping, devices)
-    train, test = open_split(config, config.data.train_split), open_split(config, config.data.test_split, test=True)
+    train, test = (
+        open_split(config, config.data.train_split),
+        open_split(config, config.data.test_split, test=True),
+    )
     check_classes(train, test)
     arguments = model_arguments(config, len(train.class_names))
     origin, head = (begun, "kept") if begun else (config.initial.workdir, config.initial.head)
@@ -113,7 +125,9 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
         evaluation_step=mapping.map(evaluation_step, donate=False),
         train=train,
         train_batches=TrainBatches(train, config.batch_size, config.seed, share),
-        test_batches=EvaluationBatches(test, part_size(config), share_of_part, workers, config.run.read_ahead),
+        test_batches=EvaluationBatches(
+            test, part_size(config), share_of_part, workers, config.run.read_ahead
+        ),
         mean=config.data.mean,
         seed=config.seed,
         workers=workers,
@@ -127,7 +141,9 @@ def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
     options = config.model
     arguments = {"name": options.name, "num_classes": classes, "dtype": options.dtype}
     if not options.name.startswith("vgg"):  # These have no batch normalisation.
-        arguments |= {"group_size": options.group_size or None} | ({} if options.norm else {"variance": options.variance})
+        arguments |= {"group_size": options.group_size or None} | (
+            {} if options.norm else {"variance": options.variance}
+        )
     arguments |= {name: options[name] for name in MODEL_OPTIONS if options[name]}
     return arguments | ({"code_dir": config.run.code_dir} if any(map(is_name, arguments.values())) else {})
 
@@ -135,7 +151,8 @@ def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
 def build_training(
     config: ConfigDict, model: nn.Module, *, image_shape: tuple[int, int, int]
 ) -> tuple[
-    optax.GradientTransformationExtraArgs, Callable[..., Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]]
+    optax.GradientTransformationExtraArgs,
+    Callable[..., Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]],
 ]:
     """Returns the optimiser, and what makes of a `seed` the training step of one device; needs no data and no devices."""
     schedule, optimizer = build_optimizer(config.optimizer, config.run.code_dir)
@@ -189,10 +206,14 @@ def looped(model: nn.Module, config: ConfigDict) -> nn.Module:
     """
     wanted = config.run.scan == "yes" or config.run.remat > 0
     optimizer = config.optimizer
-    apart = bool(config.initial.workdir or optimizer.frozen or optimizer.frozen_norm or optimizer.rate_factors)
+    apart = bool(
+        config.initial.workdir or optimizer.frozen or optimizer.frozen_norm or optimizer.rate_factors
+    )
     if not isinstance(model, ResNet):
         if wanted:
-            raise ConfigError("config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0")
+            raise ConfigError(
+                "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0"
+            )
         return model
     if wanted and apart:
         raise ConfigError(
@@ -202,7 +223,9 @@ def looped(model: nn.Module, config: ConfigDict) -> nn.Module:
     return model.clone(scan=wanted or (deep and not apart), remat=config.run.remat)
 
 
-def _with_frozen(model: nn.Module, spread: nn.Module, options: ConfigDict, *, image_shape: tuple[int, int, int]) -> nn.Module:
+def _with_frozen(
+    model: nn.Module, spread: nn.Module, options: ConfigDict, *, image_shape: tuple[int, int, int]
+) -> nn.Module:
     """Returns the net that is trained: its frozen normalisations use their running statistics, and leave them.
 
     Raises:
@@ -211,9 +234,15 @@ def _with_frozen(model: nn.Module, spread: nn.Module, options: ConfigDict, *, im
     if options.frozen or options.rate_factors:
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-        check_patterns(list(flatten_dict(params, sep="/")), frozen=options.frozen, rate_factors=options.rate_factors)
+        check_patterns(
+            list(flatten_dict(params, sep="/")), frozen=options.frozen, rate_factors=options.rate_factors
+        )
     patterns = frozen_patterns(options)
-    return spread.clone(norm=partial(spread.norm, frozen=patterns)) if patterns and hasattr(spread, "norm") else spread
+    return (
+        spread.clone(norm=partial(spread.norm, frozen=patterns))
+        if patterns and hasattr(spread, "norm")
+        else spread
+    )
 
 
 def frozen_patterns(options: ConfigDict) -> tuple[str, ...]:
@@ -252,7 +281,9 @@ def build_schedule(options: ConfigDict, code_dir: str = "") -> Schedule:
     )
 
 
-def build_optimizer(options: ConfigDict, code_dir: str = "") -> tuple[Schedule, optax.GradientTransformationExtraArgs]:
+def build_optimizer(
+    options: ConfigDict, code_dir: str = ""
+) -> tuple[Schedule, optax.GradientTransformationExtraArgs]:
     """Returns the schedule and the optimiser that the section `optimizer` of a config describes.
 
     Args:
@@ -262,11 +293,15 @@ def build_optimizer(options: ConfigDict, code_dir: str = "") -> tuple[Schedule, 
     schedule = build_schedule(options, code_dir)
     factors = []
     if options.warmup_until_error:
-        factors.append(warm_up_until(options.warmup_until_error, factor=options.warmup_rate / options.learning_rate))
+        factors.append(
+            warm_up_until(options.warmup_until_error, factor=options.warmup_rate / options.learning_rate)
+        )
     if options.plateau_patience:
         patience, window = options.plateau_patience, options.plateau_window
         factors.append(
-            decay_on_plateau(factor=options.factor, patience=patience, window=window, threshold=options.plateau_threshold)
+            decay_on_plateau(
+                factor=options.factor, patience=patience, window=window, threshold=options.plateau_threshold
+            )
         )
     if is_name(options.name):
         make = named(options.name, field="config.optimizer.name", directory=code_dir)
@@ -293,12 +328,16 @@ def open_split(config: ConfigDict, split: str, *, test: bool = False) -> Source:
     reading = None
     if data.image_size:
         size, scales, areas = data.image_size, tuple(data.scales), tuple(data.areas)
-        reading = Reading.named(data.crop, size=size, scales=scales, areas=areas, test_scale=data.test_scale, corrupt=data.corrupt)
+        reading = Reading.named(
+            data.crop, size=size, scales=scales, areas=areas, test_scale=data.test_scale, corrupt=data.corrupt
+        )
     synthetic = SyntheticSource(
         examples=max(1, examples // 8) if test else examples,
         image_size=config.data.synthetic_image_size,
         classes=config.data.synthetic_classes,
         seed=int(test),
     )
-    source = open_source(config.data.source, split, data_dir=config.run.data_dir or None, synthetic=synthetic, reading=reading)
+    source = open_source(
+        config.data.source, split, data_dir=config.run.data_dir or None, synthetic=synthetic, reading=reading
+    )
     return with_labels(source, config.data.labels) if config.data.labels else source

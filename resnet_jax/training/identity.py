@@ -18,19 +18,34 @@ OF_A_HOST = ("run.data_dir", "run.workers", "run.worker_processes", "run.read_ah
 
 def of_command(config: ConfigDict) -> dict[str, Any]:
     """Returns the fields of a config, and the versions that it is run with; JAX's devices are not touched."""
-    fields = {f"config.{name}": value for name, value in flatten(to_json(config)).items() if name not in OF_A_HOST}
-    return fields | {f"version of {name}": version(name) for name in PACKAGES} | {"version of python": platform.python_version()}
+    fields = {
+        f"config.{name}": value for name, value in flatten(to_json(config)).items() if name not in OF_A_HOST
+    }
+    return (
+        fields
+        | {f"version of {name}": version(name) for name in PACKAGES}
+        | {"version of python": platform.python_version()}
+    )
 
 
 def of_machine(saved: Sequence[int]) -> dict[str, Any]:
     """Returns this process's devices, and the steps of the checkpoints that it sees in the workdir."""
     devices = jax.local_devices()
     kind = f"{devices[0].platform}, {devices[0].device_kind}"
-    return {"number of devices": len(devices), "kind of device": kind, "checkpoints seen in the workdir": list(saved)}
+    return {
+        "number of devices": len(devices),
+        "kind of device": kind,
+        "checkpoints seen in the workdir": list(saved),
+    }
 
 
 def of_data(experiment: Experiment) -> dict[str, Any]:
     """Returns how much data a process sees."""
     train, test = experiment.train, experiment.test_batches.source
     shape = list(train.image_shape)
-    return {"training examples": len(train), "test examples": len(test), "classes": len(train.class_names), "image shape": shape}
+    return {
+        "training examples": len(train),
+        "test examples": len(test),
+        "classes": len(train.class_names),
+        "image shape": shape,
+    }

@@ -42,7 +42,11 @@ class Initial:
             ConfigError: It asks for another net, or for a last layer that does not fit the classes.
         """
         for field in ("name", "shortcut", "stride_on", "block", "norm", "activation", "variants"):
-            if field in wanted and field in self.model and _listed(wanted[field]) != _listed(self.model[field]):
+            if (
+                field in wanted
+                and field in self.model
+                and _listed(wanted[field]) != _listed(self.model[field])
+            ):
                 raise ConfigError(
                     f"config.model.{field} is {wanted[field]!r}, and the net of {self.workdir} has {self.model[field]!r}; begin "
                     f"with --config=finetune:{self.workdir}, or set it so"
@@ -78,12 +82,19 @@ class Initial:
         mean = self.arrays["image_mean"]
         if mean.ndim > 1 and mean.shape != image_shape:
             mean = mean.mean((0, 1))
-        taken = {name: array for name, array in self.arrays.items() if name.startswith(("params/", "batch_stats/"))}
+        taken = {
+            name: array for name, array in self.arrays.items() if name.startswith(("params/", "batch_stats/"))
+        }
         if head == "fresh":
             taken = {name: array for name, array in taken.items() if not name.startswith(HEAD)}
             taken |= {name: array for name, array in own.items() if name.startswith(HEAD)}
-        cast = {name: np.asarray(array, own[name].dtype) if name in own else array for name, array in taken.items()}
-        kept = {name: array for name, array in own.items() if not name.startswith(("params/", "batch_stats/"))}
+        cast = {
+            name: np.asarray(array, own[name].dtype) if name in own else array
+            for name, array in taken.items()
+        }
+        kept = {
+            name: array for name, array in own.items() if not name.startswith(("params/", "batch_stats/"))
+        }
         state = state.replace(image_mean=np.asarray(mean, np.float32))
         return from_arrays(state, kept | cast | {"image_mean": state.image_mean})
 
@@ -113,4 +124,6 @@ def check_patterns(params: Sequence[str], *, frozen: Sequence[str], rate_factors
                 "and inside them block1, conv1, norm1 and so on: stage1, stage[12], stage4/block1/conv*"
             )
     if all(path_matches(path, frozen) for path in params):
-        raise ConfigError("config.optimizer.frozen means every module of the net; leave one to train, for example head")
+        raise ConfigError(
+            "config.optimizer.frozen means every module of the net; leave one to train, for example head"
+        )

@@ -43,7 +43,9 @@ class MetricsLog:
             for name, value in record.items():
                 if name not in ("step", "time"):
                     group, _, metric = name.partition("test_")
-                    self._events.add_scalar(f"test/{metric}" if metric else f"train/{group}", value, int(record["step"]))
+                    self._events.add_scalar(
+                        f"test/{metric}" if metric else f"train/{group}", value, int(record["step"])
+                    )
 
     def sync(self) -> None:
         """Returns when all records are on the disk, so that they survive the machine."""
@@ -105,4 +107,8 @@ class Clock:
         steps = step - self._step if self._step is not None else 1
         rate, share = steps * self._batch_size / elapsed, min(1.0, self._waited / elapsed)
         self._then, self._waited, self._step = now, 0.0, step
-        return {"images_per_second": round(rate, 1), "input_share": round(share, 4), "time": round(time.time(), 3)}
+        return {
+            "images_per_second": round(rate, 1),
+            "input_share": round(share, 4),
+            "time": round(time.time(), 3),
+        }

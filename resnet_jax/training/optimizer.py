@@ -51,7 +51,11 @@ def sgd(
     """
     clip = [optax.clip_by_global_norm(gradient_clip)] if gradient_clip else []
     decay = optax.add_decayed_weights(weight_decay, mask=None if decayed == "all" else is_kernel)
-    trust = [optax.masked(optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient), is_kernel)] if trust_coefficient else []
+    trust = (
+        [optax.masked(optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient), is_kernel)]
+        if trust_coefficient
+        else []
+    )
     rate = [optax.scale_by_learning_rate(schedule), *rate_factors]
     trace = [optax.trace(momentum)]
     ordered = [*rate, *trace] if momentum_form == "caffe" else [*trace, *rate]
@@ -64,7 +68,10 @@ def is_kernel(params: optax.Params) -> optax.Params:
 
 
 def by_module(
-    optimizer: optax.GradientTransformationExtraArgs, *, frozen: Sequence[str] = (), rate_factors: Sequence[str] = ()
+    optimizer: optax.GradientTransformationExtraArgs,
+    *,
+    frozen: Sequence[str] = (),
+    rate_factors: Sequence[str] = (),
 ) -> optax.GradientTransformationExtraArgs:
     """Returns the optimiser with modules that it leaves alone, bit for bit, and others that it moves at another rate.
 
@@ -75,7 +82,11 @@ def by_module(
         frozen: Patterns of paths, see `path_matches`: their gradients are not seen and their parameters stay.
         rate_factors: See FACTOR; the first that means a parameter counts, and others have 1.
     """
-    parsed = [(match["pattern"], float(match["factor"])) for text in rate_factors if (match := FACTOR.fullmatch(text))]
+    parsed = [
+        (match["pattern"], float(match["factor"]))
+        for text in rate_factors
+        if (match := FACTOR.fullmatch(text))
+    ]
 
     def factor(path: Any) -> float:
         name = "/".join(entry.key for entry in path)
@@ -87,12 +98,16 @@ def by_module(
         def one(path: Any, update: Array) -> Array:
             value = factor(path)
             if value == 0:
-                return jnp.zeros_like(update)  # Not a product: an infinite gradient of a frozen module is none.
+                return jnp.zeros_like(
+                    update
+                )  # Not a product: an infinite gradient of a frozen module is none.
             return update if only_frozen or value == 1 else update * jnp.asarray(value, update.dtype)
 
         return jax.tree_util.tree_map_with_path(one, updates)
 
-    def update(updates: optax.Updates, state: Any, params: Any = None, **extra: Any) -> tuple[optax.Updates, Any]:
+    def update(
+        updates: optax.Updates, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[optax.Updates, Any]:
         updates, state = optimizer.update(scaled(updates, only_frozen=True), state, params, **extra)
         return scaled(updates, only_frozen=False), state
 
@@ -107,7 +122,9 @@ class WarmUpState(NamedTuple):
     error: Float[Array, ""]
 
 
-def warm_up_until(error: float, *, factor: float, smoothing: float = 0.9) -> optax.GradientTransformationExtraArgs:
+def warm_up_until(
+    error: float, *, factor: float, smoothing: float = 0.9
+) -> optax.GradientTransformationExtraArgs:
     """Scales updates by a factor until the training error falls below a value, for good (§4.2, the 110-layer net).
 
     The paper trains it at the rate 0.01 until the training error is below 80 %, about 400 iterations, and then at 0.1. A batch of
@@ -130,12 +147,16 @@ def warm_up_until(error: float, *, factor: float, smoothing: float = 0.9) -> opt
         smoothed = smoothing * state.error + (1 - smoothing) * value.astype(jnp.float32)
         warming = state.warming & (smoothed >= error)
         scale = jnp.where(warming, jnp.float32(factor), jnp.float32(1.0))
-        return jax.tree.map(lambda u: u * scale.astype(u.dtype), updates), WarmUpState(scale, warming, smoothed)
+        return jax.tree.map(lambda u: u * scale.astype(u.dtype), updates), WarmUpState(
+            scale, warming, smoothed
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def decay_on_plateau(*, factor: float, patience: int, window: int, threshold: float) -> optax.GradientTransformationExtraArgs:
+def decay_on_plateau(
+    *, factor: float, patience: int, window: int, threshold: float
+) -> optax.GradientTransformationExtraArgs:
     """Scales updates by a further factor each time the training error has stopped falling (§3.4, "when the error plateaus").
 
     Args:
@@ -144,9 +165,13 @@ def decay_on_plateau(*, factor: float, patience: int, window: int, threshold: fl
         window: Steps that the error is averaged over.
         threshold: Relative fall of the error from the best window so far that counts as one.
     """
-    plateau = optax.contrib.reduce_on_plateau(factor, patience=patience, rtol=threshold, accumulation_size=window)
+    plateau = optax.contrib.reduce_on_plateau(
+        factor, patience=patience, rtol=threshold, accumulation_size=window
+    )
 
-    def update(updates: optax.Updates, state: Any, params: Any = None, *, value: Array, **extra: Any) -> tuple[optax.Updates, Any]:
+    def update(
+        updates: optax.Updates, state: Any, params: Any = None, *, value: Array, **extra: Any
+    ) -> tuple[optax.Updates, Any]:
         return plateau.update(updates, state, params, value=value.astype(state.avg_value.dtype), **extra)
 
     return optax.GradientTransformationExtraArgs(plateau.init, update)

@@ -112,7 +112,9 @@ class Plan:
         return dict(zip(ESTIMATES, values, strict=True))
 
 
-def make_plan(config: ConfigDict, topology: Topology, *, price: float = 0.0, classes: int = 0, search: bool = True) -> Plan:
+def make_plan(
+    config: ConfigDict, topology: Topology, *, price: float = 0.0, classes: int = 0, search: bool = True
+) -> Plan:
     """Compiles the training step of a recipe for a slice; `prepare_compiler` comes first.
 
     Args:
@@ -127,13 +129,23 @@ def make_plan(config: ConfigDict, topology: Topology, *, price: float = 0.0, cla
         ConfigError: TPUs cannot compute what is asked for.
     """
     if config.model.dtype == "float64":
-        raise ConfigError("config.model.dtype is 'float64', which TPUs do not have; it must be float32 or bfloat16")
+        raise ConfigError(
+            "config.model.dtype is 'float64', which TPUs do not have; it must be float32 or bfloat16"
+        )
     devices = devices_of(topology)
     group_size = config.model.group_size or None
     batch_size = config.batch_size
-    legal = [size for size in range(len(devices), batch_size + 1, len(devices)) if fits(size, group_size, len(devices))]
+    legal = [
+        size
+        for size in range(len(devices), batch_size + 1, len(devices))
+        if fits(size, group_size, len(devices))
+    ]
     if batch_size not in legal:
-        nearest = f"the nearest smaller one is {legal[-1]}" if legal else f"the smallest is {_smallest(group_size, len(devices))}"
+        nearest = (
+            f"the nearest smaller one is {legal[-1]}"
+            if legal
+            else f"the smallest is {_smallest(group_size, len(devices))}"
+        )
         raise DeviceError(
             f"batch_size {batch_size} in groups of {group_size or batch_size} cannot be cut over the {len(devices)} devices of "
             f"{topology.name}; {nearest} (--set batch_size=N)"
@@ -146,7 +158,9 @@ def make_plan(config: ConfigDict, topology: Topology, *, price: float = 0.0, cla
     optimizer, make_step = build_training(config, model, image_shape=shape)
     train_step = make_step(seed=config.seed)
     mean = np.zeros(3 if config.data.mean in ("channel", "imagenet") else shape, np.float32)
-    state = jax.eval_shape(lambda: create_state(model, optimizer, seed=config.seed, image_shape=shape, image_mean=mean))
+    state = jax.eval_shape(
+        lambda: create_state(model, optimizer, seed=config.seed, image_shape=shape, image_mean=mean)
+    )
 
     def compiled(size: int) -> Compiled:
         return compile_step(train_step, state, abstract_batch(size, shape), devices)
@@ -177,4 +191,8 @@ def _data(config: ConfigDict) -> tuple[tuple[int, int, int], int, bool]:
 
 
 def _smallest(group_size: int | None, devices: int) -> int:
-    return next(size for size in range(devices, devices * (group_size or 1) + 1, devices) if fits(size, group_size, devices))
+    return next(
+        size
+        for size in range(devices, devices * (group_size or 1) + 1, devices)
+        if fits(size, group_size, devices)
+    )

@@ -17,7 +17,9 @@ def draw_curves(workdir: epath.Path, *, title: str) -> None:
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(*_errors(records, "top1"), color="tab:red", linewidth=0.8, alpha=0.7, label="train")
-    axes.plot(*_errors(tested, "test_top1"), color="tab:red", linewidth=2, marker="o", markersize=3, label="test")
+    axes.plot(
+        *_errors(tested, "test_top1"), color="tab:red", linewidth=2, marker="o", markersize=3, label="test"
+    )
     axes.set(title=title, xlabel="iterations", ylabel="error (%)", xlim=(0, None), ylim=(0, _limit(records)))
     axes.grid(linestyle=":", linewidth=0.6)
     axes.legend(frameon=False)

@@ -19,7 +19,9 @@ PREFIX = "batch_stats/"
 MOVING, PRECISE = STATISTICS = ("moving", "precise")
 
 
-def save_precise(workdir: epath.PathLike, checkpoint: Checkpoint, statistics: Arrays, *, images: int) -> epath.Path:
+def save_precise(
+    workdir: epath.PathLike, checkpoint: Checkpoint, statistics: Arrays, *, images: int
+) -> epath.Path:
     """Writes recomputed statistics of a checkpoint, whole or not at all, and returns where.
 
     Args:
@@ -55,22 +57,34 @@ def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) 
     if kind == MOVING:
         return checkpoint, 0
     path = _file(workdir, checkpoint.step)
-    again = f"`resnet-jax evaluate --workdir {workdir} --step {checkpoint.step} --precise-bn IMAGES` computes it"
+    again = (
+        f"`resnet-jax evaluate --workdir {workdir} --step {checkpoint.step} --precise-bn IMAGES` computes it"
+    )
     if not path.exists():
-        raise CheckpointError(f"there are no precise statistics of step {checkpoint.step} in {workdir}; {again}")
+        raise CheckpointError(
+            f"there are no precise statistics of step {checkpoint.step} in {workdir}; {again}"
+        )
     try:
         with path.open("rb") as file, np.load(file) as stored:
             loaded = {name: stored[name] for name in stored.files}
-        images, checksum, weights = int(loaded.pop("images")), str(loaded.pop("checksum")), str(loaded.pop("weights"))
+        images, checksum, weights = (
+            int(loaded.pop("images")),
+            str(loaded.pop("checksum")),
+            str(loaded.pop("weights")),
+        )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is damaged; {again} anew") from error
     statistics = {name.removeprefix("statistics/"): array for name, array in loaded.items()}
     if _digest({**statistics, "images": np.array(images)}) != checksum:
         raise CheckpointError(f"{path} is not as it was written (its checksum differs); {again} anew")
     moving = {name: array for name, array in checkpoint.arrays.items() if name.startswith(PREFIX)}
-    same = statistics.keys() == moving.keys() and all(moving[name].shape == array.shape for name, array in statistics.items())
+    same = statistics.keys() == moving.keys() and all(
+        moving[name].shape == array.shape for name, array in statistics.items()
+    )
     if weights != _weights_of(checkpoint) or not same:
-        raise CheckpointError(f"{path} is of other weights than the checkpoint of step {checkpoint.step}; {again} anew")
+        raise CheckpointError(
+            f"{path} is of other weights than the checkpoint of step {checkpoint.step}; {again} anew"
+        )
     return dataclasses.replace(checkpoint, arrays={**checkpoint.arrays, **statistics}), images
 
 

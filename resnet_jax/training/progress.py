@@ -27,7 +27,11 @@ class Reporter(Protocol):
 
 def create_reporter(console: Console, *, start: int, steps: int) -> Reporter:
     """Returns a progress line where the console is a terminal, plain lines where it is a file or a pipe."""
-    return TerminalReporter(console, start, steps) if console.is_terminal and not console.quiet else LineReporter(console, steps)
+    return (
+        TerminalReporter(console, start, steps)
+        if console.is_terminal and not console.quiet
+        else LineReporter(console, steps)
+    )
 
 
 class TerminalReporter:
@@ -96,4 +100,6 @@ def _describe(record: Record) -> str:
     text = f"loss {record['loss']:.4f}, train {record['top1']:.1%}"
     if "test_top1" in record:
         text += f", test {record['test_top1']:.2%}"
-    return f"{text}, {record['images_per_second']:,.0f} images/s, {record['input_share']:.0%} waiting for input"
+    return (
+        f"{text}, {record['images_per_second']:,.0f} images/s, {record['input_share']:.0%} waiting for input"
+    )

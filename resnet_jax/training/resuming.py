@@ -6,7 +6,14 @@ from collections.abc import Iterable
 from etils import epath
 
 from resnet_jax.parallel import Processes
-from resnet_jax.training.checkpoints import DIRECTORY, Checkpoint, CheckpointError, DamagedError, read_checkpoint, steps_in
+from resnet_jax.training.checkpoints import (
+    DIRECTORY,
+    Checkpoint,
+    CheckpointError,
+    DamagedError,
+    read_checkpoint,
+    steps_in,
+)
 
 DAMAGED = "damaged"
 
@@ -30,7 +37,9 @@ def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool
                 f"{checkpoint.step} (--config.run.fallback=false stops instead)",
                 file=sys.stderr,
             )
-    processes.agree("damaged checkpoints", {})  # The first has moved them: the others may look for the newest.
+    processes.agree(
+        "damaged checkpoints", {}
+    )  # The first has moved them: the others may look for the newest.
     return checkpoint
 
 

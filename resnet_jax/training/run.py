@@ -38,7 +38,10 @@ class Interrupted(ResNetError):  # noqa: N818 (it is not an error)
 
 
 def run(
-    config: ConfigDict, workdir: epath.PathLike, console: Console | None = None, processes: Processes | None = None
+    config: ConfigDict,
+    workdir: epath.PathLike,
+    console: Console | None = None,
+    processes: Processes | None = None,
 ) -> dict[str, float]:
     """Trains from where the workdir stands to `config.run.steps`, and returns the last record of metrics.jsonl.
 
@@ -85,23 +88,46 @@ def _train(
     checkpoint: Checkpoint | None,
 ) -> None:
     start = checkpoint.step if checkpoint else 0
-    console.print(_opening(config, experiment, workdir, start, processes.count), highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        _opening(config, experiment, workdir, start, processes.count),
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     if experiment.initial and not start:
-        begins = experiment.initial.describe(head=experiment.head, classes=experiment.model_arguments["num_classes"])
+        begins = experiment.initial.describe(
+            head=experiment.head, classes=experiment.model_arguments["num_classes"]
+        )
         console.print(begins, highlight=False, markup=False, soft_wrap=True)
     state = experiment.initial_state()
     if checkpoint:
         state = from_arrays(state, checkpoint.arrays)
     with ExitStack() as stack:
         stop = stack.enter_context(processes.stop_signals(start))
-        log = MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard) if processes.first else NoLog()
+        log = (
+            MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard)
+            if processes.first
+            else NoLog()
+        )
         stack.callback(log.close)
-        writer = CheckpointWriter(workdir, keep=config.run.keep, config=to_json(config), model=experiment.model_arguments)
+        writer = CheckpointWriter(
+            workdir, keep=config.run.keep, config=to_json(config), model=experiment.model_arguments
+        )
         stack.callback(writer.close)
         reporter = stack.enter_context(create_reporter(console, start=start, steps=config.run.steps))
         profile = stack.enter_context(profiled(config.run.profile, workdir))
         state = experiment.mapping.replicate(state)
-        _loop(config, experiment, state, start=start, log=log, writer=writer, reporter=reporter, profile=profile, stop=stop)
+        _loop(
+            config,
+            experiment,
+            state,
+            start=start,
+            log=log,
+            writer=writer,
+            reporter=reporter,
+            profile=profile,
+            stop=stop,
+        )
         writer.wait()
     if processes.first:
         draw_curves(workdir, title=f"{config.model.name} on {config.data.source}")
@@ -135,7 +161,9 @@ def _loop(
         buffer=options.read_ahead,
         processes=options.worker_processes,
     )
-    report = partial(_report, log=log, reporter=reporter, log_every=options.log_every, last=options.steps, clock=clock)
+    report = partial(
+        _report, log=log, reporter=reporter, log_every=options.log_every, last=options.steps, clock=clock
+    )
     before: tuple[int, dict[str, jax.Array]] | None = None
     for step, batch in enumerate(clock.time_waiting(batches), start=start + 1):
         profile(step, state)
@@ -148,7 +176,11 @@ def _loop(
         saved = last or stopped or step % options.checkpoint_every == 0
         if evaluated or saved:
             jax.block_until_ready(state)
-            tested = evaluate(experiment.evaluation_step, state, experiment.test_batches, experiment.mapping) if evaluated else {}
+            tested = (
+                evaluate(experiment.evaluation_step, state, experiment.test_batches, experiment.mapping)
+                if evaluated
+                else {}
+            )
             report(*before, tested=tested)
             before = None
         if saved:
@@ -156,7 +188,9 @@ def _loop(
             writer.save(step, state, {"top1": tested["top1"]} if evaluated else None)
         if stopped and not last:
             writer.wait()
-            raise Interrupted(f"stopped and saved at step {step}; run the same command again to go on from there")
+            raise Interrupted(
+                f"stopped and saved at step {step}; run the same command again to go on from there"
+            )
 
 
 def _report(
@@ -182,14 +216,20 @@ def _report(
                 f"{name} is {values[name]} at step {step}; the last checkpoint is from before it. Try a lower "
                 "--config.optimizer.learning_rate, or a warm-up (--config.optimizer.warmup_steps), in another --workdir"
             )
-    record: Record = {"step": step, **values, **{f"test_{name}": value for name, value in (tested or {}).items()}}
+    record: Record = {
+        "step": step,
+        **values,
+        **{f"test_{name}": value for name, value in (tested or {}).items()},
+    }
     record |= clock.tick(step)
     reporter.step(record)
     if tested or step % log_every == 0 or step == last:
         log.write(record)
 
 
-def _opening(config: ConfigDict, experiment: Experiment, workdir: epath.Path, start: int, processes: int) -> str:
+def _opening(
+    config: ConfigDict, experiment: Experiment, workdir: epath.Path, start: int, processes: int
+) -> str:
     devices = experiment.mapping.devices
     where = f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
     where += f" of {processes} processes" if processes > 1 else ""

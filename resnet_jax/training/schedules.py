@@ -32,7 +32,10 @@ def step_decay(
         raise ValueError(f"boundaries {tuple(boundaries)} must rise")
 
     def schedule(step: Array) -> Array:
-        passed = sum((jnp.asarray(step >= boundary, jnp.int32) for boundary in boundaries), start=jnp.zeros((), jnp.int32))
+        passed = sum(
+            (jnp.asarray(step >= boundary, jnp.int32) for boundary in boundaries),
+            start=jnp.zeros((), jnp.int32),
+        )
         # A table, not a power: factor**2 must be the same number on every platform.
         decayed = jnp.asarray([rate * factor**count for count in range(len(boundaries) + 1)])[passed]
         share = jnp.minimum(1, (step + 1) / warmup_steps) if warmup_form == "linear" and warmup_steps else 0.0

@@ -58,7 +58,9 @@ def create_state(
     # Lazily, array by array: a program of the whole net takes the longer to compile the deeper it is.
     variables = model.lazy_init(jax.random.fold_in(jax.random.key(seed), INIT_STREAM), images)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), jnp.asarray(image_mean))
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), jnp.asarray(image_mean)
+    )
 
 
 def split_variables(arrays: dict[str, Any]) -> tuple[dict[str, Any], Any]:

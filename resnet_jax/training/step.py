@@ -82,7 +82,9 @@ def make_train_step(
                 mean = loss_of(logits, part["label"]).mean()
                 return mean, (logits, carried | updated)
 
-            (mean, (logits, updated)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
+            (mean, (logits, updated)), gradients = jax.value_and_grad(loss_function, has_aux=True)(
+                state.params
+            )
             top1 = jnp.mean(jnp.argmax(logits, -1) == part["label"], dtype=logits.dtype)
             return (gradients, {"loss": mean, "top1": top1}), updated
 
@@ -91,7 +93,9 @@ def make_train_step(
             carried["moments"] = jax.tree.map(jnp.zeros_like, state.batch_stats)
         means, carried = mean_over_parts(differentiate, batch, carried, parts=accumulation)
         gradients, metrics = lax.pmean(means, axis_name)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=1 - metrics["top1"])
+        updates, opt_state = optimizer.update(
+            gradients, state.opt_state, state.params, value=1 - metrics["top1"]
+        )
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         metrics["learning_rate"] = schedule(state.step) * rate_factor(opt_state)
         state = state.replace(
@@ -123,7 +127,10 @@ def make_evaluation_step(
 
 
 def evaluate(
-    evaluation_step: Callable[[TrainState, Batch], Sums], state: TrainState, batches: EvaluationBatches, mapping: Mapping
+    evaluation_step: Callable[[TrainState, Batch], Sums],
+    state: TrainState,
+    batches: EvaluationBatches,
+    mapping: Mapping,
 ) -> dict[str, float]:
     """Returns `loss`, `top1` and `top5` as means over every example of a split, and `examples`, their number.
 
@@ -157,7 +164,9 @@ def masked_sums(logits: Float[Array, "n c"], labels: Int[Array, " n"], mask: Boo
     return {name: jnp.sum(jnp.where(mask, value, 0)) for name, value in values.items()}
 
 
-def cross_entropy(logits: Float[Array, "n c"], labels: Int[Array, " n"], *, smoothing: float = 0.0) -> Float[Array, " n"]:
+def cross_entropy(
+    logits: Float[Array, "n c"], labels: Int[Array, " n"], *, smoothing: float = 0.0
+) -> Float[Array, " n"]:
     """Returns the loss of each example; `smoothing` is the share of a label spread over all classes (arXiv 1512.00567, §7)."""
     if not smoothing:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)

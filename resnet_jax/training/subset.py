@@ -80,11 +80,17 @@ def with_labels(source: Source, labels: Sequence[int]) -> Source:
         ConfigError: A label does not exist, comes twice, or no example has one of them.
     """
     count = len(source.class_names)
-    if len(set(labels)) < len(labels) or not all(type(label) is int and 0 <= label < count for label in labels):
-        raise ConfigError(f"config.data.labels is {tuple(labels)}; it must be different labels from 0 to {count - 1}")
+    if len(set(labels)) < len(labels) or not all(
+        type(label) is int and 0 <= label < count for label in labels
+    ):
+        raise ConfigError(
+            f"config.data.labels is {tuple(labels)}; it must be different labels from 0 to {count - 1}"
+        )
     numbers = np.flatnonzero(np.isin(_labels(source), labels))
     if not len(numbers):
-        raise ConfigError(f"config.data.labels is {tuple(labels)}, and no example of the split has one of them")
+        raise ConfigError(
+            f"config.data.labels is {tuple(labels)}, and no example of the split has one of them"
+        )
     if isinstance(source, DecodedSource):
         return dataclasses.replace(source, examples=ExamplesSubset(source.examples, numbers, tuple(labels)))
     return LabelSubset(source, numbers, tuple(labels))

@@ -53,7 +53,9 @@ class Seeds:
         self._of_seed = [dataclasses.replace(experiment, seed=seed) for seed in seeds]
         self._seeds = np.array(seeds, np.int32)
         self._mapping = experiment.mapping
-        self.train_batches = SeedBatches(tuple(dataclasses.replace(experiment.train_batches, seed=seed) for seed in seeds))
+        self.train_batches = SeedBatches(
+            tuple(dataclasses.replace(experiment.train_batches, seed=seed) for seed in seeds)
+        )
 
         def one_step(seed: jax.Array, state: TrainState, batch: Any) -> Any:
             return experiment.make_step(seed=seed)(state, batch)
@@ -95,7 +97,10 @@ class Seeds:
     def states(carried: Any) -> list[TrainState]:
         """Returns the state of every seed, in host memory."""
         stacked = jax.device_get(carried[1])
-        return [jax.tree.map(lambda array, number=number: array[number], stacked) for number in range(len(stacked.step))]
+        return [
+            jax.tree.map(lambda array, number=number: array[number], stacked)
+            for number in range(len(stacked.step))
+        ]
 
 
 def run_together(configs: Sequence[ConfigDict], workdirs: Sequence[epath.PathLike], console: Console) -> None:
@@ -118,12 +123,17 @@ def run_together(configs: Sequence[ConfigDict], workdirs: Sequence[epath.PathLik
         start = (steps_in(paths[0]) or [0])[-1]
         experiment = build_experiment(configs[0], begun=paths[0] if start else None)
         seeds = Seeds(experiment, [config.seed for config in configs])
-        records = [_Files(path, config, experiment, start) for path, config in zip(paths, configs, strict=True)]
+        records = [
+            _Files(path, config, experiment, start) for path, config in zip(paths, configs, strict=True)
+        ]
         for files in records:
             stack.callback(files.close)
         states = seeds.initial_states()
         if start:
-            states = [from_arrays(state, read_checkpoint(path).arrays) for state, path in zip(states, paths, strict=True)]
+            states = [
+                from_arrays(state, read_checkpoint(path).arrays)
+                for state, path in zip(states, paths, strict=True)
+            ]
         _loop(configs[0], experiment, seeds, seeds.place(states), start, records, console)
     for path, config in zip(paths, configs, strict=True):
         draw_curves(path, title=f"{config.model.name} on {config.data.source}")
@@ -151,10 +161,18 @@ def _loop(
             _check_finite(step, values, records)
             values |= {f"test_{name}": value for name, value in tested.items()}
             times = clock.tick(step)
-            reporter.step({"step": step, **{name: float(value.mean()) for name, value in values.items()}, **times})
+            reporter.step(
+                {"step": step, **{name: float(value.mean()) for name, value in values.items()}, **times}
+            )
             if tested or step % options.log_every == 0 or step == options.steps:
                 for number, files in enumerate(records):
-                    files.write({"step": step, **{name: value[number].item() for name, value in values.items()}, **times})
+                    files.write(
+                        {
+                            "step": step,
+                            **{name: value[number].item() for name, value in values.items()},
+                            **times,
+                        }
+                    )
 
         for step, batch in enumerate(clock.time_waiting(ahead), start=start + 1):
             carried, metrics = seeds.step(carried, batch)
@@ -183,7 +201,9 @@ class _Files:
         store_config(workdir, to_json(config))
         self.seed = config.seed
         self._log = MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard)
-        self._writer = CheckpointWriter(workdir, keep=config.run.keep, config=to_json(config), model=experiment.model_arguments)
+        self._writer = CheckpointWriter(
+            workdir, keep=config.run.keep, config=to_json(config), model=experiment.model_arguments
+        )
 
     def write(self, record: Record) -> None:
         self._log.write(record)
@@ -225,7 +245,9 @@ def seconds_per_step(config: ConfigDict, seeds: Sequence[int], *, steps: int = 5
     for _ in range(steps + 2):
         began = time.perf_counter()
         for number, batch in enumerate(single):
-            placed[number], _ = jax.block_until_ready(experiment.train_step(placed[number], experiment.mapping.shard(batch)))
+            placed[number], _ = jax.block_until_ready(
+                experiment.train_step(placed[number], experiment.mapping.shard(batch))
+            )
         middle = time.perf_counter()
         carried, _ = jax.block_until_ready(both.step(carried, stacked))
         taken["separate"].append(middle - began)

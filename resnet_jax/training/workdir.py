@@ -45,7 +45,9 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
                 f"a run is live on {path}; wait for it or stop it (Ctrl-C saves it), or choose another --workdir"
             ) from None
         except OSError as error:
-            raise WorkdirError(f"workdir {path} cannot be used: {error.strerror}; choose another --workdir") from error
+            raise WorkdirError(
+                f"workdir {path} cannot be used: {error.strerror}; choose another --workdir"
+            ) from error
         yield path
 
 
@@ -75,12 +77,16 @@ def read_config(workdir: epath.PathLike) -> dict[str, Any]:
     """
     path = epath.Path(workdir) / CONFIG
     if not path.exists():
-        raise WorkdirError(f"{workdir} is not the workdir of a run: it holds no {CONFIG}; train one with `python train.py`")
+        raise WorkdirError(
+            f"{workdir} is not the workdir of a run: it holds no {CONFIG}; train one with `python train.py`"
+        )
     try:
         config = json.loads(path.read_text())
         version = config.pop("format_version")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise WorkdirError(f"{path} is not the config of a run; choose another workdir") from error
     if version > FORMAT_VERSION:
-        raise WorkdirError(f"{path} has format {version}; this version reads up to {FORMAT_VERSION}: upgrade resnet-jax")
+        raise WorkdirError(
+            f"{path} has format {version}; this version reads up to {FORMAT_VERSION}: upgrade resnet-jax"
+        )
     return config

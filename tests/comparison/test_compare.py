@@ -65,7 +65,9 @@ def test_finished_runs_stay_and_the_table_is_what_they_wrote_down(
     assert "step 3, which is beyond run.steps 2" in capsys.readouterr().err
 
 
-def test_auto_is_no_on_cpu_and_elsewhere_what_was_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_auto_is_no_on_cpu_and_elsewhere_what_was_faster(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     entry = module.Entry("tiny", "tiny", tiny.get_config())
     group = [module.Run(entry, entry.with_seed(seed), tmp_path) for seed in range(2)]
     monkeypatch.setattr(module, "seconds_per_step", lambda *_: {"together": taken, "separate": 2.0})
@@ -112,14 +114,19 @@ def test_mean_and_deviation_are_over_seeds_and_a_run_that_diverges_is_named(
     steps, mean, deviation = evaluated_curve(records)
     assert (steps.tolist(), mean.tolist()) == ([2, 4], pytest.approx([5, 10]))
     assert deviation.tolist() == pytest.approx([0, 10])
-    assert [values.tolist() for values in training_curve(records, steps)] == [[2, 4], pytest.approx([77.5, 70])]
+    assert [values.tolist() for values in training_curve(records, steps)] == [
+        [2, 4],
+        pytest.approx([77.5, 70]),
+    ]
 
 
 def test_seeds_that_stand_at_one_step_are_trained_together_where_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups, alone, stand = [], [], {"seed0": 2, "seed1": 0, "seed2": 0}
-    monkeypatch.setattr(module, "steps_in", lambda workdir: [stand[workdir.name]] if stand.get(workdir.name) else [])
+    monkeypatch.setattr(
+        module, "steps_in", lambda workdir: [stand[workdir.name]] if stand.get(workdir.name) else []
+    )
     monkeypatch.setattr(module, "collect", lambda *_, **__: None)
 
     def run_together(configs, workdirs, console):  # type: ignore[no-untyped-def]
@@ -140,7 +147,14 @@ def test_seeds_that_stand_at_one_step_are_trained_together_where_that_is_asked_f
 @pytest.mark.slow
 def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     """The finished run is not touched again; the one that was killed goes on from its checkpoint and ends as undisturbed."""
-    command = [sys.executable, "-m", "resnet_jax.cli", "compare", f"one={tiny.PATH}", f"two={tiny.PATH},seed=3"]
+    command = [
+        sys.executable,
+        "-m",
+        "resnet_jax.cli",
+        "compare",
+        f"one={tiny.PATH}",
+        f"two={tiny.PATH},seed=3",
+    ]
     command += ["--set", "run.steps=40", "--seeds", "1", "--to", str(tmp_path / "killed")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     second = tmp_path / "killed" / "two" / "seed3"
@@ -156,7 +170,9 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     assert "1 of 2 runs are finished already" in done.stderr
     assert "2 of 2: two, seed 3, done" in done.stderr
     assert (tmp_path / "killed" / "one" / "seed0" / "metrics.jsonl").stat().st_mtime_ns == first
-    assert [record["step"] for record in read_metrics(second) if record["time"] > began] == list(range(stood + 1, 41))
+    assert [record["step"] for record in read_metrics(second) if record["time"] > began] == list(
+        range(stood + 1, 41)
+    )
     code, _, err = runs.finish(runs.start(tmp_path / "alone", "--config.run.steps=40", "--config.seed=3"))
     assert code == 0, err
     runs.assert_same_outcome(second, tmp_path / "alone")

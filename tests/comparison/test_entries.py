@@ -13,7 +13,10 @@ from tests.training import tiny
 
 def test_a_config_is_a_name_a_recipe_and_changes() -> None:
     entry = parse_entry("B=cifar10:resnet32,cifar100,model.shortcut=B,optimizer.boundaries=(10,20)")
-    assert (entry.name, entry.text) == ("B", "cifar10:resnet32,cifar100,model.shortcut=B,optimizer.boundaries=(10,20)")
+    assert (entry.name, entry.text) == (
+        "B",
+        "cifar10:resnet32,cifar100,model.shortcut=B,optimizer.boundaries=(10,20)",
+    )
     assert entry.config.model.name == "cifar_resnet32"
     assert entry.config.data.source == "cifar100"
     assert entry.config.model.shortcut == "B"
@@ -47,10 +50,16 @@ def test_the_budget_scales_all_that_is_counted_in_steps() -> None:
     ("texts", "message"),
     [
         (["digits_resnet20,seed"], "there is no config|seed"),
-        (["digits_resnet20,seed=1,2"], "'2' is not a change of a config; write FIELD=VALUE, and lists in brackets"),
+        (
+            ["digits_resnet20,seed=1,2"],
+            "'2' is not a change of a config; write FIELD=VALUE, and lists in brackets",
+        ),
         (["digits_resnet20", "digits_resnet20"], "two configs are called 'digits_resnet20'; give them names"),
         (["a b=digits_resnet20", "a_b=digits_resnet20"], "two configs are called"),
-        (["digits_resnet20", "cifar10:resnet20"], "different data: data.source 'digits' and 'cifar10'.*--any-data"),
+        (
+            ["digits_resnet20", "cifar10:resnet20"],
+            "different data: data.source 'digits' and 'cifar10'.*--any-data",
+        ),
         (["digits_resnet20", "b=digits_resnet20,model.dtype=float64"], "compare them in two commands"),
         ([], "nothing to compare"),
     ],
@@ -62,10 +71,18 @@ def test_what_cannot_be_compared_is_refused(texts: list[str], message: str) -> N
 
 def test_the_command_of_the_page_means_three_nets() -> None:
     program, command, *words = shlex.split(blocks(ROOT / "docs" / "compare.md", "sh").replace("\\\n", ""))
-    assert (program, command, words[3:]) == ("resnet-jax", "compare", ["--seeds", "3", "--to", "runs/compare"])
+    assert (program, command, words[3:]) == (
+        "resnet-jax",
+        "compare",
+        ["--seeds", "3", "--to", "runs/compare"],
+    )
     entries = [parse_entry(text) for text in words[:3]]
     check_comparable(entries)
-    assert [entry.config.model.name for entry in entries] == ["cifar_plain20", "cifar_resnet20", "cifar_resnet20"]
+    assert [entry.config.model.name for entry in entries] == [
+        "cifar_plain20",
+        "cifar_resnet20",
+        "cifar_resnet20",
+    ]
     assert entries[2].config.model.variants == ("preactivation",)
 
 

@@ -32,12 +32,17 @@ class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager
-        return {"train": self._generate_examples(0, TRAIN), "test": self._generate_examples(TRAIN, TRAIN + TEST)}
+        return {
+            "train": self._generate_examples(0, TRAIN),
+            "test": self._generate_examples(TRAIN, TRAIN + TEST),
+        }
 
     def _generate_examples(self, start: int, stop: int) -> Iterator[tuple[str, dict[str, Any]]]:
         images, labels = load_digits()
         for index in range(start, stop):
-            _, png = cv2.imencode(".png", cv2.resize(images[index], (32, 32), interpolation=cv2.INTER_NEAREST))
+            _, png = cv2.imencode(
+                ".png", cv2.resize(images[index], (32, 32), interpolation=cv2.INTER_NEAREST)
+            )
             key = f"{index:05d}"
             yield key, {"id": key, "image": io.BytesIO(png.tobytes()), "label": int(labels[index])}
 
@@ -58,7 +63,9 @@ class Photographs(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         image = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
-        features = tfds.features.FeaturesDict({"image": image, "label": tfds.features.ClassLabel(names=list(CLASSES))})
+        features = tfds.features.FeaturesDict(
+            {"image": image, "label": tfds.features.ClassLabel(names=list(CLASSES))}
+        )
         return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
@@ -68,7 +75,10 @@ class Photographs(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, numbers: range) -> Iterator[tuple[str, dict[str, Any]]]:
         for label in range(len(CLASSES)):
             for number in numbers:
-                yield f"{label}-{number}", {"image": io.BytesIO(jpeg(photograph(label, number))), "label": label}
+                yield (
+                    f"{label}-{number}",
+                    {"image": io.BytesIO(jpeg(photograph(label, number))), "label": label},
+                )
 
 
 def prepare_photographs(data_dir: str) -> None:

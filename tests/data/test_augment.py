@@ -27,7 +27,9 @@ def test_every_result_is_a_crop_of_the_padded_image_or_its_mirror(pad: int, mirr
     results = np.asarray(pad_crop_mirror(pad=pad, mirror=mirror)(KEYS, IMAGES, MEAN))
     chosen = set()
     for image, result in zip(IMAGES, results, strict=True):
-        matches = [i for i, crop in enumerate(candidates(image - MEAN, pad, mirror)) if np.array_equal(crop, result)]
+        matches = [
+            i for i, crop in enumerate(candidates(image - MEAN, pad, mirror)) if np.array_equal(crop, result)
+        ]
         assert matches
         chosen.add(matches[0])
     assert len(chosen) >= min(len(candidates(IMAGES[0] - MEAN, pad, mirror)), 8)
@@ -64,19 +66,29 @@ def test_colours_vary_along_the_principal_components_as_numpy_computes_it() -> N
     np.testing.assert_allclose(shifts, np.broadcast_to(shifts[:, :1, :1], shifts.shape), atol=1e-3)
     coefficients = np.linalg.solve(255 * IMAGENET_COLOUR.eigenvectors * eigenvalues, shifts[:, 0, 0].T)
     np.testing.assert_allclose(coefficients.mean(1), 0, atol=4 * deviation / np.sqrt(4000))
-    np.testing.assert_allclose(np.cov(coefficients), deviation**2 * np.eye(3), atol=6 * deviation**2 / np.sqrt(4000))
+    np.testing.assert_allclose(
+        np.cov(coefficients), deviation**2 * np.eye(3), atol=6 * deviation**2 / np.sqrt(4000)
+    )
     assert len({tuple(shift) for shift in shifts[:, 0, 0]}) == 4000
 
 
 def test_the_colour_of_an_image_is_a_function_of_its_key() -> None:
-    varied = vary_colour(pad_crop_mirror(pad=0, mirror=True), *dataclasses.astuple(IMAGENET_COLOUR), deviation=0.1)
+    varied = vary_colour(
+        pad_crop_mirror(pad=0, mirror=True), *dataclasses.astuple(IMAGENET_COLOUR), deviation=0.1
+    )
     whole = jax.jit(varied)(KEYS, IMAGES, MEAN)
     np.testing.assert_allclose(varied(KEYS[8:12], IMAGES[8:12], MEAN), whole[8:12], atol=1e-4)
     draws = [jax.random.normal(jax.random.fold_in(key, 7), (3,), jnp.float32) for key in KEYS[8:12]]
     plain = pad_crop_mirror(pad=0, mirror=True)(KEYS[8:12], IMAGES[8:12], MEAN)
     colour = IMAGENET_COLOUR
     expected = [
-        255 * sum(0.1 * float(a) * value * p for a, value, p in zip(d, colour.eigenvalues, colour.eigenvectors.T, strict=True))
+        255
+        * sum(
+            0.1 * float(a) * value * p
+            for a, value, p in zip(d, colour.eigenvalues, colour.eigenvectors.T, strict=True)
+        )
         for d in draws
     ]
-    np.testing.assert_allclose(whole[8:12] - plain, np.broadcast_to(np.array(expected)[:, None, None], plain.shape), atol=1e-3)
+    np.testing.assert_allclose(
+        whole[8:12] - plain, np.broadcast_to(np.array(expected)[:, None, None], plain.shape), atol=1e-3
+    )

@@ -65,10 +65,22 @@ BAD: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "corrupt JPEG": (cut, [], FILE + ": the JPEG is damaged or cut short.*config.data.corrupt=skip"),
     "zero-byte file": (replaced(b""), [], FILE + ": the file is empty"),
     "text file named .jpg": (replaced(b"text"), [], FILE + ": it is not an image"),
-    "huge dimensions": (replaced(jpeg_claiming(65500, 65500)), [], FILE + ": it claims to be 65500×65500 pixels"),
-    "missing split": (nothing, ["--config.data.test_split=holdout"], r"has no split 'holdout'.*its folders are train, val"),
+    "huge dimensions": (
+        replaced(jpeg_claiming(65500, 65500)),
+        [],
+        FILE + ": it claims to be 65500×65500 pixels",
+    ),
+    "missing split": (
+        nothing,
+        ["--config.data.test_split=holdout"],
+        r"has no split 'holdout'.*its folders are train, val",
+    ),
     "unknown name": (nothing, ["--config.data.source=imagenett"], r"unknown data set 'imagenett'"),
-    "wrong number of classes": (without_class, [], r"has 3 classes and the test split 2.*'flower' is only in the training"),
+    "wrong number of classes": (
+        without_class,
+        [],
+        r"has 3 classes and the test split 2.*'flower' is only in the training",
+    ),
     "truncated ArrayRecord": (truncated, [], r"train-00000-of-00001.array_record has \d+ of its \d+ bytes"),
 }
 
@@ -79,10 +91,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_training_on_it_is_refused_in_one_line(folder: Path, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_training_on_it_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     spoil, arguments, message = BAD[kind]
     spoil(folder)
-    command = ["--config=imagenet", f"--config.data.source={folder}", f"--workdir={tmp_path / 'run'}", *arguments]
+    command = [
+        "--config=imagenet",
+        f"--config.data.source={folder}",
+        f"--workdir={tmp_path / 'run'}",
+        *arguments,
+    ]
     command += [
         "--config.model.name=cifar_resnet8",
         "--config.batch_size=8",
@@ -97,7 +116,9 @@ def test_training_on_it_is_refused_in_one_line(folder: Path, tmp_path: Path, kin
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
-@pytest.mark.parametrize("kind", ["empty folder", "class without images", "unreadable file", "zero-byte file", "huge dimensions"])
+@pytest.mark.parametrize(
+    "kind", ["empty folder", "class without images", "unreadable file", "zero-byte file", "huge dimensions"]
+)
 def test_preparing_it_is_refused_and_leaves_no_set(
     folder: Path, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,7 +134,15 @@ WITH_LITTLE_ROOM += "from resnet_jax.cli import main; sys.exit(main(sys.argv[1:]
 
 
 def test_a_full_disk_is_named_and_the_same_command_finishes(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WITH_LITTLE_ROOM, "prepare", str(folder), str(tmp_path / "set"), "--shard-examples=4"]
+    command = [
+        sys.executable,
+        "-c",
+        WITH_LITTLE_ROOM,
+        "prepare",
+        str(folder),
+        str(tmp_path / "set"),
+        "--shard-examples=4",
+    ]
     full = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
     assert full.returncode == 1
     assert full.stderr.startswith("resnet-jax: File too large (")
@@ -126,11 +155,17 @@ def test_a_full_disk_is_named_and_the_same_command_finishes(folder: Path, tmp_pa
         assert path.read_bytes() == (tmp_path / "set" / path.name).read_bytes()
 
 
-def test_a_destination_with_other_files_is_left_as_it_was(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_destination_with_other_files_is_left_as_it_was(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("")
     (tmp_path / "file").write_text("")
-    for dest, message in (("thesis", "is not empty"), ("file", "a file is in its place"), ("photographs/new", "taken for a split")):
+    for dest, message in (
+        ("thesis", "is not empty"),
+        ("file", "a file is in its place"),
+        ("photographs/new", "taken for a split"),
+    ):
         assert cli.main(["prepare", str(folder), str(tmp_path / dest)]) == MISTAKE
         assert message in capfd.readouterr().err
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]

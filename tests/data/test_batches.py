@@ -22,7 +22,12 @@ def share(batch_size: int, process: int, processes: int) -> slice:
     return slice(process * part, (process + 1) * part)
 
 
-@given(count=st.integers(1, 60), batch_size=st.integers(1, 40), seed=st.integers(0, 2**31), epochs=st.integers(1, 3))
+@given(
+    count=st.integers(1, 60),
+    batch_size=st.integers(1, 40),
+    seed=st.integers(0, 2**31),
+    epochs=st.integers(1, 3),
+)
 def test_an_epoch_visits_every_example_once(count: int, batch_size: int, seed: int, epochs: int) -> None:
     batches = TrainBatches(numbered(count), batch_size, seed, slice(0, batch_size))
     steps = -(-count * epochs // batch_size)
@@ -34,7 +39,10 @@ def test_an_epoch_visits_every_example_once(count: int, batch_size: int, seed: i
 @given(processes=st.sampled_from([1, 2, 3, 4]), step=st.integers(0, 500_000))
 def test_the_union_over_processes_is_the_batch_position_by_position(processes: int, step: int) -> None:
     whole = TrainBatches(numbered(101), 24, 3, slice(0, 24))[step]
-    parts = [TrainBatches(numbered(101), 24, 3, share(24, process, processes))[step] for process in range(processes)]
+    parts = [
+        TrainBatches(numbered(101), 24, 3, share(24, process, processes))[step]
+        for process in range(processes)
+    ]
     for name, values in whole.items():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), values)
 
@@ -66,9 +74,14 @@ def test_reading_ahead_changes_nothing(workers: int) -> None:
         np.testing.assert_array_equal(batch["label"], batches[step]["label"])
 
 
-@given(count=st.integers(1, 50), batch_size=st.sampled_from([12, 24]), processes=st.sampled_from([1, 2, 3, 4]))
+@given(
+    count=st.integers(1, 50), batch_size=st.sampled_from([12, 24]), processes=st.sampled_from([1, 2, 3, 4])
+)
 def test_evaluation_counts_every_example_once(count: int, batch_size: int, processes: int) -> None:
-    parts = [EvaluationBatches(numbered(count), batch_size, share(batch_size, p, processes)) for p in range(processes)]
+    parts = [
+        EvaluationBatches(numbered(count), batch_size, share(batch_size, p, processes))
+        for p in range(processes)
+    ]
     assert len({len(part) for part in parts}) == 1
     seen: Counter[int] = Counter()
     for part in parts:
@@ -86,4 +99,12 @@ def test_iterating_over_evaluation_batches_ends() -> None:
 def test_the_order_is_that_of_earlier_versions() -> None:
     """A resumed run must find the order that it began with, also after an upgrade of this package or of NumPy."""
     batches = TrainBatches(numbered(256), 8, 0, slice(0, 8))
-    assert batches.examples_at(np.array([0, 1, 2, 255, 256, 257, 10**9])).tolist() == [178, 192, 116, 233, 187, 51, 101]
+    assert batches.examples_at(np.array([0, 1, 2, 255, 256, 257, 10**9])).tolist() == [
+        178,
+        192,
+        116,
+        233,
+        187,
+        51,
+        101,
+    ]

@@ -30,7 +30,9 @@ def resized_then_cropped(pixels: np.ndarray, view: ScaleCrop | CentreCrop, draws
     shorter = round(min(width, height) * view.size / min(box.width, box.height))
     new = scaled(width, height, shorter)
     shrinkage = max(width / new[0], height / new[1])
-    resized = cv2.resize(pixels, new, interpolation=cv2.INTER_AREA if shrinkage > LINEAR_LIMIT else cv2.INTER_LINEAR)
+    resized = cv2.resize(
+        pixels, new, interpolation=cv2.INTER_AREA if shrinkage > LINEAR_LIMIT else cv2.INTER_LINEAR
+    )
     left, top = round(box.left * new[0] / width), round(box.top * new[1] / height)
     return resized[top : top + view.size, left : left + view.size]
 
@@ -45,7 +47,10 @@ def test_one_resize_differs_from_resize_then_crop_by_two_levels_at_most(size: tu
     for image in photographs():
         encoded = jpeg(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), quality=95)
         pixels = simplejpeg.decode_jpeg(encoded)
-        views: list[tuple[ScaleCrop | CentreCrop, int]] = [(ScaleCrop(224, 256, 480), 12), (CentreCrop(224, 256), 1)]
+        views: list[tuple[ScaleCrop | CentreCrop, int]] = [
+            (ScaleCrop(224, 256, 480), 12),
+            (CentreCrop(224, 256), 1),
+        ]
         for view, count in views:
             for _ in range(count if size[0] < 2000 else 3):
                 draws = random.uniform(size=32).tolist()
@@ -89,13 +94,17 @@ def test_ten_crop_testing_sees_the_corners_and_the_centre_of_the_scaled_image() 
     places = [(0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2)]
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels).save(buffer, "PNG")
-    for box, (left, top) in zip(corners_and_centre(width, height, shorter=160, size=128), places, strict=True):
+    for box, (left, top) in zip(
+        corners_and_centre(width, height, shorter=160, size=128), places, strict=True
+    ):
         expected = whole[top : top + 128, left : left + 128]
         assert np.abs(seen(buffer.getvalue(), box, 128).astype(int) - expected).mean() <= 2.0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (2, 2), (223, 224)], ids=str)
-@pytest.mark.parametrize("view", [ScaleCrop(224, 256, 480), ResizedCrop(224), CentreCrop(224, 256)], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "view", [ScaleCrop(224, 256, 480), ResizedCrop(224), CentreCrop(224, 256)], ids=lambda v: type(v).__name__
+)
 def test_images_smaller_than_the_crop_are_enlarged(view: View, size: tuple[int, int]) -> None:
     image = np.full((size[1], size[0], 3), (10, 120, 240), np.uint8)
     encoded, random = jpeg(image, quality=100), np.random.RandomState(0)
@@ -144,12 +153,20 @@ def test_orientation_in_exif_is_ignored_by_every_decoder() -> None:
     exif[0x0112] = 6
     for form in ("JPEG", "PNG"):
         encoded = saved("RGB", form, exif=exif)
-        assert decode(encoded).shape[:2][::-1] == image_size(encoded) == PIL.Image.open(io.BytesIO(encoded)).size
+        assert (
+            decode(encoded).shape[:2][::-1] == image_size(encoded) == PIL.Image.open(io.BytesIO(encoded)).size
+        )
 
 
 def png_claiming(width: int, height: int) -> bytes:
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + b"\0" * 12
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + header
+        + struct.pack(">I", zlib.crc32(header))
+        + b"\0" * 12
+    )
 
 
 def jpeg_claiming(width: int, height: int) -> bytes:
@@ -184,4 +201,6 @@ def test_what_is_damaged_is_refused(kind: str) -> None:
 def test_bytes_between_segments_do_no_harm(marker: bytes) -> None:
     """As in some of ImageNet's files."""
     start = WHOLE.rindex(marker)
-    np.testing.assert_array_equal(decode(WHOLE[:start] + b"\0\0\0" + WHOLE[start:]), simplejpeg.decode_jpeg(WHOLE))
+    np.testing.assert_array_equal(
+        decode(WHOLE[:start] + b"\0\0\0" + WHOLE[start:]), simplejpeg.decode_jpeg(WHOLE)
+    )

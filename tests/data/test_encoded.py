@@ -57,7 +57,10 @@ def test_threads_and_processes_give_the_same_bits(sets: Path, kind: str) -> None
         for name in sorted(batch):
             direct.update(batch[name].tobytes())
     assert digest(batches, range(4, 9), workers=4) == digest(batches, range(4, 9)) == direct.hexdigest()
-    if kind in ("folder", "photographs"):  # Each takes seconds to start; these two differ most in what is sent to them.
+    if kind in (
+        "folder",
+        "photographs",
+    ):  # Each takes seconds to start; these two differ most in what is sent to them.
         assert digest(batches, range(4, 9), workers=2, processes=2) == direct.hexdigest()
 
 
@@ -68,11 +71,16 @@ def test_another_run_gives_the_same_bits(sets: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(sets)]
     run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
-    assert run.stdout.split()[-1] == digest(TrainBatches(opened(sets, "folder"), 10, 3, slice(0, 10)), range(4, 9))
+    assert run.stdout.split()[-1] == digest(
+        TrainBatches(opened(sets, "folder"), 10, 3, slice(0, 10)), range(4, 9)
+    )
 
 
 def test_a_folder_and_what_was_prepared_of_it_give_the_same_batches(sets: Path) -> None:
-    digests = [digest(TrainBatches(opened(sets, kind), 24, 0, slice(0, 24)), range(3)) for kind in ("folder", "prepared", "raw")]
+    digests = [
+        digest(TrainBatches(opened(sets, kind), 24, 0, slice(0, 24)), range(3))
+        for kind in ("folder", "prepared", "raw")
+    ]
     assert len(set(digests)) == 1
 
 
@@ -92,7 +100,11 @@ def test_evaluation_sees_every_photograph_once(sets: Path, batch_size: int) -> N
     batches = list(EvaluationBatches(source, batch_size, slice(0, batch_size), workers=2))
     images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
     np.testing.assert_array_equal(images, source.read(range(12))[0])
-    assert np.bincount(np.concatenate([batch["label"][batch["mask"]] for batch in batches])).tolist() == [4, 4, 4]
+    assert np.bincount(np.concatenate([batch["label"][batch["mask"]] for batch in batches])).tolist() == [
+        4,
+        4,
+        4,
+    ]
 
 
 def test_the_names_val_and_validation_are_one(sets: Path) -> None:
@@ -108,7 +120,9 @@ def large(sets: Path, examples: int) -> DecodedSource:
     files, labels = list(small.examples.files), list(small.examples.labels)
     times = -(-examples // len(files))
     return READING.of(
-        FolderExamples(small.examples.root, small.class_names, (files * times)[:examples], (labels * times)[:examples])
+        FolderExamples(
+            small.examples.root, small.class_names, (files * times)[:examples], (labels * times)[:examples]
+        )
     )
 
 
@@ -157,19 +171,28 @@ def damaged(tmp_path: Path) -> Path:
 def test_a_corrupt_file_is_named_with_its_index(damaged: Path) -> None:
     source = open_source(str(damaged), "train", reading=READING)
     batches = TrainBatches(source, 24, 0, slice(0, 24))
-    with pytest.raises(DataError, match=r"train/(china/0003.jpg \(example 3\): the file is empty|flower/0001.jpg \(example 9\))"):
+    with pytest.raises(
+        DataError,
+        match=r"train/(china/0003.jpg \(example 3\): the file is empty|flower/0001.jpg \(example 9\))",
+    ):
         next(read_ahead(batches, 0, 1, workers=2, buffer=1))
     with pytest.raises(DataError, match=r"train/(china/0003|flower/0001).jpg"):
         next(read_ahead(batches, 0, 1, workers=2, buffer=1, processes=2))
 
 
-def test_corrupt_files_are_left_out_counted_and_reported_once(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    reading = Reading.named("scale", size=64, scales=(80, 120), areas=(0.1, 1.0), test_scale=72, corrupt="skip")
+def test_corrupt_files_are_left_out_counted_and_reported_once(
+    damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reading = Reading.named(
+        "scale", size=64, scales=(80, 120), areas=(0.1, 1.0), test_scale=72, corrupt="skip"
+    )
     source = open_source(str(damaged), "train", reading=reading)
     assert isinstance(source, DecodedSource)
     batches = TrainBatches(source, 24, 0, slice(0, 24))
     labels = [batches[step]["label"] for step in range(2)]
-    assert all(sorted(batch) == [0] * 8 + [1] * 8 + [2] * 8 for batch in labels)  # The next file of the class stands in.
+    assert all(
+        sorted(batch) == [0] * 8 + [1] * 8 + [2] * 8 for batch in labels
+    )  # The next file of the class stands in.
     assert len(source.skipped) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2

@@ -40,16 +40,22 @@ def test_a_prepared_set_is_seen_as_its_folder(folder: Path, tmp_path: Path, raw_
         np.testing.assert_array_equal(one, other)
 
 
-def test_killed_and_run_again_it_ends_with_the_bytes_of_an_undisturbed_one(folder: Path, tmp_path: Path) -> None:
+def test_killed_and_run_again_it_ends_with_the_bytes_of_an_undisturbed_one(
+    folder: Path, tmp_path: Path
+) -> None:
     options = {"shrink": 100, "raw_share": 0.3, "shard_examples": 2}
     prepare(str(folder), str(tmp_path / "whole"), **options)
     killed = tmp_path / "killed"
     code = "from resnet_jax.data.prepare import prepare; "
     code += f"prepare({str(folder)!r}, {str(killed)!r}, progress=lambda *done: print(*done, flush=True), **{options})"
     for kill in range(5):
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+        )
         assert process.stdout
-        shards = random.Random(kill).randint(2 * kill, 2 * kill + 3)  # Of 15, those of the kill before included.
+        shards = random.Random(kill).randint(
+            2 * kill, 2 * kill + 3
+        )  # Of 15, those of the kill before included.
         assert all(process.stdout.readline() for _ in range(shards))
         time.sleep(random.Random(kill).uniform(0, 0.004))
         process.send_signal(signal.SIGKILL)

@@ -21,7 +21,9 @@ from tests.data.photographs import jpeg, photographs
 
 UPPER = Box(100, 0, 150, 150)
 
-with_the_library = pytest.mark.skipif(turbojpeg.find() is None, reason="no TurboJPEG of version 3 on this platform")
+with_the_library = pytest.mark.skipif(
+    turbojpeg.find() is None, reason="no TurboJPEG of version 3 on this platform"
+)
 
 
 def scaled_photograph(width: int, height: int) -> np.ndarray:
@@ -48,10 +50,14 @@ def saved(image: np.ndarray, **options: object) -> bytes:
 @given(
     size=st.tuples(st.integers(30, 900), st.integers(30, 900)),
     chroma=st.sampled_from(["420", "444", "422", "440", "411", "gray"]),
-    view=st.sampled_from([ScaleCrop(224, 256, 480), ResizedCrop(224, (0.08, 1.0)), ResizedCrop(16, (0.02, 1.0))]),
+    view=st.sampled_from(
+        [ScaleCrop(224, 256, 480), ResizedCrop(224, (0.08, 1.0)), ResizedCrop(16, (0.02, 1.0))]
+    ),
     draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=32, max_size=32),
 )
-def test_no_pixel_differs_from_decoding_everything(size: tuple[int, int], chroma: str, view: View, draws: list[float]) -> None:
+def test_no_pixel_differs_from_decoding_everything(
+    size: tuple[int, int], chroma: str, view: View, draws: list[float]
+) -> None:
     encoded = simplejpeg.encode_jpeg(scaled_photograph(*size), quality=90, colorsubsampling=chroma)
     box = view.box(*size, draws)
     found = seen(encoded, box, size, view.size)
@@ -66,7 +72,9 @@ def test_the_boxes_of_ten_crop_testing_are_seen_in_one_decoding(monkeypatch: pyt
     boxes = corners_and_centre(*size, shorter=256, size=224)
     outs = np.empty((5, 224, 224, 3), np.uint8)
     regions: list[Region] = []
-    monkeypatch.setattr(decoding, "decode_region", lambda *given: (regions.append(given[1]), decode_region(*given)))
+    monkeypatch.setattr(
+        decoding, "decode_region", lambda *given: (regions.append(given[1]), decode_region(*given))
+    )
     decode_crops(encoded, boxes, size, list(outs))
     assert len(regions) == 1
     for box, out in zip(boxes, outs, strict=True):
@@ -76,7 +84,9 @@ def test_the_boxes_of_ten_crop_testing_are_seen_in_one_decoding(monkeypatch: pyt
 @with_the_library
 def test_little_more_than_the_box_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     regions: list[Region] = []
-    monkeypatch.setattr(decoding, "decode_region", lambda *given: (regions.append(given[1]), decode_region(*given)))
+    monkeypatch.setattr(
+        decoding, "decode_region", lambda *given: (regions.append(given[1]), decode_region(*given))
+    )
     seen(jpeg(scaled_photograph(800, 600)), Box(400, 300, 128, 128), (800, 600), 128)
     (region,) = regions
     assert 368 <= region.left <= 384
@@ -104,7 +114,9 @@ def test_threads_have_decoders_of_their_own() -> None:
     same: list[bool] = []
 
     def look(number: int) -> None:
-        same.extend(np.array_equal(seen(images[number], box, sizes[number]), expected[number]) for _ in range(100))
+        same.extend(
+            np.array_equal(seen(images[number], box, sizes[number]), expected[number]) for _ in range(100)
+        )
 
     threads = [threading.Thread(target=look, args=(number,)) for number in range(len(images))]
     for thread in threads:
@@ -115,7 +127,9 @@ def test_threads_have_decoders_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("library", [None, "libc.so.6"], ids=["none", "one of another kind"])
-def test_without_the_library_everything_is_decoded(library: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_everything_is_decoded(
+    library: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoded, size = jpeg(scaled_photograph(500, 375)), (500, 375)
     expected = seen(encoded, UPPER, size)
     monkeypatch.setattr(turbojpeg, "_packaged", lambda: library)
@@ -146,4 +160,6 @@ def test_a_file_that_ends_below_the_box_is_cut_short_all_the_same() -> None:
 
 def test_what_follows_the_end_of_the_image_does_no_harm() -> None:
     encoded = jpeg(scaled_photograph(500, 375))
-    np.testing.assert_array_equal(seen(encoded + b"more", UPPER, (500, 375)), seen(encoded, UPPER, (500, 375)))
+    np.testing.assert_array_equal(
+        seen(encoded + b"more", UPPER, (500, 375)), seen(encoded, UPPER, (500, 375))
+    )

@@ -20,8 +20,16 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_digits_are_split_once_and_for_all(data_dir: str) -> None:
-    train, test = open_source("digits", "train", data_dir=data_dir), open_source("digits", "test", data_dir=data_dir)
-    assert (len(train), len(test), train.image_shape, list(train.class_names)) == (1437, 360, (16, 16, 3), list("0123456789"))
+    train, test = (
+        open_source("digits", "train", data_dir=data_dir),
+        open_source("digits", "test", data_dir=data_dir),
+    )
+    assert (len(train), len(test), train.image_shape, list(train.class_names)) == (
+        1437,
+        360,
+        (16, 16, 3),
+        list("0123456789"),
+    )
     images = np.concatenate([train.read(range(1437))[0], test.read(range(360))[0]])
     originals, labels = load_digits()
     order = np.lexsort(originals.reshape(1797, -1).T)
@@ -39,7 +47,9 @@ def test_the_digits_are_scikit_learns_with_every_pixel_doubled() -> None:
     bunch = sklearn.datasets.load_digits()
     small = images[:, ::2, ::2, 0].astype(np.float64)
     np.testing.assert_array_equal(images, small.repeat(2, 1).repeat(2, 2)[..., None].repeat(3, -1))
-    np.testing.assert_array_equal(sorted(map(tuple, np.rint(small * 16 / 255).reshape(1797, -1))), sorted(map(tuple, bunch.data)))
+    np.testing.assert_array_equal(
+        sorted(map(tuple, np.rint(small * 16 / 255).reshape(1797, -1))), sorted(map(tuple, bunch.data))
+    )
     np.testing.assert_array_equal(np.bincount(labels), np.bincount(bunch.target))
 
 
@@ -47,11 +57,16 @@ def test_the_digits_need_no_tensorflow() -> None:
     code = "import sys; from resnet_jax.data import digits; assert 'tensorflow' not in sys.modules"
     import subprocess
 
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode
+        == 0
+    )
 
 
 def test_a_part_of_a_split_is_taken_in_tfds_notation(data_dir: str) -> None:
-    first, rest = (open_source("digits", split, data_dir=data_dir) for split in ("train[:1000]", "train[1000:]"))
+    first, rest = (
+        open_source("digits", split, data_dir=data_dir) for split in ("train[:1000]", "train[1000:]")
+    )
     assert (len(first), len(rest)) == (1000, 437)
 
 
@@ -68,8 +83,16 @@ def test_of_several_processes_one_prepares_and_the_others_wait(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
-        ("digit", "train", "unknown data set 'digit'; allowed are digits, synthetic, a folder, and the names of TFDS"),
-        ("digits", "validation", "sklearn_digits has no split 'validation'.*its splits are test, train|train, test"),
+        (
+            "digit",
+            "train",
+            "unknown data set 'digit'; allowed are digits, synthetic, a folder, and the names of TFDS",
+        ),
+        (
+            "digits",
+            "validation",
+            "sklearn_digits has no split 'validation'.*its splits are test, train|train, test",
+        ),
         ("digits", "train[:0]", "sklearn_digits has no split 'train"),
         ("digits", "train[", "sklearn_digits has no split 'train"),
     ],
@@ -79,9 +102,13 @@ def test_what_does_not_exist_is_named(data_dir: str, name: str, split: str, mess
         open_source(name, split, data_dir=data_dir)
 
 
-def test_a_set_that_needs_tensorflow_says_which_command_mends_it(data_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_that_needs_tensorflow_says_which_command_mends_it(
+    data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find(name)
+    )
     with pytest.raises(DataError, match=r"cifar10 is not prepared.*pip install 'resnet-jax\[tfds-prepare\]'"):
         open_source("cifar10", "train", data_dir=data_dir)
 

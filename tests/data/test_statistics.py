@@ -9,7 +9,15 @@ import pytest
 from resnet_jax import cli
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.sources import ArraySource, Reading, open_source
-from resnet_jax.data.statistics import IMAGENET_COLOUR, IMAGENET_MEAN, colour_of, image_mean, load, measure, save
+from resnet_jax.data.statistics import (
+    IMAGENET_COLOUR,
+    IMAGENET_MEAN,
+    colour_of,
+    image_mean,
+    load,
+    measure,
+    save,
+)
 from tests.data.photographs import write_folder
 
 READING = Reading.named("centre", size=64, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
@@ -26,7 +34,9 @@ def check(found: object, images: np.ndarray) -> None:
     covariance = np.cov(values, rowvar=False, bias=True)
     np.testing.assert_allclose(found.mean, images.mean(0), rtol=1e-6)
     colour = found.colour
-    np.testing.assert_allclose(colour.eigenvectors @ np.diag(colour.eigenvalues) @ colour.eigenvectors.T, covariance, atol=1e-7)
+    np.testing.assert_allclose(
+        colour.eigenvectors @ np.diag(colour.eigenvalues) @ colour.eigenvectors.T, covariance, atol=1e-7
+    )
     np.testing.assert_allclose(colour.eigenvectors.T @ colour.eigenvectors, np.eye(3), atol=1e-6)
     assert (np.diff(colour.eigenvalues) <= 0).all()
     assert found.examples == len(images)
@@ -82,7 +92,11 @@ def test_the_published_colours_are_principal_components() -> None:
     ],
 )
 def test_mistakes_are_named(
-    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["statistics", "./none", *arguments]) == 2

@@ -43,16 +43,25 @@ def tars(tmp_path: Path) -> Path:
     outer = {}
     for label in (1, 0, 2):
         name = CLASSES[label]
-        outer[f"{name}.tar"] = packed({f"{name}_{number}.JPEG": jpeg(photograph(label, number)) for number in (10, 2)})
+        outer[f"{name}.tar"] = packed(
+            {f"{name}_{number}.JPEG": jpeg(photograph(label, number)) for number in (10, 2)}
+        )
     (root / "ILSVRC2012_img_train.tar").write_bytes(packed(outer))
-    images = {f"ILSVRC2012_val_{number + 1:08d}.JPEG": jpeg(photograph(TRUTH[number], 20 + number)) for number in (1, 3, 0, 2)}
+    images = {
+        f"ILSVRC2012_val_{number + 1:08d}.JPEG": jpeg(photograph(TRUTH[number], 20 + number))
+        for number in (1, 3, 0, 2)
+    }
     (root / "ILSVRC2012_img_val.tar").write_bytes(packed(images))
-    synsets = np.array([[(IDS[label], name)] for label, name in enumerate(CLASSES)], [("ILSVRC2012_ID", "O"), ("WNID", "O")])
+    synsets = np.array(
+        [[(IDS[label], name)] for label, name in enumerate(CLASSES)], [("ILSVRC2012_ID", "O"), ("WNID", "O")]
+    )
     meta = io.BytesIO()
     scipy.io.savemat(meta, {"synsets": synsets})
     kit = {
         "ILSVRC2012_devkit_t12/data/meta.mat": meta.getvalue(),
-        "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt": "\n".join(str(IDS[t]) for t in TRUTH).encode(),
+        "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt": "\n".join(
+            str(IDS[t]) for t in TRUTH
+        ).encode(),
     }
     (root / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(packed(kit, "w:gz"))
     return root
@@ -62,12 +71,16 @@ def test_the_images_and_labels_are_those_of_the_archives(tars: Path) -> None:
     splits = open_splits(str(tars))
     train, validation = splits["train"], splits["validation"]
     assert list(train.class_names) == list(validation.class_names) == list(CLASSES)
-    assert [train.read(index) for index in range(6)] == [(jpeg(photograph(c, n)), c) for c in range(3) for n in (10, 2)]
+    assert [train.read(index) for index in range(6)] == [
+        (jpeg(photograph(c, n)), c) for c in range(3) for n in (10, 2)
+    ]
     assert read_validation(tars) == [(jpeg(photograph(t, 20 + n)), t) for n, t in enumerate(TRUTH)]
     assert train.describe(5).endswith("ILSVRC2012_img_train.tar/n02119789_2.JPEG (example 5)")
 
 
-def test_what_is_prepared_of_them_can_be_trained_on(tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_prepared_of_them_can_be_trained_on(
+    tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["prepare", str(tars), str(tmp_path / "set"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["splits"] == {"train": 6, "validation": 4}
     source = open_source(str(tmp_path / "set"), "validation", reading=READING)
@@ -84,7 +97,11 @@ def read_validation(tars: Path) -> list[tuple[bytes, int]]:
 @pytest.mark.parametrize(
     ("missing", "cut", "message"),
     [
-        ("ILSVRC2012_devkit_t12.tar.gz", 0, "the labels of ILSVRC2012_img_val.tar are in ILSVRC2012_devkit_t12.tar.gz"),
+        (
+            "ILSVRC2012_devkit_t12.tar.gz",
+            0,
+            "the labels of ILSVRC2012_img_val.tar are in ILSVRC2012_devkit_t12.tar.gz",
+        ),
         ("", 3000, "damaged|cut short|holds"),
     ],
 )

@@ -40,7 +40,9 @@ def test_counts_are_those_of_a_plain_loop(seed: int, examples: int, classes: int
     assert results["examples"] == examples
     assert results["top1"] == first / examples
     assert results.get("top5") == (fifth / examples if classes > 5 else None)
-    assert results["loss"] == pytest.approx(-np.mean([row[label] for row, label in zip(logp, labels, strict=True)]))
+    assert results["loss"] == pytest.approx(
+        -np.mean([row[label] for row, label in zip(logp, labels, strict=True)])
+    )
     assert counts.confusion.sum() == examples
     np.testing.assert_array_equal(counts.confusion.sum(1), np.bincount(labels, minlength=classes))
     np.testing.assert_array_equal(np.diag(counts.confusion), right)
@@ -61,19 +63,35 @@ def test_undefined_scores_are_mistakes() -> None:
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields = {"batch_size": 16, "data__synthetic_examples": 37 * 8}
-    return workdirs.write(tmp_path_factory.mktemp("runs") / "run", CIFAR_NET, side=8, mean=workdirs.pixel_mean(8), **fields)
+    return workdirs.write(
+        tmp_path_factory.mktemp("runs") / "run", CIFAR_NET, side=8, mean=workdirs.pixel_mean(8), **fields
+    )
 
 
 @pytest.mark.parametrize("suffix", ["csv", "npz"])
-def test_the_file_of_predictions_holds_every_example_in_order(suffix: str, workdir: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_the_file_of_predictions_holds_every_example_in_order(
+    suffix: str, workdir: Path, tmp_path: Path, capsys
+) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / f"predictions.{suffix}"
-    arguments = ["evaluate", "--workdir", str(workdir), "--protocol", "multi-scale", "--scales", "8,12", "--predictions", str(file)]
+    arguments = [
+        "evaluate",
+        "--workdir",
+        str(workdir),
+        "--protocol",
+        "multi-scale",
+        "--scales",
+        "8,12",
+        "--predictions",
+        str(file),
+    ]
     assert main([*arguments, "--json", "--per-class", "--confusion"]) == 0
     results = json.loads(capsys.readouterr().out)
     if suffix == "csv":
         rows = list(csv.DictReader(file.read_text().splitlines()))
         assert list(rows[0])[:5] == ["index", "label", "prediction", "class1", "probability1"]
-        index, label, prediction = ([int(row[name]) for row in rows] for name in ("index", "label", "prediction"))
+        index, label, prediction = (
+            [int(row[name]) for row in rows] for name in ("index", "label", "prediction")
+        )
         classes = [[int(row[f"class{rank}"]) for rank in range(1, 6)] for row in rows]
         probabilities = [[float(row[f"probability{rank}"]) for rank in range(1, 6)] for row in rows]
     else:
@@ -89,11 +107,22 @@ def test_the_file_of_predictions_holds_every_example_in_order(suffix: str, workd
     assert [row["examples"] for row in results["per_class"]] == np.sum(results["confusion"], axis=1).tolist()
     found = predictions(workdir, protocol=Protocol("multi-scale", scales=(8, 12)))
     np.testing.assert_array_equal(classes, top_classes(found.log_probabilities))
-    np.testing.assert_allclose(probabilities, np.take_along_axis(found.probabilities, np.array(classes), 1), rtol=1e-5)
+    np.testing.assert_allclose(
+        probabilities, np.take_along_axis(found.probabilities, np.array(classes), 1), rtol=1e-5
+    )
 
 
 def test_the_text_names_what_was_evaluated(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", "--workdir", str(workdir), "--workdir", str(workdir), "--per-class", "--confusion", "--mirror"]
+    arguments = [
+        "evaluate",
+        "--workdir",
+        str(workdir),
+        "--workdir",
+        str(workdir),
+        "--per-class",
+        "--confusion",
+        "--mirror",
+    ]
     assert main([*arguments, "--precise-bn", "20"]) == 0
     shown = capsys.readouterr()
     assert "2 nets at steps 4, 4, 37 images of test: top-1 " in shown.out
@@ -114,13 +143,19 @@ def test_the_text_names_what_was_evaluated(workdir: Path, capsys: pytest.Capture
         (["--workdir", "nowhere"], "nowhere holds no checkpoint"),
     ],
 )
-def test_mistakes_are_one_line(arguments: list[str], message: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_line(
+    arguments: list[str], message: str, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["evaluate", "--workdir", str(workdir), *arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error
 
 
-def test_an_ensemble_is_of_nets_with_the_same_classes(workdir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = workdirs.write(tmp_path / "other", CIFAR_NET | {"num_classes": 6}, side=8, data__synthetic_examples=37 * 8)
+def test_an_ensemble_is_of_nets_with_the_same_classes(
+    workdir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = workdirs.write(
+        tmp_path / "other", CIFAR_NET | {"num_classes": 6}, side=8, data__synthetic_examples=37 * 8
+    )
     assert main(["evaluate", "--workdir", str(workdir), "--workdir", str(other)]) == 2
     assert "an ensemble is of nets with the same classes, on the same examples" in capsys.readouterr().err

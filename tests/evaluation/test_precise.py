@@ -34,7 +34,14 @@ NET = {"name": "cifar_resnet12", "stage_depths": [3, 1, 1], "width": 4, "num_cla
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields = {"batch_size": BATCH, "model__group_size": GROUP, "data__synthetic_examples": IMAGES}
-    return workdirs.write(tmp_path_factory.mktemp("runs") / "run", NET, side=8, mean=workdirs.pixel_mean(8), steps=(4, 5), **fields)
+    return workdirs.write(
+        tmp_path_factory.mktemp("runs") / "run",
+        NET,
+        side=8,
+        mean=workdirs.pixel_mean(8),
+        steps=(4, 5),
+        **fields,
+    )
 
 
 class Recorder(nn.Module):
@@ -67,7 +74,10 @@ def one_pass(workdir: Path, seed: int) -> dict[str, np.ndarray]:
 
     def record(path: str, x: Any) -> None:
         values = np.asarray(x, np.float64)
-        found[f"batch_stats/{path}/mean"], found[f"batch_stats/{path}/var"] = values.mean((0, 1, 2)), values.var((0, 1, 2))
+        found[f"batch_stats/{path}/mean"], found[f"batch_stats/{path}/var"] = (
+            values.mean((0, 1, 2)),
+            values.var((0, 1, 2)),
+        )
 
     def norm(*, name: str, **_: Any) -> Recorder:
         return Recorder(record, GROUP, name=name)
@@ -90,7 +100,9 @@ def test_statistics_of_the_whole_set_equal_one_pass_in_float64(devices: int, wor
     assert found.keys() == expected.keys()
     assert len(found) == 2 * 11
     for name, array in found.items():
-        np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-5 * np.abs(expected[name]).max(), err_msg=name)
+        np.testing.assert_allclose(
+            array, expected[name], rtol=1e-5, atol=1e-5 * np.abs(expected[name]).max(), err_msg=name
+        )
     if devices == 1:
         return
     looped = Net(model.clone(scan=True), stack_blocks(variables), net.image_mean, net.mapping)
@@ -104,7 +116,10 @@ def test_frozen_layers_keep_their_statistics(workdir: Path) -> None:
     model, variables = load_checkpoint(str(workdir))
     net = Net(model, variables, workdirs.pixel_mean(8), create_mapping("auto", jax.devices()[:2]))
     measure = partial(measure_statistics, net, source, images=16, batch_size=16, group_size=4, seed=0)
-    before = {f"batch_stats/{name}": array for name, array in flatten_dict(variables["batch_stats"], sep="/").items()}
+    before = {
+        f"batch_stats/{name}": array
+        for name, array in flatten_dict(variables["batch_stats"], sep="/").items()
+    }
     found = measure(frozen=("stem", "stage1"))
     for name, array in before.items():
         if name.startswith(("batch_stats/stem", "batch_stats/stage1")):
@@ -131,7 +146,9 @@ def test_they_are_stored_beside_the_moving_ones_and_evaluated_with(workdir: Path
             np.testing.assert_array_equal(array, stored[f"statistics/batch_stats/{name}"], err_msg=name)
             assert not np.allclose(array, flatten_dict(before["batch_stats"], sep="/")[name], rtol=1e-3), name
 
-    with pytest.raises(CheckpointError, match=r"no precise statistics of step 4 in .*--step 4 --precise-bn IMAGES"):
+    with pytest.raises(
+        CheckpointError, match=r"no precise statistics of step 4 in .*--step 4 --precise-bn IMAGES"
+    ):
         load_checkpoint(str(run), 4, statistics="precise")
     with pytest.raises(CheckpointError, match="unknown statistics 'exact'; allowed are moving, precise"):
         load_checkpoint(str(run), statistics="exact")
@@ -158,7 +175,9 @@ def test_a_file_that_is_damaged_or_of_other_weights_is_refused(workdir: Path, tm
 
 @pytest.mark.parametrize("images", [-1, IMAGES + 1])
 def test_more_images_than_there_are_is_a_mistake(images: int, workdir: Path) -> None:
-    with pytest.raises(ProtocolError, match=f"statistics of {images} images are asked for; allowed are 1 to {IMAGES}"):
+    with pytest.raises(
+        ProtocolError, match=f"statistics of {images} images are asked for; allowed are 1 to {IMAGES}"
+    ):
         recompute_statistics(workdir, images=images)
 
 

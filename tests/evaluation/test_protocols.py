@@ -36,7 +36,9 @@ SIZES = [(96, 96), (130, 96), (96, 150)]
 
 def picture(label: int, number: int) -> np.ndarray:
     width, height = SIZES[(3 * label + number) % len(SIZES)]
-    return np.ascontiguousarray(photograph(label, 3 * number)[:height, :width].repeat(2, 0).repeat(2, 1)[:height, :width])
+    return np.ascontiguousarray(
+        photograph(label, 3 * number)[:height, :width].repeat(2, 0).repeat(2, 1)[:height, :width]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +57,21 @@ def workdir(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write(path: Path, folder: Path, *, model=IMAGENET_NET, mean=workdirs.RGB_MEAN, **fields) -> Path:  # type: ignore[no-untyped-def]
-    fields = {"data__image_size": CROP, "data__test_scale": SHORTER, "data__test_split": "val", "batch_size": 8} | fields
+    fields = {
+        "data__image_size": CROP,
+        "data__test_scale": SHORTER,
+        "data__test_split": "val",
+        "batch_size": 8,
+    } | fields
     return workdirs.write(path, model, side=CROP, mean=mean, data__source=str(folder), **fields)
 
 
 def pictures(folder: Path) -> list[np.ndarray]:
-    return [np.asarray(PIL.Image.open(path)) for name in CLASSES for path in sorted((folder / "val" / name).iterdir())]
+    return [
+        np.asarray(PIL.Image.open(path))
+        for name in CLASSES
+        for path in sorted((folder / "val" / name).iterdir())
+    ]
 
 
 @functools.cache
@@ -89,7 +100,11 @@ def test_ten_crop_equals_ten_crops_one_by_one(average: str, folder: Path, workdi
     expected = []
     for image in pictures(folder):
         logits = logits_of(workdir, ten_crops(image, CROP, workdirs.pixel_mean(CROP)))
-        averaged = scipy.special.softmax(logits, -1).mean(0) if average == "softmax" else scipy.special.softmax(logits.mean(0))
+        averaged = (
+            scipy.special.softmax(logits, -1).mean(0)
+            if average == "softmax"
+            else scipy.special.softmax(logits.mean(0))
+        )
         expected.append(averaged)
     found = predictions(workdir, protocol=Protocol("ten-crop", average=average))
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
@@ -138,7 +153,9 @@ def test_what_is_seen_of_any_image_has_one_of_few_shapes(width: int, height: int
     assert seen_height <= whole_height
     assert (seen_width > seen_height) <= (width > height)
     # The middle of the image, at its own proportions.
-    np.testing.assert_allclose([box.width * whole_width, box.height * whole_height], [seen_width * width, seen_height * height])
+    np.testing.assert_allclose(
+        [box.width * whole_width, box.height * whole_height], [seen_width * width, seen_height * height]
+    )
     assert abs(box.left + box.width / 2 - width / 2) <= width / whole_width
     assert abs(box.top + box.height / 2 - height / 2) <= height / whole_height
 
@@ -152,7 +169,9 @@ def array_source(count: int, side: int = 16) -> ArraySource:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mean = workdirs.pixel_mean(16)
-    return workdirs.write(tmp_path_factory.mktemp("runs") / "small", CIFAR_NET, side=16, mean=mean, steps=(4, 5))
+    return workdirs.write(
+        tmp_path_factory.mktemp("runs") / "small", CIFAR_NET, side=16, mean=mean, steps=(4, 5)
+    )
 
 
 def net_of(workdir: Path, devices: int, mapping: str = "auto") -> Net:
@@ -172,7 +191,12 @@ def test_crops_of_images_of_one_size_lose_the_mean_at_their_own_place(small: Pat
 
 @pytest.mark.parametrize(
     ("protocol", "devices", "mapping", "batch_size"),
-    [("single", 8, "pmap", 16), ("ten-crop", 1, "pmap", 4), ("ten-crop", 3, "shard_map", 37), ("multi-scale", 8, "shard_map", 16)],
+    [
+        ("single", 8, "pmap", 16),
+        ("ten-crop", 1, "pmap", 4),
+        ("ten-crop", 3, "shard_map", 37),
+        ("multi-scale", 8, "shard_map", 16),
+    ],
 )
 def test_neither_devices_nor_batches_nor_their_ragged_end_matter(
     protocol: str, devices: int, mapping: str, batch_size: int, small: Path
@@ -183,11 +207,17 @@ def test_neither_devices_nor_batches_nor_their_ragged_end_matter(
     np.testing.assert_array_equal(found.numbers, np.arange(37))
     np.testing.assert_array_equal(found.labels, source.labels)
     one = [
-        next(net_of(small, 1).scores(ArraySource(source.images[[n]], source.labels[[n]], "abcdefg"), chosen, batch_size=1))
+        next(
+            net_of(small, 1).scores(
+                ArraySource(source.images[[n]], source.labels[[n]], "abcdefg"), chosen, batch_size=1
+            )
+        )
         for n in (0, 36)
     ]
     for number, alone in zip((0, 36), one, strict=True):
-        np.testing.assert_allclose(found.log_probabilities[number], alone.log_probabilities[0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            found.log_probabilities[number], alone.log_probabilities[0], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_scales_for_images_of_one_size_are_in_proportion() -> None:
@@ -195,12 +225,16 @@ def test_scales_for_images_of_one_size_are_in_proportion() -> None:
     assert default_scales(array_source(1, side=224)) == (224, 256, 384, 480, 640)
 
 
-def test_an_ensemble_of_one_is_the_net_and_of_two_the_mean_of_their_softmax(small: Path, tmp_path: Path) -> None:
+def test_an_ensemble_of_one_is_the_net_and_of_two_the_mean_of_their_softmax(
+    small: Path, tmp_path: Path
+) -> None:
     other = workdirs.write(tmp_path / "other", CIFAR_NET | {"width": 6}, side=16, steps=(4,))
     alone, second = predictions(small, step=4), predictions(other, step=4)
     np.testing.assert_array_equal(predictions([small], step=4).log_probabilities, alone.log_probabilities)
     both = predictions([small, other], step=4)
-    np.testing.assert_allclose(both.probabilities, (alone.probabilities + second.probabilities) / 2, atol=1e-6)
+    np.testing.assert_allclose(
+        both.probabilities, (alone.probabilities + second.probabilities) / 2, atol=1e-6
+    )
     figures = evaluate_checkpoint([small, other], step=4)
     assert figures["step"] == [4, 4]
     assert both.counts.results()["loss"] == pytest.approx(figures["loss"], rel=1e-6)

@@ -27,7 +27,9 @@ from tests.training import processes
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the report, and returns 0 if all that is promised held."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests.faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -58,7 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     given = {"processes": arguments.processes, "seed": arguments.seed, "steps": arguments.steps}
     found = {**dataclasses.asdict(report), "kept": report.kept, **given}
-    print(json.dumps(found) if arguments.json else "\n".join(f"{name}: {value}" for name, value in found.items()))
+    print(
+        json.dumps(found)
+        if arguments.json
+        else "\n".join(f"{name}: {value}" for name, value in found.items())
+    )
     return 0 if report.kept else 1
 
 

@@ -56,7 +56,9 @@ class Report:
         return self.identical and not self.corrupt_loads and self.most_steps_lost <= self.promised
 
 
-def disturb(launch: Callable[[], Group], workdir: Path, undisturbed: Path, *, kills: int, seed: int, interval: int) -> Report:
+def disturb(
+    launch: Callable[[], Group], workdir: Path, undisturbed: Path, *, kills: int, seed: int, interval: int
+) -> Report:
     """Kills one process of the run in `workdir` so many times, and lets it end.
 
     Args:
@@ -92,7 +94,9 @@ def disturb(launch: Callable[[], Group], workdir: Path, undisturbed: Path, *, ki
     return report
 
 
-def _kill_once(group: Group, workdir: Path, report: Report, dice: random.Random, *, step: int, moment: str) -> None:
+def _kill_once(
+    group: Group, workdir: Path, report: Report, dice: random.Random, *, step: int, moment: str
+) -> None:
     """Kills one of the processes, from a step on, or from a step on while the next save is written; or all while they start."""
     launched, began = time.time(), steps_in(workdir)
     alive = group[0]
@@ -147,6 +151,8 @@ def corrupt_checkpoints(workdir: Path, undisturbed: Path) -> int:
         except CheckpointError:
             corrupt += step in newest
             continue
-        same = found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in expected)
+        same = found.keys() == expected.keys() and all(
+            np.array_equal(found[name], expected[name]) for name in expected
+        )
         corrupt += not same
     return corrupt

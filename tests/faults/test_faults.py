@@ -71,7 +71,9 @@ def test_a_disk_that_becomes_read_only_ends_in_one_line(writer: CheckpointWriter
     with read_only(tmp_path / "run" / "checkpoints"), pytest.raises(SaveError, match=wanted):
         writer.save(2, STATE)
     assert read_checkpoint(tmp_path / "run").step == 1
-    assert [thread for thread in threading.enumerate() if thread not in before and not thread.daemon] == []  # Or the end is late.
+    assert [
+        thread for thread in threading.enumerate() if thread not in before and not thread.daemon
+    ] == []  # Or the end is late.
 
 
 def test_a_read_only_workdir_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +81,10 @@ def test_a_read_only_workdir_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     with read_only(tmp_path / "run"):
         assert train([TINY, f"--workdir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
-    assert error == f"resnet-jax: workdir {tmp_path / 'run'} cannot be used: Permission denied; choose another --workdir\n"
+    assert (
+        error
+        == f"resnet-jax: workdir {tmp_path / 'run'} cannot be used: Permission denied; choose another --workdir\n"
+    )
 
 
 def test_a_read_only_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +92,10 @@ def test_a_read_only_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(filelock.FileLock, "__enter__", fail)
-    with pytest.raises(WorkdirError, match="cannot be used: Read-only file system; choose another"), occupy(tmp_path):
+    with (
+        pytest.raises(WorkdirError, match="cannot be used: Read-only file system; choose another"),
+        occupy(tmp_path),
+    ):
         pass
 
 
@@ -107,7 +115,10 @@ def test_a_workdir_that_vanishes_between_saves_is_named(
     assert train([TINY, f"--workdir={workdir}"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert re.search(rf"the workdir {workdir} is gone .* and step \d+ is not saved; bring it back and run the same command", error)
+    assert re.search(
+        rf"the workdir {workdir} is gone .* and step \d+ is not saved; bring it back and run the same command",
+        error,
+    )
     assert not workdir.exists()
 
 
@@ -144,7 +155,9 @@ def test_the_remaining_time_is_of_the_monotonic_clock(monkeypatch: pytest.Monkey
     lines: list[str] = []
     seconds = iter([100.0, 100.0, 110.0])
     monkeypatch.setattr("resnet_jax.training.progress.time.monotonic", lambda: next(seconds))
-    reporter = LineReporter(type("Lines", (), {"print": lambda _, text, **__: lines.append(text)})(), steps=40)  # type: ignore[arg-type]
+    reporter = LineReporter(
+        type("Lines", (), {"print": lambda _, text, **__: lines.append(text)})(), steps=40
+    )  # type: ignore[arg-type]
     for step in (10, 20):
         reporter.step({"step": step, "loss": 1.0, "top1": 0.5, "images_per_second": 1.0, "input_share": 0.0})
     assert [line.rpartition(", ")[2] for line in lines] == ["20 s left"]

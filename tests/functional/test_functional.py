@@ -49,8 +49,12 @@ def drawn_variables(model: Any, seed: int) -> dict[str, Any]:
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     rng = np.random.RandomState(seed)
     return {
-        "params": jax.tree.map(lambda a: jnp.asarray(0.5 * rng.standard_normal(a.shape)), variables["params"]),
-        "batch_stats": jax.tree.map(lambda a: jnp.asarray(rng.uniform(0.5, 1.5, a.shape)), variables["batch_stats"]),
+        "params": jax.tree.map(
+            lambda a: jnp.asarray(0.5 * rng.standard_normal(a.shape)), variables["params"]
+        ),
+        "batch_stats": jax.tree.map(
+            lambda a: jnp.asarray(rng.uniform(0.5, 1.5, a.shape)), variables["batch_stats"]
+        ),
     }
 
 
@@ -66,7 +70,9 @@ def test_per_example_gradients(net: Any) -> None:
     difference = softmax(np.asarray(model.apply(variables, images))) - np.eye(CLASSES)[np.asarray(labels)]
     pooled = np.asarray(features(model, variables, images)["pooled"])
     np.testing.assert_allclose(gradients["head"]["bias"], difference, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(gradients["head"]["kernel"], np.einsum("nc,nk->nck", pooled, difference), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        gradients["head"]["kernel"], np.einsum("nc,nk->nck", pooled, difference), rtol=1e-9, atol=1e-12
+    )
     mean = jax.jit(jax.grad(cross_entropy(model, variables, images, labels)))(variables["params"])
     for one, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(mean), strict=True):
         np.testing.assert_allclose(one.mean(0), other, rtol=1e-9, atol=1e-12)
@@ -93,11 +99,15 @@ def test_the_top_eigenvalue_of_a_quadratic_and_of_the_last_layer(net: Any) -> No
     half = rng.standard_normal((6, 6))
     matrix = half + half.T
     values, vectors = np.linalg.eigh(matrix)
-    found = top_eigenvalue(lambda w: w["a"] @ jnp.asarray(matrix) @ w["a"] / 2, {"a": jnp.zeros(6)}, iterations=6)
+    found = top_eigenvalue(
+        lambda w: w["a"] @ jnp.asarray(matrix) @ w["a"] / 2, {"a": jnp.zeros(6)}, iterations=6
+    )
     np.testing.assert_allclose(found.value, values[-1], rtol=1e-9)
     np.testing.assert_allclose(abs(np.asarray(found.vector["a"]) @ vectors[:, -1]), 1, rtol=1e-9)
     assert found.residual < 1e-8
-    assert top_eigenvalue(lambda w: 2 * w @ w, jnp.ones(5), iterations=5).value == pytest.approx(4)  # Spanned by one vector.
+    assert top_eigenvalue(lambda w: 2 * w @ w, jnp.ones(5), iterations=5).value == pytest.approx(
+        4
+    )  # Spanned by one vector.
 
     model, variables, images, labels = net
     loss = cross_entropy(model, variables, images, labels)
@@ -105,15 +115,21 @@ def test_the_top_eigenvalue_of_a_quadratic_and_of_the_last_layer(net: Any) -> No
     of_bias = lambda bias: loss({**variables["params"], "head": {**head, "bias": bias}})  # noqa: E731
     probabilities = softmax(np.asarray(model.apply(variables, images)))
     hessian = np.mean([np.diag(p) - np.outer(p, p) for p in probabilities], 0)
-    assert top_eigenvalue(of_bias, head["bias"]).value == pytest.approx(np.linalg.eigvalsh(hessian)[-1], rel=1e-9)
+    assert top_eigenvalue(of_bias, head["bias"]).value == pytest.approx(
+        np.linalg.eigvalsh(hessian)[-1], rel=1e-9
+    )
 
 
 def test_directions_have_the_norms_of_the_filters(net: Any) -> None:
     params = net[1]["params"]
     direction = filter_normalised_direction(params, seed=0)
     kernel, drawn = (np.asarray(tree["stage2"]["block1"]["conv1"]["kernel"]) for tree in (params, direction))
-    np.testing.assert_allclose(np.linalg.norm(drawn.reshape(-1, 4), axis=0), np.linalg.norm(kernel.reshape(-1, 4), axis=0))
-    assert not np.allclose(drawn, filter_normalised_direction(params, seed=1)["stage2"]["block1"]["conv1"]["kernel"])
+    np.testing.assert_allclose(
+        np.linalg.norm(drawn.reshape(-1, 4), axis=0), np.linalg.norm(kernel.reshape(-1, 4), axis=0)
+    )
+    assert not np.allclose(
+        drawn, filter_normalised_direction(params, seed=1)["stage2"]["block1"]["conv1"]["kernel"]
+    )
     assert not direction["stem"]["norm"]["scale"].any()
     assert not direction["head"]["bias"].any()
 
@@ -132,7 +148,11 @@ def test_a_slice_does_not_depend_on_the_size_of_filters_that_are_normalised(net:
     """With statistics of the batch a net is one function whatever its filters are multiplied by (§4 of arXiv 1712.09913)."""
     model, variables, images, labels = net
     loss = cross_entropy(
-        model.clone(norm=lambda **k: model.norm(epsilon=0.0, **k)), variables, images, labels, batch_statistics=True
+        model.clone(norm=lambda **k: model.norm(epsilon=0.0, **k)),
+        variables,
+        images,
+        labels,
+        batch_statistics=True,
     )
     params = variables["params"]
     larger = {name: part if name == "head" else _times_kernels(part, 7.0) for name, part in params.items()}
@@ -148,19 +168,29 @@ def test_a_slice_does_not_depend_on_the_size_of_filters_that_are_normalised(net:
 
 
 def _times_kernels(tree: Any, factor: float) -> Any:
-    return jax.tree_util.tree_map_with_path(lambda path, a: a * factor if path[-1].key == "kernel" else a, tree)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, a: a * factor if path[-1].key == "kernel" else a, tree
+    )
 
 
 def test_interpolation_ends_at_the_nets_and_refuses_others(net: Any) -> None:
     model, variables, *_ = net
     other = drawn_variables(model, 1)
     for share, wanted in ((0.0, variables), (1.0, other)):
-        for one, two in zip(jax.tree.leaves(interpolate(variables, other, share)), jax.tree.leaves(wanted), strict=True):
+        for one, two in zip(
+            jax.tree.leaves(interpolate(variables, other, share)), jax.tree.leaves(wanted), strict=True
+        ):
             np.testing.assert_allclose(one, two)
     middle = interpolate(variables, other, 0.25)["params"]["head"]["bias"]
-    np.testing.assert_allclose(middle, 0.75 * variables["params"]["head"]["bias"] + 0.25 * other["params"]["head"]["bias"])
+    np.testing.assert_allclose(
+        middle, 0.75 * variables["params"]["head"]["bias"] + 0.25 * other["params"]["head"]["bias"]
+    )
     with pytest.raises(ModelError, match=r"params/head/bias is \(3,\) in one and \(5,\)"):
-        interpolate(variables, jax.eval_shape(model.clone(num_classes=5).init, jax.random.key(0), jnp.zeros((1, 8, 8, 3))), 0.5)
+        interpolate(
+            variables,
+            jax.eval_shape(model.clone(num_classes=5).init, jax.random.key(0), jnp.zeros((1, 8, 8, 3))),
+            0.5,
+        )
 
 
 def test_recomputed_statistics_are_those_of_the_images(net: Any) -> None:
@@ -184,6 +214,8 @@ def test_the_ensemble_is_the_mean_of_its_members(net: Any) -> None:
     stacked = stack_variables(members)
     apart = np.stack([np.asarray(model.apply(member, images)) for member in members])
     np.testing.assert_allclose(member_logits(model, stacked, images), apart, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(ensemble_probabilities(model, stacked, images), softmax(apart).mean(0), rtol=1e-9)
+    np.testing.assert_allclose(
+        ensemble_probabilities(model, stacked, images), softmax(apart).mean(0), rtol=1e-9
+    )
     with pytest.raises(ModelError, match="member 1 is of another net"):
         stack_variables([variables, {"params": {}}])

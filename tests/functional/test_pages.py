@@ -24,9 +24,17 @@ MEAN = np.float32([100, 110, 120])
 def write_net(workdir: Path, seed: int) -> None:
     """Writes what a run of a net of six layers leaves, at its first step."""
     config = resolve(tiny.get_config(**{"data.synthetic_examples": 400}))
-    arguments = {"name": "cifar_resnet6", "stage_depths": [1, 1], "width": 2, "num_classes": 7, "group_size": 4}
+    arguments = {
+        "name": "cifar_resnet6",
+        "stage_depths": [1, 1],
+        "width": 2,
+        "num_classes": 7,
+        "group_size": 4,
+    }
     optimizer = sgd(lambda step: 0.1 + 0 * step, momentum=0.9, weight_decay=1e-4)
-    state = create_state(create_model(**arguments), optimizer, seed=seed, image_shape=(8, 8, 3), image_mean=MEAN)
+    state = create_state(
+        create_model(**arguments), optimizer, seed=seed, image_shape=(8, 8, 3), image_mean=MEAN
+    )
     writer = CheckpointWriter(workdir, keep=1, config=to_json(config), model=arguments)
     writer.save(0, jax.device_get(state))
     writer.wait()

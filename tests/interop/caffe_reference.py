@@ -36,15 +36,27 @@ def weights(depth: int, classes: int = 10) -> Blobs:
         layers[conv] = [draw(f"{conv}.weight", shape), *([draw(f"{conv}.bias", (channels,))] if bias else [])]
         mean, var = draw(f"{conv}.running_mean", (channels,)), draw(f"{conv}.running_var", (channels,))
         layers[f"bn{suffix}"] = [mean * FACTOR, var * FACTOR, np.array([FACTOR])]
-        layers[f"scale{suffix}"] = [gain * draw(f"{conv}_scale.weight", (channels,)), draw(f"{conv}_scale.bias", (channels,))]
+        layers[f"scale{suffix}"] = [
+            gain * draw(f"{conv}_scale.weight", (channels,)),
+            draw(f"{conv}_scale.bias", (channels,)),
+        ]
 
     add("conv1", "_conv1", (64, 3, 7, 7), bias=depth == 50)
     into = 64
     for name, filters, _ in blocks(depth):
         if name.endswith("a"):
             add(f"res{name}_branch1", f"{name}_branch1", (4 * filters, into, 1, 1))
-        for letter, shape in (("a", (filters, into, 1, 1)), ("b", (filters, filters, 3, 3)), ("c", (4 * filters, filters, 1, 1))):
-            add(f"res{name}_branch2{letter}", f"{name}_branch2{letter}", shape, gain=0.3 if letter == "c" else 1.0)
+        for letter, shape in (
+            ("a", (filters, into, 1, 1)),
+            ("b", (filters, filters, 3, 3)),
+            ("c", (4 * filters, filters, 1, 1)),
+        ):
+            add(
+                f"res{name}_branch2{letter}",
+                f"{name}_branch2{letter}",
+                shape,
+                gain=0.3 if letter == "c" else 1.0,
+            )
         into = 4 * filters
     layers[f"fc{classes}"] = [draw("fc.weight", (classes, into)), draw("fc.bias", (classes,))]
     return {name: [blob.astype(np.float32) for blob in blobs] for name, blobs in layers.items()}
@@ -54,7 +66,10 @@ def write(path: Path, layers: Blobs) -> Path:
     """Writes a `.caffemodel`, with a layer without arrays after every one that has some."""
     messages = []
     for name, blobs in layers.items():
-        arrays = b"".join(_bytes(7, _bytes(7, _bytes(1, b"".join(map(_varint, b.shape)))) + _bytes(5, _floats(b))) for b in blobs)
+        arrays = b"".join(
+            _bytes(7, _bytes(7, _bytes(1, b"".join(map(_varint, b.shape)))) + _bytes(5, _floats(b)))
+            for b in blobs
+        )
         messages.append(_bytes(100, _bytes(1, name.encode()) + _bytes(2, b"Layer") + arrays))
         messages.append(_bytes(100, _bytes(1, f"{name}_relu".encode()) + _bytes(2, b"ReLU")))
     path.write_bytes(_bytes(1, b"ResNet") + b"".join(messages))
@@ -63,7 +78,9 @@ def write(path: Path, layers: Blobs) -> Path:
 
 def write_mean(path: Path, mean: np.ndarray) -> Path:
     """Writes a mean image [3, H, W], blue first, in the older form: num, channels, height, width."""
-    sides = b"".join(_varint(number << 3) + _varint(side) for number, side in enumerate((1, *mean.shape), start=1))
+    sides = b"".join(
+        _varint(number << 3) + _varint(side) for number, side in enumerate((1, *mean.shape), start=1)
+    )
     path.write_bytes(sides + _bytes(5, _floats(mean)))
     return path
 
@@ -124,7 +141,9 @@ def maximum(x: np.ndarray, size: int, stride: int) -> np.ndarray:
     """Caffe's pool without padding: as many windows as begin so that all pixels are seen; those at the end may hang over."""
     side = -(-(x.shape[2] - size) // stride) + 1
     rows: Sequence[np.ndarray] = [
-        np.stack([x[:, :, i : i + size, j : j + size].max((2, 3)) for j in range(0, side * stride, stride)], -1)
+        np.stack(
+            [x[:, :, i : i + size, j : j + size].max((2, 3)) for j in range(0, side * stride, stride)], -1
+        )
         for i in range(0, side * stride, stride)
     ]
     return np.stack(rows, 2)

@@ -22,7 +22,9 @@ Arrays = dict[str, np.ndarray]
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
-def shapes(kind: str, depths: Sequence[int], *, width: int = 64, classes: int = 10) -> dict[str, tuple[int, ...]]:
+def shapes(
+    kind: str, depths: Sequence[int], *, width: int = 64, classes: int = 10
+) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every array of a residual net by torchvision's name, written down here once more."""
     found: dict[str, tuple[int, ...]] = {}
 
@@ -57,7 +59,9 @@ def weights(depth: int, **options: int) -> Arrays:
     The last scale of each block is damped, so that activations stay of one size through 50 blocks.
     """
     kind, depths = STAGES[depth]
-    arrays = {name: draw(name, shape).astype(np.float32) for name, shape in shapes(kind, depths, **options).items()}
+    arrays = {
+        name: draw(name, shape).astype(np.float32) for name, shape in shapes(kind, depths, **options).items()
+    }
     last = "bn3.weight" if kind == "bottleneck" else "bn2.weight"
     return {name: array * np.float32(0.3) if name.endswith(last) else array for name, array in arrays.items()}
 
@@ -79,7 +83,11 @@ def hugging_face(arrays: Arrays) -> Arrays:
                 return f"{at}.shortcut.{('convolution', 'normalization')[int(layer)]}.{leaf}"
             return f"{at}.layer.{int(layer) - 1}.{kinds[kind]}.{leaf}"
         module, leaf = name.split(".")
-        return f"classifier.1.{leaf}" if module == "fc" else f"resnet.embedder.embedder.{kinds[module[:-1]]}.{leaf}"
+        return (
+            f"classifier.1.{leaf}"
+            if module == "fc"
+            else f"resnet.embedder.embedder.{kinds[module[:-1]]}.{leaf}"
+        )
 
     return {name_of(name): array for name, array in arrays.items()}
 
@@ -104,7 +112,12 @@ def write_hugging_face(folder: Path, case: str) -> Path:
         "id2label": {str(label): f"thing {label}" for label in range(classes)},
         "label2id": {f"thing {label}": label for label in range(classes)},
     }
-    processor = {"image_mean": list(MEAN), "image_std": list(STD), "size": {"shortest_edge": 224}, "crop_pct": 0.875}
+    processor = {
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+        "size": {"shortest_edge": 224},
+        "crop_pct": 0.875,
+    }
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from tests.interop import nets
-from tests.interop.test_import import BLOCKS, CASES, GOLDEN, activations_of, assert_close, logits_of, quick_for
+from tests.interop.test_import import (
+    BLOCKS,
+    CASES,
+    GOLDEN,
+    activations_of,
+    assert_close,
+    logits_of,
+    quick_for,
+)
 from tests.models.parity import digest
 
 torch = pytest.importorskip("torch")
@@ -34,7 +42,9 @@ def torch_net(case: str):  # type: ignore[no-untyped-def]
 
 
 def torch_input(images: np.ndarray):  # type: ignore[no-untyped-def]
-    return torch.from_numpy(((images / 255 - nets.MEAN) / nets.STD).transpose(0, 3, 1, 2).astype(np.float32).copy())
+    return torch.from_numpy(
+        ((images / 255 - nets.MEAN) / nets.STD).transpose(0, 3, 1, 2).astype(np.float32).copy()
+    )
 
 
 def run_torch(net) -> np.ndarray:  # type: ignore[no-untyped-def]
@@ -78,7 +88,9 @@ def test_pth_files_give_the_same_logits(case: str, tmp_path: Path) -> None:
 def test_every_block_of_50_layers_gives_the_same_activations(case: str, tmp_path: Path) -> None:
     net = torch_net(case)
     torch.save(net.state_dict(), tmp_path / "net.pth")
-    ours = activations_of(*load_pretrained(tmp_path / "net.pth", stride_on=case.partition("_")[2]), nets.pixels())
+    ours = activations_of(
+        *load_pretrained(tmp_path / "net.pth", stride_on=case.partition("_")[2]), nets.pixels()
+    )
     theirs = run_blocks(net) | {"logits": run_torch(net)}
     assert len(theirs) == 17
     assert ours.keys() == theirs.keys()
@@ -102,7 +114,13 @@ def test_vgg_gives_the_same_logits(tmp_path: Path) -> None:
             layers += [torch.nn.Conv2d(into, 64 * min(2**stage, 8), 3, padding=1), torch.nn.ReLU()]
             into = 64 * min(2**stage, 8)
         layers.append(torch.nn.MaxPool2d(2, 2))
-    parts = [torch.nn.Linear(512 * 49, 4096), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(4096, 4096), torch.nn.ReLU()]
+    parts = [
+        torch.nn.Linear(512 * 49, 4096),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(),
+        torch.nn.Linear(4096, 4096),
+        torch.nn.ReLU(),
+    ]
     net = torch.nn.Module()
     net.features, net.classifier = (
         torch.nn.Sequential(*layers),
@@ -122,7 +140,9 @@ def write_golden() -> None:
         for case in CASES:
             net = torch_net(case)
             golden[case] = run_torch(net)
-            golden[f"hugging_face_{case}"] = run_torch(transformers_net(nets.write_hugging_face(Path(folder) / case, case)))
+            golden[f"hugging_face_{case}"] = run_torch(
+                transformers_net(nets.write_hugging_face(Path(folder) / case, case))
+            )
             if case in BLOCKS:
                 golden[f"blocks_{case}"] = digest(run_blocks(net))[1]
     GOLDEN.parent.mkdir(parents=True, exist_ok=True)

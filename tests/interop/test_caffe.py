@@ -22,10 +22,14 @@ def caffe_name(name: str, depth: int) -> str:
     return [block for block, *_ in caffe_reference.blocks(depth) if block.startswith(str(stage + 1))][number]
 
 
-@pytest.mark.parametrize("depth", [50, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (101, 152))])
+@pytest.mark.parametrize(
+    "depth", [50, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (101, 152))]
+)
 def test_every_block_gives_the_activations_computed_from_the_arrays(depth: int, tmp_path: Path) -> None:
     layers = caffe_reference.weights(depth)
-    loaded = load_pretrained(caffe_reference.write(tmp_path / "net.caffemodel", layers), mean="123.7,116.3,103.5")
+    loaded = load_pretrained(
+        caffe_reference.write(tmp_path / "net.caffemodel", layers), mean="123.7,116.3,103.5"
+    )
     expected = caffe_reference.run(layers, nets.pixels(), BGR, depth)
     found = activations_of(*loaded, nets.pixels())
     assert len(found) == len(expected)
@@ -47,7 +51,9 @@ def test_the_pool_sees_the_pixels_that_caffes_sees(side: int) -> None:
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return caffe_reference.write(tmp_path_factory.mktemp("caffe") / "net.caffemodel", caffe_reference.weights(50, 1000))
+    return caffe_reference.write(
+        tmp_path_factory.mktemp("caffe") / "net.caffemodel", caffe_reference.weights(50, 1000)
+    )
 
 
 @pytest.mark.slow
@@ -69,13 +75,21 @@ def test_the_mean_image_beside_the_file_is_taken_red_first(model_file: Path, tmp
     mean = np.random.default_rng(0).uniform(80, 140, (3, 224, 224)).astype(np.float32)
     caffe_reference.write_mean(tmp_path / "ResNet_mean.binaryproto", mean)
     assert main(["import", str(tmp_path / "net.caffemodel"), "--to", str(tmp_path / "run")]) == 0
-    np.testing.assert_array_equal(read_checkpoint(tmp_path / "run").arrays["image_mean"], mean[::-1].transpose(1, 2, 0))
+    np.testing.assert_array_equal(
+        read_checkpoint(tmp_path / "run").arrays["image_mean"], mean[::-1].transpose(1, 2, 0)
+    )
     config = read_config(tmp_path / "run")
-    assert (config["data"]["source"], config["data"]["mean"], config["model"]["stride_on"]) == ("imagenet2012", "pixel", "1x1")
+    assert (config["data"]["source"], config["data"]["mean"], config["model"]["stride_on"]) == (
+        "imagenet2012",
+        "pixel",
+        "1x1",
+    )
     assert (config["data"]["test_scale"], config["data"]["image_size"]) == (256, 224)
 
 
-def test_a_mean_that_is_not_there_is_asked_for(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mean_that_is_not_there_is_asked_for(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["import", str(model_file), "--to", str(tmp_path / "run")]) == 2
     assert "give --mean FILE.binaryproto or three numbers" in capsys.readouterr().err
     assert main(["import", str(model_file), "--to", str(tmp_path / "run"), "--mean", "grey"]) == 2
@@ -94,10 +108,16 @@ def renamed(layers: caffe_reference.Blobs, old: str, new: str) -> caffe_referenc
 
 WRONG = [
     (lambda a: {k: v for k, v in a.items() if k != "scale3b_branch2b"}, "bn3b_branch2b.scale is missing"),
-    (lambda a: {k: v for k, v in thin(a).items() if k != "bn_conv1"}, "has a bias in conv1 and no normalisation after it"),
+    (
+        lambda a: {k: v for k, v in thin(a).items() if k != "bn_conv1"},
+        "has a bias in conv1 and no normalisation after it",
+    ),
     (lambda a: {k: v for k, v in thin(a).items() if "5c_" not in k}, "has 3, 4, 6, 2 blocks per stage"),
     (lambda a: renamed(thin(a), "res2a_branch1", "inception_3a"), "has a layer 'inception_3a' with 1 arrays"),
-    (lambda a: a | {"fc10": [a["fc10"][0][:, :-1], a["fc10"][1]]}, "fc10.kernel is [10, 2047], expected [10, 2048]"),
+    (
+        lambda a: a | {"fc10": [a["fc10"][0][:, :-1], a["fc10"][1]]},
+        "fc10.kernel is [10, 2047], expected [10, 2048]",
+    ),
     (lambda a: {k: v for k, v in thin(a).items() if not k.startswith("fc")}, "0 last layers"),
     (lambda _: {}, "is a Caffe net without weights"),
 ]

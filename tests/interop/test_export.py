@@ -28,7 +28,11 @@ SMALL: dict[str, tuple[dict[str, Any], int, np.ndarray]] = {
         workdirs.RGB_MEAN,
     ),
     "resnet18 A": ({"name": "resnet18", "width": 8, "shortcut": "A"}, 33, workdirs.RGB_MEAN),
-    "bottlenecks, 1x1": ({"name": "resnet14", "stage_depths": [1, 1, 1, 1], "width": 8, "pool": "caffe"}, 64, workdirs.RGB_MEAN),
+    "bottlenecks, 1x1": (
+        {"name": "resnet14", "stage_depths": [1, 1, 1, 1], "width": 8, "pool": "caffe"},
+        64,
+        workdirs.RGB_MEAN,
+    ),
     "bottlenecks, 3x3, C": (
         {"name": "resnet17", "stage_depths": [2, 1, 1, 1], "width": 8, "stride_on": "3x3", "shortcut": "C"},
         65,
@@ -40,10 +44,18 @@ SMALL: dict[str, tuple[dict[str, Any], int, np.ndarray]] = {
         workdirs.pixel_mean(64),
     ),
     "plain18": ({"name": "plain18", "width": 8}, 64, workdirs.RGB_MEAN),
-    "cifar_resnet8": ({"name": "cifar_resnet8", "group_size": 4, "variance": "biased"}, 17, workdirs.pixel_mean(17)),
+    "cifar_resnet8": (
+        {"name": "cifar_resnet8", "group_size": 4, "variance": "biased"},
+        17,
+        workdirs.pixel_mean(17),
+    ),
     "cifar_resnet14 B": ({"name": "cifar_resnet14", "shortcut": "B"}, 32, workdirs.RGB_MEAN),
     "cifar_plain8": ({"name": "cifar_plain8"}, 16, workdirs.RGB_MEAN),
-    "vgg8": ({"name": "vgg8", "stage_depths": [1, 1, 1, 1, 1], "width": 4, "hidden": 16}, 64, workdirs.RGB_MEAN),
+    "vgg8": (
+        {"name": "vgg8", "stage_depths": [1, 1, 1, 1, 1], "width": 4, "hidden": 16},
+        64,
+        workdirs.RGB_MEAN,
+    ),
 }
 CLASSES = 7
 
@@ -146,13 +158,19 @@ def test_onnx_is_checked_and_its_batch_is_free(small: Path, tmp_path: Path) -> N
     assert told == json.loads((tmp_path / "net.onnx.json").read_text())
 
 
-def test_the_record_says_what_the_net_expects_and_the_names_of_its_classes(small: Path, tmp_path: Path) -> None:
+def test_the_record_says_what_the_net_expects_and_the_names_of_its_classes(
+    small: Path, tmp_path: Path
+) -> None:
     export(small / "resnet18, scaled input", tmp_path / "net.safetensors")
     export(small / "resnet18, scaled input", tmp_path / "net.stablehlo")
     record = json.loads((tmp_path / "net.safetensors.json").read_text())
     assert record["class_names"] == [f"class {label}" for label in range(CLASSES)]
     expected = {"channels": "RGB", "pixels": [0, 255], "resize_shorter_side": 64, "centre_crop": 64}
-    assert record["preprocessing"] == {**expected, "mean": [120.0, 110.0, 100.0], "scale": [0.017, 0.018, 0.019]}
+    assert record["preprocessing"] == {
+        **expected,
+        "mean": [120.0, 110.0, 100.0],
+        "scale": [0.017, 0.018, 0.019],
+    }
     with safe_open(tmp_path / "net.safetensors", framework="numpy") as file:
         assert json.loads(file.metadata()["resnet_jax"]) == record
     program = json.loads((tmp_path / "net.stablehlo.json").read_text())
@@ -179,13 +197,21 @@ def test_a_file_that_lost_its_record_has_it_inside(small: Path, tmp_path: Path) 
     import_weights(tmp_path / "net.safetensors", tmp_path / "run")
     one, other = (read_checkpoint(workdir) for workdir in (small / "cifar_resnet8", tmp_path / "run"))
     assert one.model == other.model
-    assert all(array.tobytes() == other.arrays[key].tobytes() for key, array in one.arrays.items() if key != "step")
+    assert all(
+        array.tobytes() == other.arrays[key].tobytes() for key, array in one.arrays.items() if key != "step"
+    )
 
 
-TORCHVISION_CASES = ["18", "34", *(f"{depth}_{stride}" for depth in (50, 101, 152) for stride in ("1x1", "3x3"))]
+TORCHVISION_CASES = [
+    "18",
+    "34",
+    *(f"{depth}_{stride}" for depth in (50, 101, 152) for stride in ("1x1", "3x3")),
+]
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=() if case == "18" else pytest.mark.slow) for case in TORCHVISION_CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case == "18" else pytest.mark.slow) for case in TORCHVISION_CASES]
+)
 def test_torch_loads_the_file_strictly_and_gives_the_same_logits(case: str, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file as load_tensors
@@ -203,7 +229,9 @@ def test_torch_loads_the_file_strictly_and_gives_the_same_logits(case: str, tmp_
     images = pictures(64, 2)
     with torch.no_grad():
         theirs = net(torch_input(images)).numpy()
-    ours = jax.jit(imported.model.apply)(imported.variables, images.astype(np.float32) - np.float32(255 * nets.MEAN))
+    ours = jax.jit(imported.model.apply)(
+        imported.variables, images.astype(np.float32) - np.float32(255 * nets.MEAN)
+    )
     assert_close(np.asarray(ours), theirs)
     found = load_file(tmp_path / "out.safetensors")
     assert found.keys() == arrays.keys()
@@ -224,7 +252,9 @@ def test_programs_of_50_layers_give_the_same_logits(suffix: str, tmp_path: Path)
     export(tmp_path / "run", path)
     np.save(f"{path}.npy", pictures(224))
     program = {"stablehlo": CALL_STABLEHLO, "onnx": CALL_ONNX}[suffix]
-    subprocess.run([sys.executable, "-c", program, str(tmp_path), str(path)], check=True, cwd=tmp_path, timeout=600)
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), str(path)], check=True, cwd=tmp_path, timeout=600
+    )
     images = pictures(224).astype(np.float32) - np.float32(255 * nets.MEAN)
     expected = np.asarray(jax.jit(imported.model.apply)(imported.variables, images))
     found = np.load(f"{path}.npz")
@@ -238,9 +268,14 @@ def test_torch_loads_a_vgg_net_strictly(small: Path, tmp_path: Path) -> None:
 
     sizes = [(3, 4), (4, 8), (8, 16), (16, 32), (32, 32)]
     net = torch.nn.Module()
-    maps = [(torch.nn.Conv2d(*size, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2, 2)) for size in sizes]
+    maps = [
+        (torch.nn.Conv2d(*size, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2, 2)) for size in sizes
+    ]
     net.features = torch.nn.Sequential(*(layer for stage in maps for layer in stage))
-    hidden = [(torch.nn.Linear(128, 16), torch.nn.ReLU(), torch.nn.Dropout()), (torch.nn.Linear(16, 16), torch.nn.ReLU())]
+    hidden = [
+        (torch.nn.Linear(128, 16), torch.nn.ReLU(), torch.nn.Dropout()),
+        (torch.nn.Linear(16, 16), torch.nn.ReLU()),
+    ]
     layers = [layer for part in hidden for layer in part]
     net.classifier = torch.nn.Sequential(*layers, torch.nn.Dropout(), torch.nn.Linear(16, CLASSES))
     net.eval()
@@ -255,9 +290,15 @@ def test_torch_loads_a_vgg_net_strictly(small: Path, tmp_path: Path) -> None:
 
 def test_vgg_16_has_the_numbers_of_torchvisions_modules() -> None:
     name_of = names_of({"name": "vgg16"})
-    layers = [f"stage{stage}_conv{index}" for stage, depth in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, depth + 1)]
+    layers = [
+        f"stage{stage}_conv{index}"
+        for stage, depth in enumerate((2, 2, 3, 3, 3), 1)
+        for index in range(1, depth + 1)
+    ]
     numbers = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
-    assert [name_of(("params", layer, "kernel")) for layer in layers] == [f"features.{number}.weight" for number in numbers]
+    assert [name_of(("params", layer, "kernel")) for layer in layers] == [
+        f"features.{number}.weight" for number in numbers
+    ]
     heads = [name_of(("params", layer, "bias")) for layer in ("hidden1", "hidden2", "head")]
     assert heads == [f"classifier.{number}.bias" for number in (0, 3, 6)]
 
@@ -270,7 +311,9 @@ NOTES = [
 
 
 @pytest.mark.parametrize(("name", "note"), NOTES)
-def test_what_torchvision_does_not_have_is_said(name: str, note: str, small: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_what_torchvision_does_not_have_is_said(
+    name: str, note: str, small: Path, tmp_path: Path, capsys
+) -> None:  # type: ignore[no-untyped-def]
     assert main(["export", "--workdir", str(small / name), "--to", str(tmp_path / "net.safetensors")]) == 0
     assert note in capsys.readouterr().out
 
@@ -279,15 +322,25 @@ def test_the_step_and_the_newest_by_default(tmp_path: Path, capsys: pytest.Captu
     workdirs.write(tmp_path / "run", {"name": "cifar_resnet8", "num_classes": 3}, side=8, steps=(4, 9))
     for arguments, step in ((["--step", "4"], 4), ([], 9)):
         target = tmp_path / f"net{step}.safetensors"
-        assert main(["export", "--workdir", str(tmp_path / "run"), "--to", str(target), "--json", *arguments]) == 0
+        assert (
+            main(["export", "--workdir", str(tmp_path / "run"), "--to", str(target), "--json", *arguments])
+            == 0
+        )
         printed = json.loads(capsys.readouterr().out)
-        assert (printed["step"], printed["bytes"], printed["model"]) == (step, target.stat().st_size, "cifar_resnet8")
+        assert (printed["step"], printed["bytes"], printed["model"]) == (
+            step,
+            target.stat().st_size,
+            "cifar_resnet8",
+        )
         kernel = load_checkpoint(str(tmp_path / "run"), step)[1]["params"]["head"]["kernel"]
         np.testing.assert_array_equal(load_file(target)["fc.weight"], kernel.T)
 
 
 MISTAKES = [
-    (["--to", "net.safetensors", "--format", "tflite"], "unknown format 'tflite'; allowed are safetensors, stablehlo, onnx"),
+    (
+        ["--to", "net.safetensors", "--format", "tflite"],
+        "unknown format 'tflite'; allowed are safetensors, stablehlo, onnx",
+    ),
     (["--to", "net.onx"], "has the suffix '.onx'; allowed are .safetensors, .stablehlo, .onnx"),
     (["--to", "net.bin", "--format", "onnx"], "has the suffix '.bin'; for format onnx it is .onnx"),
     (["--to", "net.onnx", "--format", "stablehlo"], "name it net.stablehlo"),
@@ -301,7 +354,9 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
-def test_a_mistake_is_one_line_and_nothing_is_written(arguments, message, small, tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    arguments, message, small, tmp_path, monkeypatch, capsys
+) -> None:  # type: ignore[no-untyped-def]
     if "taken.onnx/net.onnx" in arguments:
         pytest.importorskip("onnx")
     monkeypatch.chdir(tmp_path)
@@ -325,7 +380,9 @@ def test_overwriting_replaces_the_file_and_its_record(small: Path, tmp_path: Pat
     assert json.loads((tmp_path / "net.safetensors.json").read_text())["model"]["name"] == "cifar_resnet8"
 
 
-def test_a_disk_that_fills_leaves_what_was_there(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disk_that_fills_leaves_what_was_there(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Files that may not grow beyond 20 kB stand for the disk: the record fits, the weights do not."""
     workdir, target = small / "cifar_resnet14 B", tmp_path / "net.safetensors"
     target.write_text("old")
@@ -343,8 +400,12 @@ def test_a_disk_that_fills_leaves_what_was_there(small: Path, tmp_path: Path, ca
     assert target.read_text() == "old"
 
 
-def test_without_onnx_the_command_that_installs_it_is_given(small: Path, tmp_path: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_without_onnx_the_command_that_installs_it_is_given(
+    small: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert main(["export", "--workdir", str(small / "cifar_resnet8"), "--to", str(tmp_path / "net.onnx")]) == 2
+    assert (
+        main(["export", "--workdir", str(small / "cifar_resnet8"), "--to", str(tmp_path / "net.onnx")]) == 2
+    )
     assert "pip install 'resnet-jax[onnx]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -41,10 +41,21 @@ def number(value: int) -> bytes:
 
 def tensor(key: str, count: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bytes:
     """Returns the opcodes by which torch.save describes a tensor of 32-bit numbers."""
-    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu") + number(count) + b"tQ"
+    storage = (
+        b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu") + number(count) + b"tQ"
+    )
     sides, steps = (b"(" + b"".join(map(number, values)) + b"t" for values in (shape, strides))
     hooks = b"ccollections\nOrderedDict\n)R"
-    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(0) + sides + steps + b"\x89" + hooks + b"tR"
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + number(0)
+        + sides
+        + steps
+        + b"\x89"
+        + hooks
+        + b"tR"
+    )
 
 
 def state_dict(**tensors: bytes) -> bytes:
@@ -52,7 +63,9 @@ def state_dict(**tensors: bytes) -> bytes:
     return b"\x80\x02ccollections\nOrderedDict\n)R(" + items + b"u."
 
 
-def zipped(path: Path, pickled: bytes, data: bytes = bytes(24), compression: int = zipfile.ZIP_STORED) -> Path:
+def zipped(
+    path: Path, pickled: bytes, data: bytes = bytes(24), compression: int = zipfile.ZIP_STORED
+) -> Path:
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("net/data.pkl", pickled)
         archive.writestr("net/byteorder", "little")
@@ -62,7 +75,9 @@ def zipped(path: Path, pickled: bytes, data: bytes = bytes(24), compression: int
 
 def legacy(path: Path, pickled: bytes, data: bytes = bytes(24)) -> Path:
     parts = [pickle.dumps(part, 2) for part in (MAGIC, PROTOCOL, {"little_endian": True})]
-    path.write_bytes(b"".join([*parts, pickled, pickle.dumps(["0"], 2), struct.pack("<q", len(data) // 4), data]))
+    path.write_bytes(
+        b"".join([*parts, pickled, pickle.dumps(["0"], 2), struct.pack("<q", len(data) // 4), data])
+    )
     return path
 
 
@@ -78,7 +93,9 @@ SAVED = save({"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)})
 
 
 @pytest.mark.parametrize("write", [zipped, legacy])
-def test_a_file_made_of_the_same_parts_without_harm_is_read(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_file_made_of_the_same_parts_without_harm_is_read(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
     arrays = read_arrays(write(tmp_path / "net.pth", SOUND, NUMBERS.tobytes()))
     np.testing.assert_array_equal(arrays["a"], NUMBERS.reshape(2, 3))
     np.testing.assert_array_equal(arrays["b"], NUMBERS.reshape(2, 3).T)
@@ -162,7 +179,10 @@ def safetensors_with_an_endless_header(folder: Path) -> Path:
 
 def cut_caffemodel(folder: Path) -> Path:
     layers = {"conv1": [np.zeros((64, 3, 7, 7), np.float32)]}
-    return written(folder / "net.caffemodel", caffe_reference.write(folder / "net.caffemodel", layers).read_bytes()[:-1000])
+    return written(
+        folder / "net.caffemodel",
+        caffe_reference.write(folder / "net.caffemodel", layers).read_bytes()[:-1000],
+    )
 
 
 def caffemodel_of_another_kind(folder: Path) -> Path:
@@ -175,7 +195,10 @@ def nested_config(folder: Path) -> Path:
 
 
 def config_of_a_billion_blocks(folder: Path) -> Path:
-    save_file({"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)}, written(folder / "net" / "model.safetensors", b""))
+    save_file(
+        {"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)},
+        written(folder / "net" / "model.safetensors", b""),
+    )
     config = {"model_type": "resnet", "depths": [10**9, 4, 6, 3]}
     return written(folder / "net" / "config.json", json.dumps(config)).parent
 
@@ -225,7 +248,11 @@ def test_a_hostile_file_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == [source]
 
 
-SMALL = {"conv1": [np.ones((2, 3, 1, 1))], "bn_conv1": [np.ones(2), np.ones(2), np.ones(1)], "fc5": [np.ones((5, 2)), np.ones(5)]}
+SMALL = {
+    "conv1": [np.ones((2, 3, 1, 1))],
+    "bn_conv1": [np.ones(2), np.ones(2), np.ones(1)],
+    "fc5": [np.ones((5, 2)), np.ones(5)],
+}
 WHOLE = {
     "zip.pth": lambda path: zipped(path, SOUND).read_bytes(),
     "old.pth": lambda path: legacy(path, SOUND).read_bytes(),
@@ -237,9 +264,13 @@ WHOLE = {
 @pytest.mark.parametrize("name", WHOLE)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(data=st.data())
-def test_a_damaged_file_is_refused_or_read_and_nothing_else(name: str, tmp_path: Path, data: st.DataObject) -> None:
+def test_a_damaged_file_is_refused_or_read_and_nothing_else(
+    name: str, tmp_path: Path, data: st.DataObject
+) -> None:
     whole = bytearray(WHOLE[name](tmp_path / name))
-    for place, value in data.draw(st.lists(st.tuples(st.integers(0, min(len(whole), 700) - 1), st.integers(0, 255)), max_size=4)):
+    for place, value in data.draw(
+        st.lists(st.tuples(st.integers(0, min(len(whole), 700) - 1), st.integers(0, 255)), max_size=4)
+    ):
         whole[place] = value
     cut = data.draw(st.integers(0, len(whole)) | st.just(len(whole)))
     (tmp_path / name).write_bytes(whole[:cut])

@@ -36,11 +36,15 @@ def activations_of(model, variables, preprocessing, images: np.ndarray) -> dict[
     """Returns what every block gives, [N, C, H, W], by its name in torchvision, and the logits under "logits"."""
 
     def run(variables, images):  # type: ignore[no-untyped-def]
-        return model.apply(variables, images, capture_intermediates=lambda module, _: (module.name or "").startswith("block"))
+        return model.apply(
+            variables, images, capture_intermediates=lambda module, _: (module.name or "").startswith("block")
+        )
 
     logits, state = jax.jit(run)(variables, images.astype(np.float32) - preprocessing.image_mean)
     found = {
-        f"layer{stage.removeprefix('stage')}.{int(block.removeprefix('block')) - 1}": np.asarray(out).transpose(0, 3, 1, 2)
+        f"layer{stage.removeprefix('stage')}.{int(block.removeprefix('block')) - 1}": np.asarray(
+            out
+        ).transpose(0, 3, 1, 2)
         for (stage, block, _), (out,) in flatten_dict(state["intermediates"]).items()
     }
     return found | {"logits": np.asarray(logits)}
@@ -71,7 +75,9 @@ def test_torchvision_weights_give_the_logits_that_pytorch_computed(case: str, tm
 def test_hugging_face_weights_give_the_logits_that_transformers_computed(case: str, tmp_path: Path) -> None:
     model, variables, preprocessing = load_pretrained(nets.write_hugging_face(tmp_path / "net", case))
     assert (preprocessing.resize, preprocessing.crop) == (256, 224)
-    assert_close(logits_of(model, variables, preprocessing, nets.pixels()), np.load(GOLDEN)[f"hugging_face_{case}"])
+    assert_close(
+        logits_of(model, variables, preprocessing, nets.pixels()), np.load(GOLDEN)[f"hugging_face_{case}"]
+    )
 
 
 def small(tmp_path: Path, change=lambda arrays: arrays) -> Path:  # type: ignore[no-untyped-def]
@@ -85,14 +91,23 @@ def test_an_import_is_a_workdir_as_any_other(tmp_path: Path) -> None:
     model, variables = load_checkpoint(str(tmp_path / "run"))
     jax.tree.map(np.testing.assert_array_equal, variables, imported.variables)
     images = nets.pixels().astype(np.float32)
-    np.testing.assert_array_equal(model.apply(variables, images), imported.model.apply(imported.variables, images))
+    np.testing.assert_array_equal(
+        model.apply(variables, images), imported.model.apply(imported.variables, images)
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "run"]
-    np.testing.assert_allclose(read_checkpoint(tmp_path / "run").arrays["image_mean"], 255 * nets.MEAN, rtol=1e-6)
+    np.testing.assert_allclose(
+        read_checkpoint(tmp_path / "run").arrays["image_mean"], 255 * nets.MEAN, rtol=1e-6
+    )
 
 
-def test_another_number_of_classes_gives_a_fresh_head_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_number_of_classes_gives_a_fresh_head_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["import", str(small(tmp_path)), "--to", str(tmp_path / "run"), "--classes", "3"]) == 0
-    assert "the last layer is fresh: 3 classes instead of 10; fine-tune before it is used" in capsys.readouterr().out
+    assert (
+        "the last layer is fresh: 3 classes instead of 10; fine-tune before it is used"
+        in capsys.readouterr().out
+    )
     assert load_checkpoint(str(tmp_path / "run"))[1]["params"]["head"]["kernel"].shape == (512, 3)
 
 
@@ -142,7 +157,11 @@ def test_the_data_of_a_net_with_other_classes_than_imagenets_is_not_known(
 ) -> None:
     import_weights(nets.write_hugging_face(tmp_path / "net", "18"), tmp_path / "run")
     config = read_config(tmp_path / "run")
-    assert (config["data"]["source"], config["data"]["image_size"], config["data"]["test_scale"]) == ("", 224, 256)
+    assert (config["data"]["source"], config["data"]["image_size"], config["data"]["test_scale"]) == (
+        "",
+        224,
+        256,
+    )
     assert config["images"]["class_names"] == [f"thing {label}" for label in range(10)]
     assert main(["evaluate", "--workdir", str(tmp_path / "run")]) == 2
     assert "the data of this net is not known" in capsys.readouterr().err
@@ -155,7 +174,12 @@ TIMM = {"architecture": "resnet18", "num_classes": 10, "global_pool": "avg"}
 
 def timm_folder(folder: Path, **changes: object) -> Path:
     folder.mkdir()
-    picture = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5], "input_size": [3, 224, 224], "crop_pct": 0.95}
+    picture = {
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.25, 0.5],
+        "input_size": [3, 224, 224],
+        "crop_pct": 0.95,
+    }
     (folder / "config.json").write_text(json.dumps(TIMM | {"pretrained_cfg": picture} | changes))
     save_file(nets.weights(18), folder / "model.safetensors")
     return folder
@@ -173,7 +197,10 @@ def test_folders_of_timm_are_the_same_net_and_say_what_images_are_to_be(tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "resnet50d"}, "timm's resnet50d, another net; allowed are resnet18, 34, 50, 101 and 152"),
+        (
+            {"architecture": "resnet50d"},
+            "timm's resnet50d, another net; allowed are resnet18, 34, 50, 101 and 152",
+        ),
         ({"architecture": "resnext50_32x4d"}, "timm's resnext50_32x4d, another net"),
         ({"global_pool": "catavgmax"}, "has global_pool 'catavgmax', another net; it must be 'avg'"),
         ({"pretrained_cfg": {"mean": [0.5]}}, "they must be three numbers each"),
@@ -194,19 +221,36 @@ def test_other_nets_of_timm_are_refused(changes: dict[str, object], message: str
         ("layer1.0.se.fc1.weight", "squeeze and excitation (seresnet)"),
     ],
 )
-def test_files_of_timms_variants_are_refused_by_what_they_are(name: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(InteropError, match=re.escape(f"is a net of timm's with {message}, another net than the paper's")):
+def test_files_of_timms_variants_are_refused_by_what_they_are(
+    name: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InteropError, match=re.escape(f"is a net of timm's with {message}, another net than the paper's")
+    ):
         load_pretrained(small(tmp_path, lambda arrays: arrays | {name: arrays["bn1.bias"]}))
 
 
-def test_names_of_classes_come_from_a_file_and_must_be_as_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_classes_come_from_a_file_and_must_be_as_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "names.txt").write_text("\n".join(["ant", "bee", "cat"]))
-    command = ["import", str(small(tmp_path)), "--class-names", str(tmp_path / "names.txt"), "--to", str(tmp_path / "run")]
+    command = [
+        "import",
+        str(small(tmp_path)),
+        "--class-names",
+        str(tmp_path / "names.txt"),
+        "--to",
+        str(tmp_path / "run"),
+    ]
     assert main(command) == 2
     assert "3 class names are given, and the net has 10 classes" in capsys.readouterr().err
     assert main([*command, "--classes", "3", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["model"]["name"], told["model"]["num_classes"], told["workdir"]) == ("resnet18", 3, str(tmp_path / "run"))
+    assert (told["model"]["name"], told["model"]["num_classes"], told["workdir"]) == (
+        "resnet18",
+        3,
+        str(tmp_path / "run"),
+    )
     assert read_config(tmp_path / "run")["images"]["class_names"] == ["ant", "bee", "cat"]
 
 

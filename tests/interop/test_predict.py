@@ -34,7 +34,9 @@ NAMES = tuple("abcdef")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     mean = workdirs.pixel_mean(SIDE)
-    return workdirs.write(folder / "run", MODEL, side=SIDE, mean=mean, steps=(4, 9), images__class_names=NAMES)
+    return workdirs.write(
+        folder / "run", MODEL, side=SIDE, mean=mean, steps=(4, 9), images__class_names=NAMES
+    )
 
 
 def write_png(path: Path, pixels: np.ndarray) -> str:
@@ -45,7 +47,9 @@ def write_png(path: Path, pixels: np.ndarray) -> str:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    return [write_png(tmp_path / "pictures" / f"{i}.png", pixels) for i, pixels in enumerate(nets.pixels(SIDE, 7))]
+    return [
+        write_png(tmp_path / "pictures" / f"{i}.png", pixels) for i, pixels in enumerate(nets.pixels(SIDE, 7))
+    ]
 
 
 def probabilities(workdir: Path, pixels: np.ndarray, step: int | None = None) -> np.ndarray:
@@ -61,7 +65,9 @@ def assert_are(found: list[Prediction], expected: np.ndarray, *, top: int) -> No
     assert len(found) == len(expected)
     for prediction, row in zip(found, expected, strict=True):
         assert [guess.label for guess in prediction.top] == np.argsort(-row)[:top].tolist()
-        np.testing.assert_allclose([guess.probability for guess in prediction.top], np.sort(row)[::-1][:top], atol=1e-5)
+        np.testing.assert_allclose(
+            [guess.probability for guess in prediction.top], np.sort(row)[::-1][:top], atol=1e-5
+        )
 
 
 def predicted(trained: Trained, files: list[str], **options: int) -> list[Prediction]:
@@ -85,7 +91,9 @@ def test_files_are_predicted_as_their_pixels_with_one_program(batch_size, run, f
 def test_at_most_two_batches_are_held(run: Path, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     see = module._see
-    monkeypatch.setattr(module, "_see", lambda *arguments, **options: seen.append(1) or see(*arguments, **options))
+    monkeypatch.setattr(
+        module, "_see", lambda *arguments, **options: seen.append(1) or see(*arguments, **options)
+    )
     results = predict(read_trained(run), files * 20, batch_size=5, threads=3)
     next(results)
     assert 5 <= len(seen) <= 15
@@ -103,14 +111,27 @@ def test_bad_files_are_reported_and_the_rest_go_on(run: Path, files: list[str], 
     reasons = " ".join(one.reason for one in found if isinstance(one, Unreadable))
     for reason in ("it is not an image", "the file is empty", "cut short", "No such file"):
         assert reason in reasons
-    assert_are([one for one in found if isinstance(one, Prediction)], probabilities(run, nets.pixels(SIDE, 7)[:4]), top=5)
+    assert_are(
+        [one for one in found if isinstance(one, Prediction)],
+        probabilities(run, nets.pixels(SIDE, 7)[:4]),
+        top=5,
+    )
 
 
 def test_pictures_of_any_size_are_seen_as_evaluation_sees_them(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "photographs", train=1, val=2)
-    fields = {"data__source": str(root), "data__test_split": "val", "data__image_size": 48, "data__test_scale": 56}
+    fields = {
+        "data__source": str(root),
+        "data__test_split": "val",
+        "data__image_size": 48,
+        "data__test_scale": 56,
+    }
     workdir = workdirs.write(tmp_path / "run", MODEL | {"num_classes": 3}, side=48, **fields)
-    source = open_source(str(root), "val", reading=Reading.named("centre", size=48, scales=(56, 56), areas=(1, 1), test_scale=56))
+    source = open_source(
+        str(root),
+        "val",
+        reading=Reading.named("centre", size=48, scales=(56, 56), areas=(1, 1), test_scale=56),
+    )
     pixels, labels = source.read(range(len(source)))
     named = [str(root / "val" / FOLDERS[label] / f"{1 + i % 2:04d}.jpg") for i, label in enumerate(labels)]
     found = predicted(read_trained(workdir), named, top=3)
@@ -131,7 +152,9 @@ def test_digits_of_8_pixels_are_enlarged_as_the_run_did(tmp_path: Path) -> None:
         assert_are(predicted(trained, files), probabilities(workdir, pixels), top=5)
 
 
-def test_text_has_a_line_for_each_file(run: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_has_a_line_for_each_file(
+    run: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["predict", "--workdir", str(run), "--top", "2", *files[:3]]) == 0
     lines = capsys.readouterr().out.splitlines()
     expected = probabilities(run, nets.pixels(SIDE, 3))
@@ -140,7 +163,9 @@ def test_text_has_a_line_for_each_file(run: Path, files: list[str], capsys: pyte
         assert line == f"{file}: {NAMES[first]} {row[first]:.1%}, {NAMES[second]} {row[second]:.1%}"
 
 
-def test_json_is_one_object_of_the_step_asked_for(run: Path, files: list[str], tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_json_is_one_object_of_the_step_asked_for(
+    run: Path, files: list[str], tmp_path: Path, capsys
+) -> None:  # type: ignore[no-untyped-def]
     missing = str(tmp_path / "missing.png")
     assert main(["predict", "--workdir", str(run), "--step", "4", "--json", files[0], missing]) == 1
     captured = capsys.readouterr()
@@ -154,7 +179,9 @@ def test_json_is_one_object_of_the_step_asked_for(run: Path, files: list[str], t
     assert captured.err.splitlines()[1].startswith("resnet-jax: 1 of 2 pictures could not be read")
 
 
-def test_csv_of_a_folder_and_what_is_below_it(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_of_a_folder_and_what_is_below_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pixels = nets.pixels(SIDE, 3)
     names = ["b, with a comma.png", "deeper/a.PNG", "a.png"]
     for name, image in zip(names, pixels, strict=True):
@@ -181,7 +208,9 @@ def test_more_classes_than_there_are_is_all_of_them(run: Path, files: list[str])
     assert len(predicted(read_trained(run), files[:1], top=100)[0].top) == CLASSES
 
 
-def test_names_that_are_not_known_are_numbers_and_that_is_said(tmp_path: Path, files: list[str], capsys) -> None:  # type: ignore[no-untyped-def]
+def test_names_that_are_not_known_are_numbers_and_that_is_said(
+    tmp_path: Path, files: list[str], capsys
+) -> None:  # type: ignore[no-untyped-def]
     workdir = workdirs.write(tmp_path / "run", MODEL, side=SIDE, data__source=str(tmp_path / "gone"))
     assert main(["predict", "--workdir", str(workdir), files[0], "--csv"]) == 0
     captured = capsys.readouterr()

@@ -14,7 +14,12 @@ VGG = {"name": "vgg8", "stage_depths": [1, 1, 1, 1, 1], "width": 2, "hidden": 4,
 SEEN = [
     ("the mean per pixel", MODEL, {"mean": workdirs.pixel_mean(24), "data__source": "cifar10"}, (24, 24)),
     ("images of any size", MODEL, {"data__image_size": 48, "data__test_scale": 60}, (60, 48)),
-    ("images of any size, mean per pixel", MODEL, {"mean": workdirs.pixel_mean(48), "data__image_size": 48}, (256, 48)),
+    (
+        "images of any size, mean per pixel",
+        MODEL,
+        {"mean": workdirs.pixel_mean(48), "data__image_size": 48},
+        (256, 48),
+    ),
     ("the digits", MODEL | {"num_classes": 10}, {"data__source": "digits"}, (16, 16)),
     ("synthetic images", MODEL, {}, (40, 40)),
     ("a set of the net's own size", MODEL, {"data__source": "cifar10"}, (32, 32)),
@@ -23,9 +28,15 @@ SEEN = [
 ]
 
 
-@pytest.mark.parametrize(("model", "fields", "expected"), [rest for _, *rest in SEEN], ids=[name for name, *_ in SEEN])
-def test_sizes_are_those_that_evaluation_saw(model: dict, fields: dict, expected: tuple[int, int], tmp_path: Path) -> None:
-    preprocessing = read_trained(workdirs.write(tmp_path / "run", model, **{"side": 40, **fields})).preprocessing
+@pytest.mark.parametrize(
+    ("model", "fields", "expected"), [rest for _, *rest in SEEN], ids=[name for name, *_ in SEEN]
+)
+def test_sizes_are_those_that_evaluation_saw(
+    model: dict, fields: dict, expected: tuple[int, int], tmp_path: Path
+) -> None:
+    preprocessing = read_trained(
+        workdirs.write(tmp_path / "run", model, **{"side": 40, **fields})
+    ).preprocessing
     assert (preprocessing.resize, preprocessing.crop) == expected
 
 
@@ -41,7 +52,9 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("fields", "expected"), NAMES)
-def test_names_of_classes_are_those_of_the_data_or_it_is_said(fields: dict, expected: tuple, tmp_path: Path) -> None:
+def test_names_of_classes_are_those_of_the_data_or_it_is_said(
+    fields: dict, expected: tuple, tmp_path: Path
+) -> None:
     trained = read_trained(workdirs.write(tmp_path / "run", MODEL, side=8, **fields))
     assert trained.class_names == expected
     assert [("stand for" in note) for note in trained.notes] == ([] if expected else [True])

@@ -22,7 +22,9 @@ def pixel_mean(side: int) -> np.ndarray:
     return np.random.default_rng(3).uniform(80, 160, (side, side, 3)).astype(np.float32)
 
 
-def write(workdir: Path, model: dict[str, Any], *, side: int, mean: np.ndarray = RGB_MEAN, steps=(4,), **fields: Any) -> Path:
+def write(
+    workdir: Path, model: dict[str, Any], *, side: int, mean: np.ndarray = RGB_MEAN, steps=(4,), **fields: Any
+) -> Path:
     """Writes the workdir of a net, with other weights at every step, and returns it.
 
     Args:
@@ -35,8 +37,14 @@ def write(workdir: Path, model: dict[str, Any], *, side: int, mean: np.ndarray =
     """
     model = {**model, "dtype": model.get("dtype", "float32")}
     config = base_config()
-    changes = {"model.name": model["name"], "data.source": "synthetic", "data.synthetic_classes": model["num_classes"]}
-    changes |= {"data.synthetic_image_size": side} | {name.replace("__", "."): value for name, value in fields.items()}
+    changes = {
+        "model.name": model["name"],
+        "data.source": "synthetic",
+        "data.synthetic_classes": model["num_classes"],
+    }
+    changes |= {"data.synthetic_image_size": side} | {
+        name.replace("__", "."): value for name, value in fields.items()
+    }
     config.update_from_flattened_dict(changes)
     shapes = jax.eval_shape(create_model(**model).init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
     writer = CheckpointWriter(workdir, keep=len(steps), config=to_json(config), model=model)

@@ -12,7 +12,11 @@ def run_reference(name: str, dtype: torch.dtype) -> Results:
     case = CASES[name]
     net = torch_reference.create(case.architecture, case.shortcut, NUM_CLASSES).to(dtype)
     counters = {key: value for key, value in net.state_dict().items() if key.endswith("num_batches_tracked")}
-    drawn = {key: torch.from_numpy(draw(key, tuple(value.shape))) for key, value in net.state_dict().items() if key not in counters}
+    drawn = {
+        key: torch.from_numpy(draw(key, tuple(value.shape)))
+        for key, value in net.state_dict().items()
+        if key not in counters
+    }
     net.load_state_dict(drawn | counters)
     images, labels = images_and_labels(name, case)
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2)).to(dtype).contiguous()

@@ -8,7 +8,9 @@ def convolution(x: np.ndarray, kernel: np.ndarray, stride: int = 1) -> np.ndarra
     height, width = kernel.shape[:2]
     padded = np.pad(x, [(0, 0), (height // 2,) * 2, (width // 2,) * 2, (0, 0)])
     rows, columns = padded.shape[1] - height + 1, padded.shape[2] - width + 1
-    terms = (padded[:, i : i + rows, j : j + columns] @ kernel[i, j] for i in range(height) for j in range(width))
+    terms = (
+        padded[:, i : i + rows, j : j + columns] @ kernel[i, j] for i in range(height) for j in range(width)
+    )
     return sum(terms)[:, ::stride, ::stride]
 
 

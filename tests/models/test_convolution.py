@@ -33,7 +33,9 @@ SHAPES = st.tuples(
 
 def plain(x, kernel, stride):
     padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
-    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def drawn(shape, dtype=jnp.float64, seed=0):
@@ -42,7 +44,11 @@ def drawn(shape, dtype=jnp.float64, seed=0):
 
 def arguments(shape, dtype=jnp.float64):
     images, height, width, channels, filters, size, stride = shape
-    return drawn((images, height, width, channels), dtype), drawn((*size, channels, filters), dtype, 1), stride
+    return (
+        drawn((images, height, width, channels), dtype),
+        drawn((*size, channels, filters), dtype, 1),
+        stride,
+    )
 
 
 def close(one, other, tolerance):
@@ -88,7 +94,9 @@ def test_gradients_equal_finite_differences(shape, seed) -> None:  # type: ignor
     loss = lambda x, kernel: jnp.vdot(weights, jnp.sin(convolve(x, kernel, stride)))  # noqa: E731
     direction = drawn(x.shape, seed=seed + 2), drawn(kernel.shape, seed=seed + 3)
     step = 1e-6 / np.sqrt(kernel[..., 0].size)
-    ahead, behind = (loss(x + sign * step * direction[0], kernel + sign * step * direction[1]) for sign in (1, -1))
+    ahead, behind = (
+        loss(x + sign * step * direction[0], kernel + sign * step * direction[1]) for sign in (1, -1)
+    )
     slope = sum(jnp.vdot(a, b) for a, b in zip(jax.grad(loss, (0, 1))(x, kernel), direction, strict=True))
     assert float(slope) == pytest.approx(float((ahead - behind) / (2 * step)), rel=1e-4, abs=1e-3)
 
@@ -117,12 +125,17 @@ def test_several_pixels_at_once_equal_one_by_one(width, channels, filters, size,
     assert pixels_at_once(x.shape, kernel.shape, 2) == pixels_at_once(x.shape, kernel.shape, 1, 4) == 1
     close(several_pixels(x, kernel), plain(x, kernel, 1), 1e-12)
     gradient = drawn((2, 9, width, filters), seed=2)
-    pulled = [jax.vjp(lambda x, kernel, conv=conv: conv(x, kernel, 1), x, kernel)[1](gradient) for conv in (convolve, plain)]
+    pulled = [
+        jax.vjp(lambda x, kernel, conv=conv: conv(x, kernel, 1), x, kernel)[1](gradient)
+        for conv in (convolve, plain)
+    ]
     close(*pulled, 1e-12)
 
 
 def test_only_a_cpu_computes_several_pixels_at_once() -> None:
-    traced = jax.jit(lambda x, kernel: convolve(x, kernel, 1)).trace(jnp.ones((2, 8, 8, 16)), jnp.ones((3, 3, 16, 16)))
+    traced = jax.jit(lambda x, kernel: convolve(x, kernel, 1)).trace(
+        jnp.ones((2, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
+    )
     for platform, strides in {"cpu": "stride = [1, 2]", "tpu": "stride = [1, 1]"}.items():
         assert strides in traced.lower(lowering_platforms=(platform,)).as_text()
 
@@ -138,7 +151,11 @@ def test_second_order_vmap_and_scan() -> None:
     close(curved(convolve), curved(plain), 1e-10)
 
     def repeated(conv):
-        return jax.grad(lambda kernel: jnp.sum(lax.scan(lambda x, _: (jnp.tanh(conv(x, kernel, 1)), None), x, length=3)[0]))(kernel)
+        return jax.grad(
+            lambda kernel: jnp.sum(
+                lax.scan(lambda x, _: (jnp.tanh(conv(x, kernel, 1)), None), x, length=3)[0]
+            )
+        )(kernel)
 
     close(repeated(convolve), repeated(plain), 1e-10)
     with pytest.raises(TypeError, match="forward-mode"):
@@ -172,7 +189,9 @@ def test_the_gradient_of_the_weights_is_not_merged_with_what_came_before(looped)
 
     def chain(kernels):
         x = jnp.ones((2, 8, 8, 32))
-        return jnp.sum(lax.scan(block, x, kernels)[0] if looped else block(block(x, kernels[0])[0], kernels[1])[0])
+        return jnp.sum(
+            lax.scan(block, x, kernels)[0] if looped else block(block(x, kernels[0])[0], kernels[1])[0]
+        )
 
     program = jax.jit(jax.grad(chain)).lower(jnp.ones((2, 3, 3, 32, 32))).compile().as_text()
     assert len(re.findall(r" call\(.*by_convolution", program)) == (1 if looped else 2)

@@ -13,10 +13,34 @@ from resnet_jax.models import FeatureShape, ModelError
 from tests.models.numpy_reference import convolution, maximum, normalisation, randomised, relu
 
 TABLE_1 = {
-    "resnet18": {"stem": (4, 64), "stage1": (4, 64), "stage2": (8, 128), "stage3": (16, 256), "stage4": (32, 512)},
-    "resnet50": {"stem": (4, 64), "stage1": (4, 256), "stage2": (8, 512), "stage3": (16, 1024), "stage4": (32, 2048)},
-    "resnet152": {"stem": (4, 64), "stage1": (4, 256), "stage2": (8, 512), "stage3": (16, 1024), "stage4": (32, 2048)},
-    "plain34": {"stem": (4, 64), "stage1": (4, 64), "stage2": (8, 128), "stage3": (16, 256), "stage4": (32, 512)},
+    "resnet18": {
+        "stem": (4, 64),
+        "stage1": (4, 64),
+        "stage2": (8, 128),
+        "stage3": (16, 256),
+        "stage4": (32, 512),
+    },
+    "resnet50": {
+        "stem": (4, 64),
+        "stage1": (4, 256),
+        "stage2": (8, 512),
+        "stage3": (16, 1024),
+        "stage4": (32, 2048),
+    },
+    "resnet152": {
+        "stem": (4, 64),
+        "stage1": (4, 256),
+        "stage2": (8, 512),
+        "stage3": (16, 1024),
+        "stage4": (32, 2048),
+    },
+    "plain34": {
+        "stem": (4, 64),
+        "stage1": (4, 64),
+        "stage2": (8, 128),
+        "stage3": (16, 256),
+        "stage4": (32, 512),
+    },
     "cifar_resnet20": {"stem": (1, 16), "stage1": (1, 16), "stage2": (2, 32), "stage3": (4, 64)},
 }
 SLOW = ("resnet50", "resnet152")
@@ -29,7 +53,9 @@ def drawn(name: str, size: int, **options):  # type: ignore[no-untyped-def]
     return model, jax.tree.map(np.float32, randomised(shapes, seed=0)), images
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TABLE_1])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TABLE_1]
+)
 def test_strides_and_channels_are_those_of_the_paper_and_of_the_docstring(name: str) -> None:
     shapes = feature_shapes(create_model(name))
     assert shapes.pop("pooled") == FeatureShape(0, list(TABLE_1[name].values())[-1][1])
@@ -42,7 +68,9 @@ def test_strides_and_channels_are_those_of_the_paper_and_of_the_docstring(name: 
             assert shapes[row] == (int(stride), int(channels))
 
 
-@pytest.mark.parametrize(("name", "size", "options"), [("cifar_resnet8", 13, {}), ("resnet18", 65, {"width": 4})])
+@pytest.mark.parametrize(
+    ("name", "size", "options"), [("cifar_resnet8", 13, {}), ("resnet18", 65, {"width": 4})]
+)
 def test_maps_have_the_stated_sizes_and_end_in_the_logits(name: str, size: int, options: dict) -> None:
     model, variables, images = drawn(name, size, **options)
     found = jax.jit(lambda v, x: features(model, v, x))(variables, images)
@@ -84,10 +112,14 @@ def test_every_stage_is_what_pytorch_computes() -> None:
     variables = drawn_variables(jax.eval_shape(model.init, jax.random.key(0), images))
     net = torch_reference.create("cifar20", "A", 5).eval()
     arrays = torch_arrays(variables["params"]) | torch_arrays(variables["batch_stats"])
-    net.load_state_dict({name: torch.tensor(np.float32(array)) for name, array in arrays.items()}, strict=False)
+    net.load_state_dict(
+        {name: torch.tensor(np.float32(array)) for name, array in arrays.items()}, strict=False
+    )
     theirs: dict = {}
     for stage in (1, 2, 3):
-        hook = lambda _, __, out, name=f"stage{stage}": theirs.update({name: out.numpy().transpose(0, 2, 3, 1)})  # noqa: E731
+        hook = lambda _, __, out, name=f"stage{stage}": theirs.update(
+            {name: out.numpy().transpose(0, 2, 3, 1)}
+        )  # noqa: E731
         getattr(net, f"layer{stage}").register_forward_hook(hook)
     with torch.no_grad():
         net(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
@@ -126,7 +158,10 @@ def test_scanned_nets_have_the_same_features() -> None:
     model = create_model("cifar_resnet20", dtype="float32")
     images = np.random.RandomState(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
     variables = model.init(jax.random.key(0), images)
-    unrolled, scanned = features(model, variables, images), features(model.clone(scan=True), stack_blocks(variables), images)
+    unrolled, scanned = (
+        features(model, variables, images),
+        features(model.clone(scan=True), stack_blocks(variables), images),
+    )
     assert unrolled.keys() == scanned.keys()
     for name, array in unrolled.items():
         np.testing.assert_allclose(array, scanned[name], rtol=1e-5, atol=1e-5, err_msg=name)

@@ -23,8 +23,11 @@ def test_pieces_give_the_same(variables, images: int) -> None:  # type: ignore[n
 
 
 @pytest.mark.parametrize(
-    ("platform", "images", "pieces"), [("cpu", 24, True), ("cpu", 16, False), ("cpu", 34, False), ("tpu", 24, False)]
+    ("platform", "images", "pieces"),
+    [("cpu", 24, True), ("cpu", 16, False), ("cpu", 34, False), ("tpu", 24, False)],
 )
 def test_only_a_cpu_takes_pieces(variables, platform: str, images: int, pieces: bool) -> None:  # type: ignore[no-untyped-def]
-    lowered = jax.jit(lambda v, x: infer(MODEL, v, x)).trace(variables, np.zeros((images, 16, 16, 3), np.float32))
+    lowered = jax.jit(lambda v, x: infer(MODEL, v, x)).trace(
+        variables, np.zeros((images, 16, 16, 3), np.float32)
+    )
     assert ("stablehlo.while" in lowered.lower(lowering_platforms=(platform,)).as_text()) == pieces

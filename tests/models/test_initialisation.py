@@ -19,7 +19,9 @@ NETS = {
     "resnet18": {"shortcut": "C"},
     "resnet50": {},
 }
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name in ("resnet18", "resnet50") else ()) for name in NETS]
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow if name in ("resnet18", "resnet50") else ()) for name in NETS
+]
 
 
 @cache

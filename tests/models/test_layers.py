@@ -22,7 +22,9 @@ def normal(*shape, seed=0):
 
 
 @pytest.mark.parametrize("side", [8, 9])
-@pytest.mark.parametrize(("size", "stride"), [((1, 1), 1), ((1, 1), 2), ((3, 3), 1), ((3, 3), 2), ((7, 7), 2), ((5, 3), 2)])
+@pytest.mark.parametrize(
+    ("size", "stride"), [((1, 1), 1), ((1, 1), 2), ((3, 3), 1), ((3, 3), 2), ((7, 7), 2), ((5, 3), 2)]
+)
 def test_convolution_pads_alike_on_all_sides(side, size, stride):
     x = normal(2, side, side + 3, 3)
     layer = Conv(4, size, stride, dtype=jnp.float64)
@@ -54,7 +56,9 @@ def test_global_average_pool_sums_bfloat16_in_float32():
     np.testing.assert_array_equal(global_average_pool(x), np.full((1, 2), 1.0078125, np.float32))
 
 
-@pytest.mark.parametrize(("dtype", "stored"), [("float32", "float32"), ("bfloat16", "float32"), ("float64", "float64")])
+@pytest.mark.parametrize(
+    ("dtype", "stored"), [("float32", "float32"), ("bfloat16", "float32"), ("float64", "float64")]
+)
 def test_dtype_of_parameters(dtype, stored):
     assert parameter_dtype(jnp.dtype(dtype)) == jnp.dtype(stored)
 

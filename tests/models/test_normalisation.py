@@ -22,7 +22,10 @@ def normal(*shape, seed=0):
 
 # Eight images whose means and spreads differ, so that every grouping gives other statistics.
 
-IMAGES = normal(8, 3, 5, 4) * np.linspace(0.5, 3, 8)[:, None, None, None] + np.linspace(-4, 9, 8)[:, None, None, None]
+IMAGES = (
+    normal(8, 3, 5, 4) * np.linspace(0.5, 3, 8)[:, None, None, None]
+    + np.linspace(-4, 9, 8)[:, None, None, None]
+)
 WEIGHTS = normal(*IMAGES.shape, seed=1)
 VARIABLES = {
     "params": {"scale": np.array([0.5, 1.0, 2.0, -1.5]), "bias": normal(4, seed=2)},
@@ -32,7 +35,9 @@ VARIABLES = {
 
 def train_on_devices(mapping, devices, **options):
     """Returns outputs, running statistics and the gradient of the sum of WEIGHTS · output, computed on that many devices."""
-    layer = BatchNorm(use_running_average=False, axis_name="batch" if mapping else None, dtype=jnp.float64, **options)
+    layer = BatchNorm(
+        use_running_average=False, axis_name="batch" if mapping else None, dtype=jnp.float64, **options
+    )
 
     def loss(params, images, weights):
         variables = {"params": params, "batch_stats": VARIABLES["batch_stats"]}
@@ -40,21 +45,33 @@ def train_on_devices(mapping, devices, **options):
         return jnp.sum(weights * outputs), (outputs, updated["batch_stats"])
 
     def compute(params, images, weights):
-        (of_params, of_images), (outputs, statistics) = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, images, weights)
+        (of_params, of_images), (outputs, statistics) = jax.grad(loss, argnums=(0, 1), has_aux=True)(
+            params, images, weights
+        )
         if mapping:
             of_params = lax.psum(of_params, "batch")
         return (outputs, of_images), (statistics, of_params)
 
     if mapping == "pmap":
-        mapped = jax.pmap(compute, "batch", in_axes=(None, 0, 0), out_axes=(0, None), devices=jax.devices()[:devices])
+        mapped = jax.pmap(
+            compute, "batch", in_axes=(None, 0, 0), out_axes=(0, None), devices=jax.devices()[:devices]
+        )
         split = (devices, 8 // devices, *IMAGES.shape[1:])
         by_image, by_channel = mapped(VARIABLES["params"], IMAGES.reshape(split), WEIGHTS.reshape(split))
         by_image = [array.reshape(IMAGES.shape) for array in by_image]
     else:
         if mapping == "shard_map":
-            mesh, spread, whole = Mesh(jax.devices()[:devices], "batch"), PartitionSpec("batch"), PartitionSpec()
+            mesh, spread, whole = (
+                Mesh(jax.devices()[:devices], "batch"),
+                PartitionSpec("batch"),
+                PartitionSpec(),
+            )
             compute = jax.shard_map(
-                compute, mesh=mesh, in_specs=(whole, spread, spread), out_specs=(spread, whole), check_vma=False
+                compute,
+                mesh=mesh,
+                in_specs=(whole, spread, spread),
+                out_specs=(spread, whole),
+                check_vma=False,
             )
         by_image, by_channel = jax.jit(compute)(VARIABLES["params"], IMAGES, WEIGHTS)
     return *by_image, *by_channel
@@ -71,11 +88,20 @@ def expected_training(group_size, unbiased=False, momentum=0.9):
     of_images = scale / deviation * (weights - weights.mean(axes, keepdims=True) - along)
     of_params = {"scale": (weights * standard).sum((0, *axes)), "bias": weights.sum((0, *axes))}
     batch = {"mean": IMAGES.mean((0, 1, 2)), "var": IMAGES.var((0, 1, 2), ddof=int(unbiased))}
-    statistics = {key: momentum * VARIABLES["batch_stats"][key] + (1 - momentum) * batch[key] for key in batch}
-    return (standard * scale + bias).reshape(IMAGES.shape), of_images.reshape(IMAGES.shape), statistics, of_params
+    statistics = {
+        key: momentum * VARIABLES["batch_stats"][key] + (1 - momentum) * batch[key] for key in batch
+    }
+    return (
+        (standard * scale + bias).reshape(IMAGES.shape),
+        of_images.reshape(IMAGES.shape),
+        statistics,
+        of_params,
+    )
 
 
-@pytest.mark.parametrize(("mapping", "devices"), [(None, 1), ("pmap", 4), ("shard_map", 4), ("pmap", 8), ("shard_map", 8)])
+@pytest.mark.parametrize(
+    ("mapping", "devices"), [(None, 1), ("pmap", 4), ("shard_map", 4), ("pmap", 8), ("shard_map", 8)]
+)
 @pytest.mark.parametrize("group_size", [1, 2, 4, 8, None])
 def test_batch_normalisation_is_the_same_function_on_any_number_of_devices(mapping, devices, group_size):
     actual = train_on_devices(mapping, devices, group_size=group_size)
@@ -99,14 +125,17 @@ def test_unbiased_running_variance_and_biased_normalisation(mapping):
 
 
 @pytest.mark.parametrize(
-    ("size", "images", "devices"), [(3, 8, 1), (16, 8, 1), (3, 2, 4), (6, 2, 4), (8, 2, 2), (0, 8, 1), (-4, 8, 1)]
+    ("size", "images", "devices"),
+    [(3, 8, 1), (16, 8, 1), (3, 2, 4), (6, 2, 4), (8, 2, 2), (0, 8, 1), (-4, 8, 1)],
 )
 def test_a_group_that_does_not_fit_is_an_error(size, images, devices):
     with pytest.raises(ValueError, match=f"groups of {size} images does not fit {devices} device"):
         check_group_size(size, images, devices)
 
 
-@pytest.mark.parametrize(("size", "images", "devices"), [(8, 8, 1), (1, 8, 1), (2, 8, 4), (4, 2, 4), (8, 2, 4), (32, 128, 4)])
+@pytest.mark.parametrize(
+    ("size", "images", "devices"), [(8, 8, 1), (1, 8, 1), (2, 8, 4), (4, 2, 4), (8, 2, 4), (32, 128, 4)]
+)
 def test_a_group_that_fits(size, images, devices):
     check_group_size(size, images, devices)
 
@@ -171,6 +200,10 @@ def test_a_loop_over_blocks_keeps_the_input_of_a_normalisation_and_no_other_arra
 
     program = jax.make_jaxpr(backward)(variables, images)
     for side, channels in ((8, 3), (4, 6), (2, 12)):
-        (loop,) = [e for e in program.eqns if e.primitive.name == "scan" and e.outvars[0].aval.shape == (2, side, side, channels)]
+        (loop,) = [
+            e
+            for e in program.eqns
+            if e.primitive.name == "scan" and e.outvars[0].aval.shape == (2, side, side, channels)
+        ]
         kept = [var.aval for var in loop.outvars[1:] if var.aval.size >= 2 * 2 * side * side * channels]
         assert sorted(aval.dtype.name for aval in kept) == ["bool"] * 2 + ["float32"] * 4

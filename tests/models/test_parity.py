@@ -73,7 +73,9 @@ def run_ours(name: str, *, gradients: bool) -> Results:
     case = CASES[name]
     with jax.enable_x64(gradients):
         dtype = jnp.float64 if gradients else jnp.float32
-        model = create_model(case.model, num_classes=NUM_CLASSES, dtype=dtype, variance="unbiased", **case.overrides)
+        model = create_model(
+            case.model, num_classes=NUM_CLASSES, dtype=dtype, variance="unbiased", **case.overrides
+        )
         images, labels = images_and_labels(name, case)
         images = jnp.asarray(images, dtype)
         shapes = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -90,7 +92,9 @@ def run_ours(name: str, *, gradients: bool) -> Results:
         def compute(variables):
             eval_logits = model.apply(variables, images)
             if gradients:
-                grads, (logits, statistics) = jax.grad(train, has_aux=True)(variables["params"], variables["batch_stats"])
+                grads, (logits, statistics) = jax.grad(train, has_aux=True)(
+                    variables["params"], variables["batch_stats"]
+                )
                 return eval_logits, logits, statistics, grads
             return eval_logits, *train(variables["params"], variables["batch_stats"])[1], {}
 
@@ -127,7 +131,9 @@ def assert_digest(arrays: Arrays, golden: dict, kind: str, tolerance: float) -> 
     names, rows = digest(arrays)
     assert names == golden[f"{kind}_names"].tolist()
     errors = np.abs(rows - golden[kind]).max(1) / golden[kind][:, 0]
-    assert errors.max() <= tolerance, f"{names[errors.argmax()]} differs by {errors.max():.1e} in norm or direction"
+    assert errors.max() <= tolerance, (
+        f"{names[errors.argmax()]} differs by {errors.max():.1e} in norm or direction"
+    )
 
 
 @pytest.mark.parametrize("name", FORWARD_CASES)

@@ -25,7 +25,9 @@ def test_every_listed_net_is_constructed():
         assert create_model(name).num_classes == (10 if name.startswith("cifar") else 1000)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "plain18", "vgg16", "cifar_resnet20", "cifar_plain20"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", "plain18", "vgg16", "cifar_resnet20", "cifar_plain20"]
+)
 def test_logits_have_a_row_for_every_image_and_a_column_for_every_class(name):
     model = create_model(name, num_classes=7)
     images = jnp.zeros((2, 32, 32, 3))
@@ -74,7 +76,9 @@ def test_stage_depths_make_nets_of_other_depths():
     basic = create_model("resnet10", stage_depths=(1, 1, 1, 1))
     assert basic.block is BasicBlock
     assert create_model("resnet14", stage_depths=[1, 1, 1, 1]).block is BottleneckBlock
-    convolutions = [row for row in summarize(basic, 32).rows if row.kind == "Conv" and "projection" not in row.path]
+    convolutions = [
+        row for row in summarize(basic, 32).rows if row.kind == "Conv" and "projection" not in row.path
+    ]
     assert len(convolutions) + 1 == 10
     assert create_model("cifar_resnet20", stage_depths=(2, 3, 4)).stage_depths == (2, 3, 4)
     assert len(summarize(create_model("vgg11", stage_depths=(1, 1, 2, 2, 2)), 32).rows) == 11
@@ -89,11 +93,15 @@ def test_cifar_nets_of_depth_6n_plus_2_have_that_many_layers_with_weights(depth)
 
 def test_default_shortcuts_are_the_papers():
     def projections(name, **options):
-        return sum("projection/" in f"{row.path}/" for row in summarize(create_model(name, **options), 32).rows)
+        return sum(
+            "projection/" in f"{row.path}/" for row in summarize(create_model(name, **options), 32).rows
+        )
 
     assert projections("resnet50") == projections("resnet50", shortcut="B") == 4
     assert projections("resnet18") == 3
-    assert projections("resnet18", shortcut="A") == projections("cifar_resnet20") == projections("plain18") == 0
+    assert (
+        projections("resnet18", shortcut="A") == projections("cifar_resnet20") == projections("plain18") == 0
+    )
     assert projections("cifar_resnet20", shortcut="B") == 2
     assert projections("cifar_resnet20", shortcut="C") == 9
     assert projections("resnet34", shortcut="C") == 16
@@ -113,7 +121,8 @@ def test_a_shortcut_may_be_a_function():
 
 @pytest.mark.parametrize("name", ["cifar_resnet8", "vgg16"])
 @pytest.mark.parametrize(
-    ("dtype", "stored"), [("float32", "float32"), (jnp.bfloat16, "float32"), ("bfloat16", "float32"), (np.float64, "float64")]
+    ("dtype", "stored"),
+    [("float32", "float32"), (jnp.bfloat16, "float32"), ("bfloat16", "float32"), (np.float64, "float64")],
 )
 def test_parameters_statistics_and_logits_are_float32_or_float64_where_all_is(name, dtype, stored, x64):
     del x64
@@ -127,7 +136,9 @@ def test_parameters_statistics_and_logits_are_float32_or_float64_where_all_is(na
         return output
 
     with nn.intercept_methods(watch):
-        logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((1, 32, 32, 3), jnp.float32))
+        logits, variables = jax.eval_shape(
+            model.init_with_output, jax.random.key(0), jnp.zeros((1, 32, 32, 3), jnp.float32)
+        )
     assert {str(array.dtype) for array in jax.tree.leaves(variables)} == {stored}
     assert str(logits.dtype) == stored
     assert seen == {jnp.dtype(dtype).name}
@@ -154,11 +165,17 @@ def test_options_of_batch_normalisation_reach_it():
     def of_batch(**options):
         """The batch's mean and variance, from how far they move the running ones."""
         momentum = options.get("momentum", 0.9)
-        before, after = variables["batch_stats"]["stem"]["norm"], stem_statistics(create_model("cifar_resnet8", **options))
+        before, after = (
+            variables["batch_stats"]["stem"]["norm"],
+            stem_statistics(create_model("cifar_resnet8", **options)),
+        )
         return jax.tree.map(lambda old, new: (new - momentum * old) / (1 - momentum), before, after)
 
     biased, unbiased, faster = of_batch(), of_batch(variance="unbiased"), of_batch(momentum=0.8)
     np.testing.assert_allclose(unbiased["var"], biased["var"] * 128 / 127, rtol=1e-4)
     np.testing.assert_allclose(faster["mean"], biased["mean"], rtol=1e-3, atol=1e-4)
-    logits = [jax.jit(create_model("cifar_resnet8", epsilon=epsilon).apply)(variables, images) for epsilon in (1e-5, 1.0)]
+    logits = [
+        jax.jit(create_model("cifar_resnet8", epsilon=epsilon).apply)(variables, images)
+        for epsilon in (1e-5, 1.0)
+    ]
     assert np.abs(logits[0] - logits[1]).max() > 0.01

@@ -20,13 +20,39 @@ def drawn(model, size):
 @pytest.mark.parametrize(
     ("name", "size", "expected"),
     [
-        ("resnet18", 224, {"stem": (112, 64), "stage1": (56, 64), "stage2": (28, 128), "stage3": (14, 256), "stage4": (7, 512)}),
+        (
+            "resnet18",
+            224,
+            {
+                "stem": (112, 64),
+                "stage1": (56, 64),
+                "stage2": (28, 128),
+                "stage3": (14, 256),
+                "stage4": (7, 512),
+            },
+        ),
         (
             "resnet152",
             224,
-            {"stem": (112, 64), "stage1": (56, 256), "stage2": (28, 512), "stage3": (14, 1024), "stage4": (7, 2048)},
+            {
+                "stem": (112, 64),
+                "stage1": (56, 256),
+                "stage2": (28, 512),
+                "stage3": (14, 1024),
+                "stage4": (7, 2048),
+            },
         ),
-        ("resnet50", 97, {"stem": (49, 64), "stage1": (25, 256), "stage2": (13, 512), "stage3": (7, 1024), "stage4": (4, 2048)}),
+        (
+            "resnet50",
+            97,
+            {
+                "stem": (49, 64),
+                "stage1": (25, 256),
+                "stage2": (13, 512),
+                "stage3": (7, 1024),
+                "stage4": (4, 2048),
+            },
+        ),
         ("cifar_resnet56", 32, {"stem": (32, 16), "stage1": (32, 16), "stage2": (16, 32), "stage3": (8, 64)}),
         ("cifar_plain20", 33, {"stem": (33, 16), "stage1": (33, 16), "stage2": (17, 32), "stage3": (9, 64)}),
     ],
@@ -46,7 +72,9 @@ def test_arrays_are_named_by_what_they_are(name):
         assert re.fullmatch(rf"{layer}/(kernel|scale|bias)", path)
     for path in flatten_dict(shapes["batch_stats"], sep="/"):
         assert re.fullmatch(rf"{layer}/(mean|var)", path)
-    assert not any("conv" in path and path.endswith("bias") for path in flatten_dict(shapes["params"], sep="/"))
+    assert not any(
+        "conv" in path and path.endswith("bias") for path in flatten_dict(shapes["params"], sep="/")
+    )
 
 
 def test_a_plain_net_is_a_chain_of_layers():
@@ -58,7 +86,9 @@ def test_a_plain_net_is_a_chain_of_layers():
         weights, averages = params, statistics
         for name in path:
             weights, averages = weights[name], averages[name]
-        return relu(normalisation(convolution(x, weights[conv]["kernel"], stride), weights[norm], averages[norm]))
+        return relu(
+            normalisation(convolution(x, weights[conv]["kernel"], stride), weights[norm], averages[norm])
+        )
 
     x = layer(images, "stem")
     for stage in (1, 2, 3):
@@ -88,12 +118,18 @@ def test_a_residual_net_whose_branches_are_zero_is_its_shortcuts():
 def test_training_updates_statistics_and_evaluation_does_not():
     model = create_model("cifar_resnet8")
     variables, images = drawn(model, 8), np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
-    _, trained = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(variables, images)
+    _, trained = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(
+        variables, images
+    )
     before, after = (flatten_dict(tree["batch_stats"], sep="/") for tree in (variables, trained))
     assert before.keys() == after.keys()
     assert all(np.abs(after[path] - before[path]).max() > 0 for path in before)
     _, evaluated = jax.jit(lambda v, x: model.apply(v, x, mutable=["batch_stats"]))(variables, images)
-    jax.tree.map(np.testing.assert_array_equal, evaluated["batch_stats"], jax.tree.map(np.float32, variables["batch_stats"]))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        evaluated["batch_stats"],
+        jax.tree.map(np.float32, variables["batch_stats"]),
+    )
 
 
 def test_group_size_and_mapped_axis_reach_every_normalisation():
@@ -134,7 +170,10 @@ def test_vgg_is_a_chain_of_layers():
 
 def test_vgg_drops_units_in_training_only():
     model = create_model("vgg8", stage_depths=(1, 1, 1, 1, 1), width=4, hidden=64, num_classes=3)
-    variables, images = drawn(model, 32), np.random.default_rng(1).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    variables, images = (
+        drawn(model, 32),
+        np.random.default_rng(1).normal(size=(2, 32, 32, 3)).astype(np.float32),
+    )
     train = jax.jit(lambda v, x, key: model.apply(v, x, train=True, rngs={"dropout": key}))
     one, same, other = (train(variables, images, jax.random.key(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)

@@ -23,8 +23,13 @@ def results(model, variables, images):  # type: ignore[no-untyped-def]
     labels = jnp.arange(len(images)) % model.num_classes
 
     def loss(params):  # type: ignore[no-untyped-def]
-        logits, updated = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), (logits, updated["batch_stats"])
+        logits, updated = model.apply(
+            {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+        )
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), (
+            logits,
+            updated["batch_stats"],
+        )
 
     gradients, (logits, statistics) = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     return logits, unstack_blocks(statistics), unstack_blocks(gradients)
@@ -67,7 +72,10 @@ def test_in_float32_logits_and_statistics_agree() -> None:
     images = jnp.asarray(np.random.RandomState(0).standard_normal((8, 16, 16, 3)), jnp.float32)
     unrolled = create_model("cifar_resnet20")
     variables = unrolled.init(jax.random.key(0), images)
-    one, other = results(unrolled, variables, images), results(unrolled.clone(scan=True), stack_blocks(variables), images)
+    one, other = (
+        results(unrolled, variables, images),
+        results(unrolled.clone(scan=True), stack_blocks(variables), images),
+    )
     assert max(errors(one[0], other[0])) < 1e-5
     assert max(errors(one[1], other[1])) < 1e-5
 
@@ -89,8 +97,15 @@ def test_the_program_does_not_grow_with_depth() -> None:
         model = create_model(f"cifar_resnet{depth}", scan=True)
         variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
         images = jax.ShapeDtypeStruct((4, 8, 8, 3), jnp.float32)
-        gradient = jax.grad(lambda params, stats, x: model.apply({"params": params, "batch_stats": stats}, x).sum())
-        return len(jax.jit(gradient).lower(variables["params"], variables["batch_stats"], images).as_text().splitlines())
+        gradient = jax.grad(
+            lambda params, stats, x: model.apply({"params": params, "batch_stats": stats}, x).sum()
+        )
+        return len(
+            jax.jit(gradient)
+            .lower(variables["params"], variables["batch_stats"], images)
+            .as_text()
+            .splitlines()
+        )
 
     assert size(50) == size(20)
 

@@ -33,7 +33,9 @@ def test_imagenet_nets_have_the_parameters_and_multiply_adds_of_table_1(name, sh
         assert round(summary.macs / 1e9, 3) == macs / 1e9
 
 
-@pytest.mark.parametrize("depth", [pytest.param(depth, marks=pytest.mark.slow if depth > 110 else ()) for depth in CIFAR])
+@pytest.mark.parametrize(
+    "depth", [pytest.param(depth, marks=pytest.mark.slow if depth > 110 else ()) for depth in CIFAR]
+)
 def test_cifar_nets_have_their_parameters_and_plain_nets_the_same(depth):
     residual = summarize(create_model(f"cifar_resnet{depth}"), 32)
     assert residual.params == CIFAR[depth]
@@ -43,7 +45,9 @@ def test_cifar_nets_have_their_parameters_and_plain_nets_the_same(depth):
 
 def test_plain_nets_have_the_parameters_and_multiply_adds_of_residual_nets_with_identities():
     for depth in (18, 34):
-        assert summarize(create_model(f"plain{depth}"), 224) == summarize(create_model(f"resnet{depth}", shortcut="A"), 224)
+        assert summarize(create_model(f"plain{depth}"), 224) == summarize(
+            create_model(f"resnet{depth}", shortcut="A"), 224
+        )
 
 
 def test_stride_on_the_3x3_costs_multiply_adds_and_no_parameters():
@@ -57,15 +61,28 @@ def test_vgg():
     sixteen, nineteen = (summarize(create_model(name), 224) for name in ("vgg16", "vgg19"))
     assert round(sum(row.macs for row in sixteen.rows if row.kind == "Conv") / 1e9, 1) == 15.3
     assert round(nineteen.macs / 1e9, 1) == 19.6
-    assert sixteen.macs - sum(row.macs for row in sixteen.rows if row.kind == "Conv") == 25088 * 4096 + 4096 * 4096 + 4096 * 1000
+    assert (
+        sixteen.macs - sum(row.macs for row in sixteen.rows if row.kind == "Conv")
+        == 25088 * 4096 + 4096 * 4096 + 4096 * 1000
+    )
     assert (sixteen.params, nineteen.params) == (138_357_544, 143_667_240)
 
 
 def test_rows_are_the_layers_in_order():
     summary = summarize(create_model("resnet50"), 224)
-    assert [row.path for row in summary.rows[:4]] == ["stem/conv", "stem/norm", "stage1/block1/conv1", "stage1/block1/norm1"]
+    assert [row.path for row in summary.rows[:4]] == [
+        "stem/conv",
+        "stem/norm",
+        "stage1/block1/conv1",
+        "stage1/block1/norm1",
+    ]
     stem, head = summary.rows[0], summary.rows[-1]
-    assert (stem.kind, stem.output_shape, stem.params, stem.macs) == ("Conv", (112, 112, 64), 9408, 9408 * 112**2)
+    assert (stem.kind, stem.output_shape, stem.params, stem.macs) == (
+        "Conv",
+        (112, 112, 64),
+        9408,
+        9408 * 112**2,
+    )
     assert (head.path, head.output_shape, head.params, head.macs) == ("head", (1000,), 2_049_000, 2_048_000)
     shapes = {row.path: row.output_shape for row in summary.rows}
     assert shapes["stage2/block1/conv1"] == shapes["stage2/block1/conv2"] == (28, 28, 128)
@@ -78,7 +95,11 @@ def test_json_and_table_say_the_same():
     summary = summarize(create_model("cifar_resnet8"), 32)
     document = json.loads(json.dumps(to_json("cifar_resnet8", summary)))
     assert document.keys() == {"name", "params", "macs", "layers"}
-    assert (document["name"], document["params"], document["macs"]) == ("cifar_resnet8", summary.params, summary.macs)
+    assert (document["name"], document["params"], document["macs"]) == (
+        "cifar_resnet8",
+        summary.params,
+        summary.macs,
+    )
     assert document["layers"][0] == {
         "path": "stem/conv",
         "kind": "Conv",

@@ -27,18 +27,38 @@ PUBLISHED: list[tuple[str, list[str], dict[str, Any], int | float]] = [
     ("resnet50", ["preactivation"], {}, 25_549_352),  # timm's resnetv2_50
     ("cifar_resnet110", ["preactivation"], {}, 1.7),  # arXiv 1605.07146, Table 5
     ("cifar_resnet164", ["preactivation"], {"stage_depths": [18, 18, 18], **WRN}, 1.7),
-    ("cifar_resnet26", ["preactivation", "wide:10"], WRN, 36.5),  # WRN-28-10, which counts projections; arXiv 1605.07146, Table 4
+    (
+        "cifar_resnet26",
+        ["preactivation", "wide:10"],
+        WRN,
+        36.5,
+    ),  # WRN-28-10, which counts projections; arXiv 1605.07146, Table 4
     ("cifar_resnet14", ["preactivation", "wide:8"], WRN, 11.0),  # WRN-16-8
     ("cifar_resnet38", ["preactivation", "wide:4"], WRN, 8.9),  # WRN-40-4
     ("resnet50", ["wide:2"], {}, 68_883_240),  # torchvision's wide_resnet50_2
     ("resnet50", ["resnext"], {}, 25_028_904),  # torchvision's resnext50_32x4d
     ("resnet101", ["resnext:32,8"], {}, 88_791_336),  # torchvision's resnext101_32x8d
-    ("cifar_resnet29", ["resnext:8,64"], {"stage_depths": [3, 3, 3], "width": 64, **WRN}, 34.4),  # arXiv 1611.05431, Table 7
+    (
+        "cifar_resnet29",
+        ["resnext:8,64"],
+        {"stage_depths": [3, 3, 3], "width": 64, **WRN},
+        34.4,
+    ),  # arXiv 1611.05431, Table 7
     ("resnet50", ["squeeze_excitation"], {}, 28_088_024),  # timm's seresnet50
     ("resnet50", ["group_norm"], {}, 25_557_032),  # as batch normalisation's
     ("resnet50", ["resnet_d"], {}, 25_576_264),  # timm's resnet50d
-    ("resnet50", ["stochastic_depth", "blur_shortcut", "zero_last_scale"], {}, 25_557_032),  # which have no parameters
-    ("resnet50", ["skip_init"], {}, 25_557_032 - 26_560 + 16),  # a scale fewer for each of 26,560 channels, one for each block
+    (
+        "resnet50",
+        ["stochastic_depth", "blur_shortcut", "zero_last_scale"],
+        {},
+        25_557_032,
+    ),  # which have no parameters
+    (
+        "resnet50",
+        ["skip_init"],
+        {},
+        25_557_032 - 26_560 + 16,
+    ),  # a scale fewer for each of 26,560 channels, one for each block
 ]
 
 
@@ -48,7 +68,9 @@ SLOW = ("cifar_resnet110", "cifar_resnet164", "resnet101")
 @pytest.mark.parametrize(
     ("name", "variants", "options", "count"),
     [
-        pytest.param(*case, id=f"{case[0]} {' '.join(case[1])}", marks=[pytest.mark.slow] if case[0] in SLOW else [])
+        pytest.param(
+            *case, id=f"{case[0]} {' '.join(case[1])}", marks=[pytest.mark.slow] if case[0] in SLOW else []
+        )
         for case in PUBLISHED
     ],
 )
@@ -77,13 +99,33 @@ def test_multiply_adds_of_grouped_convolutions() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cifar_resnet8", {"variants": ["preactivatoin"]}, "unknown variant 'preactivatoin'; variants are preactivation, wide"),
-        ("cifar_resnet8", {"variants": ["resnext"]}, "variant resnext does not fit cifar_resnet8: it is for bottleneck blocks"),
-        ("cifar_resnet8", {"variants": ["stochastic_depth:2"]}, "survival is 2.0; it must be above 0 and up to 1"),
+        (
+            "cifar_resnet8",
+            {"variants": ["preactivatoin"]},
+            "unknown variant 'preactivatoin'; variants are preactivation, wide",
+        ),
+        (
+            "cifar_resnet8",
+            {"variants": ["resnext"]},
+            "variant resnext does not fit cifar_resnet8: it is for bottleneck blocks",
+        ),
+        (
+            "cifar_resnet8",
+            {"variants": ["stochastic_depth:2"]},
+            "survival is 2.0; it must be above 0 and up to 1",
+        ),
         ("cifar_resnet8", {"variants": ["wide:0"]}, "factor is 0"),
         ("cifar_resnet8", {"variants": ["wide:a"]}, "'a' is no int; wide takes factor"),
-        ("cifar_resnet8", {"variants": ["zero_last_scale:1"]}, "it has 1 arguments; zero_last_scale takes none"),
-        ("cifar_resnet8", {"variants": ["preactivation", "zero_last_scale"]}, "blocks that end with a normalisation"),
+        (
+            "cifar_resnet8",
+            {"variants": ["zero_last_scale:1"]},
+            "it has 1 arguments; zero_last_scale takes none",
+        ),
+        (
+            "cifar_resnet8",
+            {"variants": ["preactivation", "zero_last_scale"]},
+            "blocks that end with a normalisation",
+        ),
         ("cifar_resnet8", {"variants": ["zero_last_scale", "preactivation"]}, "leave out zero_last_scale"),
         ("cifar_resnet8", {"variants": ["preactivation", "resnet_d"]}, "so did another variant"),
         ("vgg16", {"variants": ["wide"]}, "vgg16 has no option variants"),
@@ -98,7 +140,10 @@ def test_what_does_not_fit_is_said(name, options, message) -> None:  # type: ign
 @pytest.mark.parametrize(("side", "stride"), [(7, 1), (8, 2)])
 def test_a_grouped_convolution_is_one_of_each_group(side: int, stride: int) -> None:
     random = np.random.RandomState(0)
-    x, kernel = jnp.asarray(random.standard_normal((2, side, side, 6))), jnp.asarray(random.standard_normal((3, 3, 2, 12)))
+    x, kernel = (
+        jnp.asarray(random.standard_normal((2, side, side, 6))),
+        jnp.asarray(random.standard_normal((3, 3, 2, 12))),
+    )
 
     def apart(x, kernel):  # type: ignore[no-untyped-def]
         cut = zip(jnp.split(x, 3, -1), jnp.split(kernel, 3, -1), strict=True)
@@ -125,7 +170,9 @@ def test_group_normalisation_and_standardised_weights() -> None:
     for image in range(2):
         for group in (slice(0, 4), slice(4, 8)):
             part = x[image, :, :, group]
-            np.testing.assert_allclose(found[image, :, :, group], (part - part.mean()) / np.sqrt(part.var() + 1e-5), atol=1e-10)
+            np.testing.assert_allclose(
+                found[image, :, :, group], (part - part.mean()) / np.sqrt(part.var() + 1e-5), atol=1e-10
+            )
     layer = StandardisedConv(5, (3, 3), dtype=jnp.float64)
     out, variables = layer.init_with_output(jax.random.key(0), jnp.asarray(x))
     kernel = np.asarray(variables["params"]["kernel"])
@@ -141,7 +188,9 @@ def test_pools_of_shortcuts() -> None:
     np.testing.assert_allclose(means, windows, atol=1e-12)
     blurred = blur(jnp.asarray(x), 2)[0, :, :, 0]
     around, filters = np.pad(x[0, :, :, 0], 1, mode="reflect"), np.outer([1, 2, 1], [1, 2, 1]) / 16
-    windows = [[(around[2 * i : 2 * i + 3, 2 * j : 2 * j + 3] * filters).sum() for j in range(3)] for i in range(3)]
+    windows = [
+        [(around[2 * i : 2 * i + 3, 2 * j : 2 * j + 3] * filters).sum() for j in range(3)] for i in range(3)
+    ]
     np.testing.assert_allclose(blurred, windows, atol=1e-12)
 
 
@@ -196,7 +245,9 @@ def test_a_gate_is_computed_from_the_means_of_channels() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("kind", "stride"), [("basic", 1), ("basic", 2), ("bottleneck", 1), ("bottleneck", 2)])
+@pytest.mark.parametrize(
+    ("kind", "stride"), [("basic", 1), ("basic", 2), ("bottleneck", 1), ("bottleneck", 2)]
+)
 def test_a_preactivation_block(kind: str, stride: int) -> None:
     x = np.random.RandomState(0).standard_normal((2, 6, 6, 8))
     block = {"basic": PreactivationBlock, "bottleneck": PreactivationBottleneckBlock}[kind]

@@ -27,7 +27,9 @@ def make_shortcut(option: str, in_planes: int, planes: int, stride: int) -> nn.M
         return nn.Identity() if same else ZeroPadShortcut(in_planes, planes, stride)
     if option == "B" and same:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(in_planes, planes, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(planes))
+    return nn.Sequential(
+        nn.Conv2d(in_planes, planes, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(planes)
+    )
 
 
 class BasicBlock(nn.Module):
@@ -52,7 +54,9 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     expansion = 4
 
-    def __init__(self, in_planes: int, planes: int, stride: int, option: str, *, stride_in_1x1: bool = True) -> None:
+    def __init__(
+        self, in_planes: int, planes: int, stride: int, option: str, *, stride_in_1x1: bool = True
+    ) -> None:
         super().__init__()
         stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = nn.Conv2d(in_planes, planes, kernel_size=1, stride=stride_1x1, bias=False)
@@ -81,7 +85,13 @@ class ResNet(nn.Module):
     """Table 1 with four entries in `layers` and planes 64; §4.2 with three, planes 16 and `cifar`."""
 
     def __init__(
-        self, block: Callable[..., nn.Module], layers: Sequence[int], option: str, *, cifar: bool, num_classes: int
+        self,
+        block: Callable[..., nn.Module],
+        layers: Sequence[int],
+        option: str,
+        *,
+        cifar: bool,
+        num_classes: int,
     ) -> None:
         super().__init__()
         planes = 16 if cifar else 64
@@ -94,10 +104,14 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(planes)
         self.stages = len(layers)
         for i, blocks in enumerate(layers):
-            self.add_module(f"layer{i + 1}", self._make_layer(block, planes * 2**i, blocks, 1 if i == 0 else 2, option))
+            self.add_module(
+                f"layer{i + 1}", self._make_layer(block, planes * 2**i, blocks, 1 if i == 0 else 2, option)
+            )
         self.fc = nn.Linear(self.in_planes, num_classes)
 
-    def _make_layer(self, block: Callable[..., nn.Module], planes: int, blocks: int, stride: int, option: str) -> nn.Sequential:
+    def _make_layer(
+        self, block: Callable[..., nn.Module], planes: int, blocks: int, stride: int, option: str
+    ) -> nn.Sequential:
         layers = []
         for i in range(blocks):
             layers.append(block(self.in_planes, planes, stride if i == 0 else 1, option))

@@ -83,7 +83,10 @@ def test_what_is_trained_is_not_trained_again_and_the_caption_says_what_was_done
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert err.count("is finished") == 2
     caption = next(line for line in out.splitlines() if line.startswith("Fig. 6"))
-    for part in ("scikit-learn's digits (1,437 training and 360 test images)", "miniature of the paper's CIFAR-10"):
+    for part in (
+        "scikit-learn's digits (1,437 training and 360 test images)",
+        "miniature of the paper's CIFAR-10",
+    ):
         assert part in caption
     assert "Budget 0.005: 2 of 400 iterations, seed 0" in caption
     rows = json.loads(paper(capsys, "table6", *TINY, f"--workdir={made}", "--json")[0])
@@ -93,7 +96,9 @@ def test_what_is_trained_is_not_trained_again_and_the_caption_says_what_was_done
     assert (made / "table6_digits.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_fig_7_in_miniature_gives_the_responses_of_every_layer(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fig_7_in_miniature_gives_the_responses_of_every_layer(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, _ = paper(capsys, "fig7", *TINY, f"--workdir={made}")
     assert "the first 360 test images, of seed 0" in out
     rows = list(csv.DictReader((made / "fig7_digits.csv").open()))
@@ -123,18 +128,27 @@ def finished_run(workdir: Path, *, seed: int, top1: Sequence[float]) -> PaperRun
     place = Place(workdir)
     one = plan_run("resnet20", data="digits", family="cifar10", seed=seed, budget=0.01, place=place)
     (one.workdir / "checkpoints" / "4").mkdir(parents=True)
-    records = [{"step": step, "top1": 0.5, "test_top1": value} for step, value in enumerate(top1, start=5 - len(top1))]
+    records = [
+        {"step": step, "top1": 0.5, "test_top1": value}
+        for step, value in enumerate(top1, start=5 - len(top1))
+    ]
     (one.workdir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return one
 
 
-def test_a_row_is_the_mean_and_deviation_over_seeds_of_the_last_evaluation_not_the_best(tmp_path: Path) -> None:
+def test_a_row_is_the_mean_and_deviation_over_seeds_of_the_last_evaluation_not_the_best(
+    tmp_path: Path,
+) -> None:
     runs = {
-        ("resnet20", seed): finished_run(tmp_path, seed=seed, top1=(0.99, top1)) for seed, top1 in enumerate((0.91, 0.92, 0.95))
+        ("resnet20", seed): finished_run(tmp_path, seed=seed, top1=(0.99, top1))
+        for seed, top1 in enumerate((0.91, 0.92, 0.95))
     }
     row = TABLES["table6"].rows[0]
     [line] = table_rows(TABLES["table6"], [row], runs, setting(3))
-    assert (line["top1"], line["top1_std"]) == (pytest.approx(22 / 3), pytest.approx(np.std([9, 8, 5], ddof=1)))
+    assert (line["top1"], line["top1_std"]) == (
+        pytest.approx(22 / 3),
+        pytest.approx(np.std([9, 8, 5], ddof=1)),
+    )
     assert line["paper_top1"] == 8.75
     [line] = table_rows(TABLES["table6"], [row], runs, setting(4))
     assert line["top1"] is None
@@ -169,7 +183,9 @@ def test_protocols_and_ensembles_are_those_of_evaluation_and_are_kept(tmp_path: 
         (["table6", "--data=digits", "--nets=resnet9", "--budget=0.01"], "unknown model 'cifar_resnet9'"),
     ],
 )
-def test_a_mistake_is_one_line(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, err = paper(capsys, *arguments, f"--workdir={tmp_path}", code=2)
     assert message in err
     assert out == ""
@@ -203,7 +219,9 @@ def test_every_row_of_tables_2_3_and_6_has_a_recipe_whose_docstring_has_its_erro
         for row in table.rows:
             for net in row.nets:
                 config = load_recipe(f"{table.data}:{net}")
-                assert (config.run.steps, config.batch_size) == ((64_000, 128) if table.data == "cifar10" else (600_000, 256))
+                assert (config.run.steps, config.batch_size) == (
+                    (64_000, 128) if table.data == "cifar10" else (600_000, 256)
+                )
                 assert config.model.shortcut == net.partition(",")[2]
                 assert in_docstring(table.data)[net][0] == f"{row.top1:.2f}"
                 assert reported_error(net) == row.top1
@@ -219,12 +237,22 @@ def test_the_costs_in_the_docstrings_are_those_of_the_plan(tmp_path: Path) -> No
 
 
 def test_a_budget_scales_the_schedule_with_the_iterations(tmp_path: Path) -> None:
-    config = plan_run("resnet110", data="cifar10", family="cifar10", seed=3, budget=0.1, place=Place(tmp_path)).config
+    config = plan_run(
+        "resnet110", data="cifar10", family="cifar10", seed=3, budget=0.1, place=Place(tmp_path)
+    ).config
     assert (config.run.steps, tuple(config.optimizer.boundaries)) == (6400, (3200, 4800))
     assert (config.seed, config.optimizer.warmup_until_error) == (3, 0.8)
-    small = plan_run("resnet110", data="digits", family="cifar10", seed=0, budget=0.5, place=Place(tmp_path)).config
-    assert (small.run.steps, tuple(small.optimizer.boundaries), small.optimizer.warmup_until_error) == (200, (100, 150), 0.8)
-    imagenet = plan_run("resnet34,C", data="imagenet", family="imagenet", seed=0, budget=0.01, place=Place(tmp_path)).config
+    small = plan_run(
+        "resnet110", data="digits", family="cifar10", seed=0, budget=0.5, place=Place(tmp_path)
+    ).config
+    assert (small.run.steps, tuple(small.optimizer.boundaries), small.optimizer.warmup_until_error) == (
+        200,
+        (100, 150),
+        0.8,
+    )
+    imagenet = plan_run(
+        "resnet34,C", data="imagenet", family="imagenet", seed=0, budget=0.01, place=Place(tmp_path)
+    ).config
     assert (imagenet.run.steps, imagenet.optimizer.plateau_window, imagenet.model.shortcut) == (6000, 50, "C")
 
 
@@ -238,10 +266,18 @@ def test_the_digits_leave_out_1202_layers_unless_asked(tmp_path: Path) -> None:
 def cifar(tmp_path: Path, nets: str, steps: int) -> list[str]:
     prepare(str(tmp_path / "tfds"))
     budget = repr(steps / 64_000)
-    return ["table6", f"--nets={nets}", f"--budget={budget}", f"--data-dir={tmp_path / 'tfds'}", f"--workdir={tmp_path / 'runs'}"]
+    return [
+        "table6",
+        f"--nets={nets}",
+        f"--budget={budget}",
+        f"--data-dir={tmp_path / 'tfds'}",
+        f"--workdir={tmp_path / 'runs'}",
+    ]
 
 
-def check_cifar(capsys: pytest.CaptureFixture[str], arguments: list[str], tmp_path: Path, nets: Sequence[str], steps: int) -> None:
+def check_cifar(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], tmp_path: Path, nets: Sequence[str], steps: int
+) -> None:
     out, _ = paper(capsys, *arguments)
     assert f"CIFAR-10 ({TRAIN} training and {TEST} test images)" in out
     assert f"{steps} of 64,000 iterations" in out
@@ -252,7 +288,9 @@ def check_cifar(capsys: pytest.CaptureFixture[str], arguments: list[str], tmp_pa
         assert f"{100 * (1 - read_metrics(workdir)[-1]['test_top1']):.2f}" in out
 
 
-def test_table_6_begins_on_a_stand_in_for_cifar_10(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_6_begins_on_a_stand_in_for_cifar_10(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     check_cifar(capsys, cifar(tmp_path, "resnet8", 3), tmp_path, ["resnet8"], 3)
 
 
@@ -279,7 +317,9 @@ def test_a_killed_figure_goes_on_and_ends_as_the_undisturbed_one(tmp_path: Path)
             "--budget=0.15",
             "--nets=plain8,resnet8",
         ]
-        return subprocess.Popen([*command, f"--workdir={workdir}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            [*command, f"--workdir={workdir}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
 
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     assert start(undisturbed).wait(timeout=600) == 0

@@ -58,7 +58,9 @@ def forward(variables: dict, x: np.ndarray, *, residual: bool) -> tuple[dict[str
     return deviations, distances
 
 
-@pytest.mark.parametrize(("name", "scan"), [("cifar_resnet14", False), ("cifar_resnet26", True), ("cifar_plain14", False)])
+@pytest.mark.parametrize(
+    ("name", "scan"), [("cifar_resnet14", False), ("cifar_resnet26", True), ("cifar_plain14", False)]
+)
 def test_responses_and_distances_equal_a_forward_pass_that_is_written_out(name: str, scan: bool) -> None:
     model, variables = net(name)
     deviations, distances = forward(variables, images(7), residual="resnet" in name)
@@ -81,12 +83,20 @@ def test_the_3x3_layers_of_bottlenecks_are_found_and_projections_are_not() -> No
     assert list(found.deviations) == [f"{block}/conv2" for block in blocks]
     assert list(found.distances) == blocks
     _, kept = model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
-    norms = {path[:-1]: value[0] for path, value in flatten_dict(kept["intermediates"]).items() if path[-1] == "__call__"}
+    norms = {
+        path[:-1]: value[0]
+        for path, value in flatten_dict(kept["intermediates"]).items()
+        if path[-1] == "__call__"
+    }
     for block in blocks:
         stage, name = block.split("/")
-        np.testing.assert_allclose(found.deviations[f"{block}/conv2"], norms[stage, name, "norm2"].std(), rtol=1e-5)
+        np.testing.assert_allclose(
+            found.deviations[f"{block}/conv2"], norms[stage, name, "norm2"].std(), rtol=1e-5
+        )
     inside, around = norms["stage1", "block2", "norm3"], norms["stage1", "block1"]
-    np.testing.assert_allclose(found.distances["stage1/block2"], jnp.linalg.norm(inside) / jnp.linalg.norm(around), rtol=1e-5)
+    np.testing.assert_allclose(
+        found.distances["stage1/block2"], jnp.linalg.norm(inside) / jnp.linalg.norm(around), rtol=1e-5
+    )
 
 
 def test_without_normalisation_the_response_is_the_convolutions() -> None:
@@ -94,7 +104,9 @@ def test_without_normalisation_the_response_is_the_convolutions() -> None:
     x = images(2, 32)
     variables = model.init(jax.random.key(0), x)
     _, kept = model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
-    expected = {name: value["__call__"][0].std() for name, value in kept["intermediates"].items() if "_conv" in name}
+    expected = {
+        name: value["__call__"][0].std() for name, value in kept["intermediates"].items() if "_conv" in name
+    }
     found = responses(model, variables, x)
     assert len(found) == 5
     for name, deviation in found.items():
@@ -118,7 +130,9 @@ def test_gradients_by_layer_are_those_of_the_loss_scanned_or_not() -> None:
         return -jnp.mean(jnp.log(jax.nn.softmax(logits))[jnp.arange(6), labels])
 
     kernel = jnp.asarray(variables["params"]["stage2"]["block2"]["conv1"]["kernel"])
-    np.testing.assert_allclose(norms["stage2/block2/conv1"], jnp.linalg.norm(jax.grad(loss)(kernel)), rtol=1e-3)
+    np.testing.assert_allclose(
+        norms["stage2/block2/conv1"], jnp.linalg.norm(jax.grad(loss)(kernel)), rtol=1e-3
+    )
 
 
 def test_a_run_is_analysed_at_every_checkpoint_that_it_keeps(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ def test_the_peak_is_that_of_the_matrix_units_at_the_clock(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "chips"), [("v5e:1x1", 1), ("v5e:16x16", 256), ("v4:4x4x4", 64), ("v5p:2x2x1", 4), ("v3:32x32", 1024)]
+    ("name", "chips"),
+    [("v5e:1x1", 1), ("v5e:16x16", 256), ("v4:4x4x4", 64), ("v5p:2x2x1", 4), ("v3:32x32", 1024)],
 )
 def test_a_slice_has_the_product_of_its_sides(name: str, chips: int) -> None:
     assert parse_topology(name).chips == chips

@@ -11,11 +11,18 @@ from resnet_jax.parallel.distributed import fits, process_share
 
 
 @given(st.integers(1, 64), st.integers(1, 16), st.integers(1, 8))
-def test_a_batch_fits_where_groups_do_not_straddle_devices(groups: int, group_size: int, devices: int) -> None:
+def test_a_batch_fits_where_groups_do_not_straddle_devices(
+    groups: int, group_size: int, devices: int
+) -> None:
     batch_size = groups * group_size
-    owners = [[position * devices // batch_size for position in range(g * group_size, (g + 1) * group_size)] for g in range(groups)]
+    owners = [
+        [position * devices // batch_size for position in range(g * group_size, (g + 1) * group_size)]
+        for g in range(groups)
+    ]
     images = batch_size // devices
-    whole = all(len(set(owner)) == 1 for owner in owners) or all(len(owner) == len(set(owner)) * images for owner in owners)
+    whole = all(len(set(owner)) == 1 for owner in owners) or all(
+        len(owner) == len(set(owner)) * images for owner in owners
+    )
     assert fits(batch_size, group_size, devices) == (batch_size % devices == 0 and whole)
 
 
@@ -29,7 +36,12 @@ def test_the_most_devices_that_fit_are_taken() -> None:
 @pytest.mark.parametrize(
     ("batch_size", "group_size", "requested", "message"),
     [
-        (100, 16, 0, "batch_size 100 is not divisible by model.group_size 16.*nearest batch sizes are 96 and 112"),
+        (
+            100,
+            16,
+            0,
+            "batch_size 100 is not divisible by model.group_size 16.*nearest batch sizes are 96 and 112",
+        ),
         (10, 16, 0, "nearest batch sizes are 16 and 16"),
         (12, 4, 5, "does not fit 5 devices; numbers that fit are 1, 3, 6"),
         (128, 16, 9, "run.devices is 9, and this machine has 8"),

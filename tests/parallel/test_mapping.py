@@ -24,7 +24,9 @@ def train(experiment: Experiment, steps: int) -> tuple[list[float], dict[str, np
     state = experiment.mapping.replicate(experiment.initial_state())
     losses = []
     for step in range(steps):
-        state, metrics = experiment.train_step(state, experiment.mapping.shard(experiment.train_batches[step]))
+        state, metrics = experiment.train_step(
+            state, experiment.mapping.shard(experiment.train_batches[step])
+        )
         losses.append(float(metrics["loss"]))
     return losses, {name: np.asarray(array) for name, array in to_arrays(state).items()}
 
@@ -47,8 +49,15 @@ def alone() -> dict[int, tuple[list[float], dict[str, np.ndarray]]]:
 
 SMALLER, SPANNING = 2, 8
 COMBINATIONS = [
-    pytest.param(mapping, devices, group_size, marks=[] if (mapping, devices, group_size) in DEFAULT else pytest.mark.slow)
-    for DEFAULT in [{("pmap", 8, SPANNING), ("shard_map", 4, SPANNING), ("shard_map", 2, SMALLER), ("pmap", 4, SMALLER)}]
+    pytest.param(
+        mapping,
+        devices,
+        group_size,
+        marks=[] if (mapping, devices, group_size) in DEFAULT else pytest.mark.slow,
+    )
+    for DEFAULT in [
+        {("pmap", 8, SPANNING), ("shard_map", 4, SPANNING), ("shard_map", 2, SMALLER), ("pmap", 4, SMALLER)}
+    ]
     for mapping in MAPPINGS
     for devices in (1, 2, 4, 8)
     for group_size in (SMALLER, SPANNING)
@@ -57,7 +66,9 @@ COMBINATIONS = [
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("mapping", "devices", "group_size"), COMBINATIONS)
-def test_thirty_steps_agree_on_any_number_of_devices(alone: dict[int, Any], mapping: str, devices: int, group_size: int) -> None:
+def test_thirty_steps_agree_on_any_number_of_devices(
+    alone: dict[int, Any], mapping: str, devices: int, group_size: int
+) -> None:
     spread = experiment(**{"run.devices": devices, "run.mapping": mapping, "model.group_size": group_size})
     losses, arrays = train(spread, 30)
     expected_losses, expected = alone[group_size]
@@ -75,8 +86,15 @@ def test_thirty_steps_agree_on_any_number_of_devices(alone: dict[int, Any], mapp
         pytest.param(8, 2, "pmap", "unbiased", marks=pytest.mark.slow),
     ],
 )
-def test_thirty_steps_agree_in_parts(alone: dict[int, Any], accumulation: int, devices: int, mapping: str, variance: str) -> None:
-    options = {"run.devices": devices, "run.mapping": mapping, "model.group_size": SMALLER, "model.variance": variance}
+def test_thirty_steps_agree_in_parts(
+    alone: dict[int, Any], accumulation: int, devices: int, mapping: str, variance: str
+) -> None:
+    options = {
+        "run.devices": devices,
+        "run.mapping": mapping,
+        "model.group_size": SMALLER,
+        "model.variance": variance,
+    }
     losses, arrays = train(experiment(**options, **{"run.accumulation": accumulation}), 30)
     expected_losses, expected = alone[SMALLER] if variance == "biased" else train(experiment(**options), 30)
     np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=1e-9)
@@ -99,9 +117,13 @@ def test_loops_of_blocks_and_frozen_modules_agree_in_parts(changes: dict[str, An
     assert_close(expected, arrays, 1e-9)
 
 
-@pytest.mark.parametrize(("accumulation", "group_size", "allowed"), [(3, 2, "1, 2, 4, 8"), (8, 8, "1, 2"), (2, 0, "1")])
+@pytest.mark.parametrize(
+    ("accumulation", "group_size", "allowed"), [(3, 2, "1, 2, 4, 8"), (8, 8, "1, 2"), (2, 0, "1")]
+)
 def test_parts_that_cut_a_group_are_refused(accumulation: int, group_size: int, allowed: str) -> None:
-    with pytest.raises(ConfigError, match=rf"accumulation is {accumulation}; .*batch of 16 .*allowed are {allowed}$"):
+    with pytest.raises(
+        ConfigError, match=rf"accumulation is {accumulation}; .*batch of 16 .*allowed are {allowed}$"
+    ):
         experiment(**{"run.accumulation": accumulation, "model.group_size": group_size})
 
 
@@ -154,7 +176,9 @@ def test_replicating_copies_the_host_arrays(mapping: str) -> None:
 @pytest.mark.parametrize("mapping", MAPPINGS)
 def test_positions_of_the_global_batch_follow_the_devices(mapping: str) -> None:
     laid = create_mapping(mapping, jax.devices()[:4])
-    function = laid.map(lambda offset, part: jax.lax.all_gather(part + offset, AXIS_NAME, tiled=True), donate=False)
+    function = laid.map(
+        lambda offset, part: jax.lax.all_gather(part + offset, AXIS_NAME, tiled=True), donate=False
+    )
     result = function(laid.replicate(np.int32(5)), laid.shard(np.arange(12, dtype=np.int32)))
     np.testing.assert_array_equal(result, np.arange(12) + 5)
 

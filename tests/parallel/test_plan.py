@@ -42,7 +42,10 @@ ENTRY %main (a: f32[4]) -> f32[] {
 def test_loops_count_as_often_as_they_run_and_collectives_by_their_results() -> None:
     read = read_program(PROGRAM)
     assert (read.cycles, read.cycles_once) == (100 + 7 * 10 + 10, 120)
-    assert read.collectives == {"all-reduce": Collective(8, 8 * (2 * 8 * 2 + 4)), "all-gather": Collective(1, 32)}
+    assert read.collectives == {
+        "all-reduce": Collective(8, 8 * (2 * 8 * 2 + 4)),
+        "all-gather": Collective(1, 32),
+    }
 
 
 def step(state: Any, batch: Any) -> Any:
@@ -112,11 +115,21 @@ def test_without_libtpu_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("message", "needed", "available"),
     [
-        ("RESOURCE_EXHAUSTED: total memory required for HLO temporaries (40.25G) exceeds available HBM (15.75G).", 40.25, 15.75),
-        ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 21.20G of 15.75G hbm.", 21.2, 15.75),
+        (
+            "RESOURCE_EXHAUSTED: total memory required for HLO temporaries (40.25G) exceeds available HBM (15.75G).",
+            40.25,
+            15.75,
+        ),
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 21.20G of 15.75G hbm.",
+            21.2,
+            15.75,
+        ),
     ],
 )
-def test_the_compilers_refusal_is_read(message: str, needed: float, available: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compilers_refusal_is_read(
+    message: str, needed: float, available: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: Any) -> None:
         raise jax.errors.JaxRuntimeError(message)
 

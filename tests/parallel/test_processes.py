@@ -71,7 +71,10 @@ def test_one_that_the_others_do_not_join_says_so(tmp_path: Path) -> None:
         ({"coordinator": "a:1"}, "belong together; give --processes and --process too"),
         ({"count": 2, "index": 0}, "give --coordinator too"),
         ({"coordinator": "host", "count": 2, "index": 0}, "is 'host'; it must be HOST:PORT"),
-        ({"coordinator": "host:1", "count": 2, "index": 2}, "--process is 2 and --processes 2; processes are numbered from 0 to 1"),
+        (
+            {"coordinator": "host:1", "count": 2, "index": 2},
+            "--process is 2 and --processes 2; processes are numbered from 0 to 1",
+        ),
     ],
 )
 def test_flags_that_do_not_fit_are_named(arguments: dict[str, object], message: str) -> None:

@@ -34,9 +34,13 @@ print(faults, len(os.sched_getaffinity(0)), *(len(os.sched_getaffinity(thread)) 
 
 
 def run(devices: int, memory: str = "kept", platforms: str = "cpu") -> list[int]:
-    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    }
     command = [sys.executable, "-c", PROGRAM, str(devices), memory]
-    ran = subprocess.run(command, env=environment | {"JAX_PLATFORMS": platforms}, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        command, env=environment | {"JAX_PLATFORMS": platforms}, capture_output=True, text=True, check=True
+    )
     return [int(word) for word in ran.stdout.split()]
 
 
@@ -51,12 +55,18 @@ def test_accelerators_are_looked_for_without_starting_them(monkeypatch: pytest.M
     told = {"cpu": True, "tpu,cpu": False, "cuda": False}
     for platforms, alone in told.items():
         with monkeypatch.context() as patch:
-            patch.setattr(processor, "jax", SimpleNamespace(config=SimpleNamespace(values={"jax_platforms": platforms})))
+            patch.setattr(
+                processor, "jax", SimpleNamespace(config=SimpleNamespace(values={"jax_platforms": platforms}))
+            )
             assert processor._cpu_alone() is alone
     for plugin in ("libtpu", "jax_plugins"):
         with monkeypatch.context() as patch:
-            patch.setattr(processor, "jax", SimpleNamespace(config=SimpleNamespace(values={"jax_platforms": None})))
-            patch.setattr(processor.importlib.util, "find_spec", lambda name, plugin=plugin: name == plugin or None)
+            patch.setattr(
+                processor, "jax", SimpleNamespace(config=SimpleNamespace(values={"jax_platforms": None}))
+            )
+            patch.setattr(
+                processor.importlib.util, "find_spec", lambda name, plugin=plugin: name == plugin or None
+            )
             assert not processor._cpu_alone()
 
 

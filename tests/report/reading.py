@@ -22,7 +22,9 @@ class Node:
     def all(self, tag: str, **attributes: str) -> "list[Node]":
         """Returns the elements below with a tag and attributes, in order."""
         wanted = {name.rstrip("_"): value for name, value in attributes.items()}
-        return [node for node in self._below() if node.tag == tag and wanted.items() <= node.attributes.items()]
+        return [
+            node for node in self._below() if node.tag == tag and wanted.items() <= node.attributes.items()
+        ]
 
     def one(self, tag: str, **attributes: str) -> "Node":
         (node,) = self.all(tag, **attributes)

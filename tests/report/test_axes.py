@@ -16,9 +16,9 @@ def test_a_linear_range_holds_its_values_and_round_ticks(values: np.ndarray) -> 
 
 
 def test_a_logarithmic_range_has_places_by_ratio() -> None:
-    assert Axis(0.01, 100.0, log=True).places(np.array([0.01, 0.1, 1.0, 10.0, 100.0])).tolist() == pytest.approx(
-        [0, 0.25, 0.5, 0.75, 1]
-    )
+    assert Axis(0.01, 100.0, log=True).places(
+        np.array([0.01, 0.1, 1.0, 10.0, 100.0])
+    ).tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])
     assert Axis(0.01, 100.0, log=True).ticks() == pytest.approx([0.01, 0.1, 1, 10, 100])
 
 
@@ -28,7 +28,18 @@ def test_one_value_above_zero_has_no_logarithmic_range(values: list[float]) -> N
 
 
 def test_how_numbers_are_written() -> None:
-    assert [number(value) for value in (0.0123456, 12.0, 1234.5, 64000.0, 1e-7)] == ["0.01235", "12", "1,234", "64,000", "1e-07"]
+    assert [number(value) for value in (0.0123456, 12.0, 1234.5, 64000.0, 1e-7)] == [
+        "0.01235",
+        "12",
+        "1,234",
+        "64,000",
+        "1e-07",
+    ]
     assert percent(0.01114) == "1.11 %"
-    assert [tick_text(value, as_percent=False) for value in (0.0, 500.0, 20000.0, 2e6)] == ["0", "500", "20k", "2M"]
+    assert [tick_text(value, as_percent=False) for value in (0.0, 500.0, 20000.0, 2e6)] == [
+        "0",
+        "500",
+        "20k",
+        "2M",
+    ]
     assert tick_text(0.05, as_percent=True) == "5 %"

@@ -20,12 +20,17 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 SIZES = {390: 844, 1280: 900}
 GROUND = {"light": "rgb(251, 251, 249)", "dark": "rgb(20, 21, 24)"}
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the path")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the path"),
+]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[browser]'")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install -e '.[browser]'"
+    )
     with api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield launched
@@ -45,19 +50,35 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     ]
     pixels = np.random.RandomState(0).randint(0, 256, (4, 16, 16, 3), np.uint8)
     surest = tuple(Mistake(number, 0, 1, 0.9, pixels[number]) for number in range(4))
-    mistakes = Mistakes(("cat", "catapult", "owl"), "test", 20, 7, np.array([[5, 4, 1], [0, 5, 0], [1, 0, 4]]), surest)
+    mistakes = Mistakes(
+        ("cat", "catapult", "owl"), "test", 20, 7, np.array([[5, 4, 1], [0, 5, 0], [1, 0, 4]]), surest
+    )
     layers = {f"stage1/block{number}/conv1": 1 / number for number in range(1, 9)}
-    analysis = Analysis("cifar_resnet8", 7, "test", 20, Responses(layers, {f"stage1/block{number}": 0.5 for number in range(1, 5)}))
+    analysis = Analysis(
+        "cifar_resnet8",
+        7,
+        "test",
+        20,
+        Responses(layers, {f"stage1/block{number}": 0.5 for number in range(1, 5)}),
+    )
     now = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
     runs = read_runs(list(map(str, paths)))
     path = folder / "page.html"
     path.write_text(
-        write_page(runs, [mistakes, mistakes, "there is no checkpoint"], [analysis, "there is none", analysis], now=now)
+        write_page(
+            runs,
+            [mistakes, mistakes, "there is no checkpoint"],
+            [analysis, "there is none", analysis],
+            now=now,
+        )
     )
     return path.as_uri()
 
 
-@pytest.fixture(params=[(width, scheme) for width in SIZES for scheme in GROUND], ids=lambda value: f"{value[0]} {value[1]}")
+@pytest.fixture(
+    params=[(width, scheme) for width in SIZES for scheme in GROUND],
+    ids=lambda value: f"{value[0]} {value[1]}",
+)
 def opened(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
     """The page, which must be silent, ask for nothing, and not be wider than the window, whatever a test does with it."""
     width, scheme = request.param
@@ -80,7 +101,9 @@ def opened(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterat
 
 def test_axe_finds_nothing(opened: Any) -> None:
     """With everything unfolded, a cursor shown, on both scales."""
-    package = pytest.importorskip("axe_playwright_python", reason="axe is not installed: pip install -e '.[browser]'")
+    package = pytest.importorskip(
+        "axe_playwright_python", reason="axe is not installed: pip install -e '.[browser]'"
+    )
     opened.evaluate((Path(package.__file__).parent / "axe.min.js").read_text())
     opened.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
     opened.locator(".cursor").first.focus()
@@ -89,7 +112,9 @@ def test_axe_finds_nothing(opened: Any) -> None:
         opened.locator(".cursor").first.focus()
         found = opened.evaluate("axe.run()")
         assert len(found["passes"]) > 20
-        assert [(one["impact"], one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == []
+        assert [
+            (one["impact"], one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]
+        ] == []
 
 
 def test_the_keyboard_reaches_every_value(opened: Any) -> None:
@@ -107,7 +132,9 @@ def test_the_keyboard_reaches_every_value(opened: Any) -> None:
     for _ in range(4):
         cursor.press("ArrowRight")
     step = int(cursor.get_attribute("aria-valuenow"))
-    assert f"short, training {2 / step:.4g}; short, test {3 / step:.4g}" in cursor.get_attribute("aria-valuetext")
+    assert f"short, training {2 / step:.4g}; short, test {3 / step:.4g}" in cursor.get_attribute(
+        "aria-valuetext"
+    )
     cursor.press("Escape")
     assert not cursor.locator(".tip").is_visible()
 

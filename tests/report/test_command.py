@@ -81,15 +81,26 @@ def test_a_run_is_reported_on(finished: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_what_is_missing_is_said_and_the_rest_is_there(
-    finished: Path, experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished: Path,
+    experiment: Experiment,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run whose data is gone, one of a set that would have to be downloaded, an import, a damaged checkpoint, and none yet."""
-    monkeypatch.setattr("tensorflow_datasets.core.DatasetBuilder.download_and_prepare", lambda *_, **__: pytest.fail("a download"))
-    remote = write_run(tmp_path / "remote", experiment, **{"data.source": "cifar10", "run.data_dir": str(tmp_path / "sets")})
+    monkeypatch.setattr(
+        "tensorflow_datasets.core.DatasetBuilder.download_and_prepare",
+        lambda *_, **__: pytest.fail("a download"),
+    )
+    remote = write_run(
+        tmp_path / "remote", experiment, **{"data.source": "cifar10", "run.data_dir": str(tmp_path / "sets")}
+    )
     imported = write_run(tmp_path / "imported", experiment, **{"data.source": ""})
     gone = write_run(tmp_path / "gone", experiment, **{"data.source": "/nowhere", "data.image_size": 8})
     damaged = shutil.copytree(finished, tmp_path / "damaged")
-    largest = max((damaged / "checkpoints").glob("**/*"), key=lambda path: path.stat().st_size * path.is_file())
+    largest = max(
+        (damaged / "checkpoints").glob("**/*"), key=lambda path: path.stat().st_size * path.is_file()
+    )
     largest.write_bytes(largest.read_bytes()[:-9])
     young = workdirs.write(tmp_path / "young", [workdirs.record(1)])
     assert report(gone, remote, imported, damaged, young, "--to", tmp_path / "page.html") == 0
@@ -106,13 +117,17 @@ def test_what_is_missing_is_said_and_the_rest_is_there(
         assert text in section
 
 
-def test_only_records_are_read_where_that_is_asked_for(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_records_are_read_where_that_is_asked_for(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert report(finished, "--records-only") == 0
     page = page_at(tmp_path / "report.html")
     assert "run is left out: --records-only was asked for." in page.one("section", id="mistakes").text
     convolutions, norms, head = 432 + 4608 + 13824 + 55296, 96 + 128 + 256, 64 * 7 + 7
-    assert ["Parameters", f"{convolutions + norms + head:,}"] in page.one("section", id="results").one("table").rows()
+    assert ["Parameters", f"{convolutions + norms + head:,}"] in page.one("section", id="results").one(
+        "table"
+    ).rows()
 
 
 def test_part_of_the_split_is_said_to_be_so(finished: Path, tmp_path: Path) -> None:
@@ -136,7 +151,9 @@ def test_a_mistake_ends_in_one_line(arguments, message, finished: Path, tmp_path
     assert message in error
 
 
-def test_a_page_that_cannot_be_written_leaves_the_old_one(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_cannot_be_written_leaves_the_old_one(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "page.html"
     target.write_text("old")
     monkeypatch.setattr("resnet_jax.report.commands.write_page", lambda *_, **__: "half \udc00 a page")

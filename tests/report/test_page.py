@@ -16,7 +16,9 @@ NOW = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
 HOSTILE = """</script><script>alert("1")</script> & 'so' on"""
 
 
-def page_of(*paths: Path, mistakes: str = "not asked for", analyses: list[Analysis | str] | None = None) -> Node:
+def page_of(
+    *paths: Path, mistakes: str = "not asked for", analyses: list[Analysis | str] | None = None
+) -> Node:
     runs = read_runs([str(path) for path in paths])
     return read(write_page(runs, [mistakes] * len(runs), analyses or ["not asked for"] * len(runs), now=NOW))
 
@@ -44,9 +46,13 @@ def test_the_page_has_one_title_sections_in_order_and_links_that_lead_to_them(ru
     assert page.one("h1").text == "first"
     sections = [section.attributes["id"] for section in page.all("section")]
     assert sections == ["results", "curves", "recipe", "speed", "mistakes", "responses"]
-    assert [link.attributes["href"] for link in page.one("nav").all("a")] == [f"#{section}" for section in sections]
+    assert [link.attributes["href"] for link in page.one("nav").all("a")] == [
+        f"#{section}" for section in sections
+    ]
     assert page.all("a")[0].attributes == {"href": "#results", "class": "skip"}
-    assert [section.all("h2")[0].text for section in page.all("section")] == [link.text for link in page.one("nav").all("a")]
+    assert [section.all("h2")[0].text for section in page.all("section")] == [
+        link.text for link in page.one("nav").all("a")
+    ]
 
 
 def test_the_page_needs_nothing_beside_itself(run: Path) -> None:
@@ -96,7 +102,10 @@ def test_every_chart_has_words_and_every_table_heads(run: Path) -> None:
     page = page_of(run)
     for picture in page.all("svg", role="img"):
         assert picture.attributes["aria-label"]
-    assert "training: from 2 at step 1 to 0.1 at step 20" in chart(page, "Loss").all("svg", role="img")[0].attributes["aria-label"]
+    assert (
+        "training: from 2 at step 1 to 0.1 at step 20"
+        in chart(page, "Loss").all("svg", role="img")[0].attributes["aria-label"]
+    )
     assert len(page.all("figure")) == 6
     for head in page.all("th"):
         assert head.attributes["scope"] in ("row", "col")
@@ -107,14 +116,19 @@ def test_every_chart_has_words_and_every_table_heads(run: Path) -> None:
 
 def test_names_are_text(tmp_path: Path) -> None:
     """Two runs, so that the name stands in titles, legends, tables and in the script's data."""
-    runs = [workdirs.write(tmp_path / folder / HOSTILE.replace("/", "∕"), [workdirs.tested(1)]) for folder in "ab"]
+    runs = [
+        workdirs.write(tmp_path / folder / HOSTILE.replace("/", "∕"), [workdirs.tested(1)]) for folder in "ab"
+    ]
     data = {"data.source": HOSTILE}
     runs.append(workdirs.write(tmp_path / "c", [workdirs.tested(2)], **data))
     page = page_of(*runs)
     name = f"a/{HOSTILE.replace('/', '∕')}"
     assert page.one("h1").text.startswith(name)
     assert name in page.one("section", id="results").one("table").rows()[0][1]
-    assert json.loads(chart(page, "Loss").one("script", type="application/json").text)["series"][0]["label"] == f"{name}, training"
+    assert (
+        json.loads(chart(page, "Loss").one("script", type="application/json").text)["series"][0]["label"]
+        == f"{name}, training"
+    )
     assert column(page.one("section", id="results").one("table"), " c")["Data"] == HOSTILE
     assert len(page.all("script")) == len(page.all("figure")) + 1
 
@@ -131,7 +145,10 @@ def test_no_name_ends_the_data_of_the_script(tmp_path: Path) -> None:
 
 
 def test_long_records_are_thinned_and_it_is_said(tmp_path: Path) -> None:
-    records = [workdirs.record(step, loss=50.0 if step == 7777 else 1 + 1e-3 * (step % 7)) for step in range(1, 20_001)]
+    records = [
+        workdirs.record(step, loss=50.0 if step == 7777 else 1 + 1e-3 * (step % 7))
+        for step in range(1, 20_001)
+    ]
     run = workdirs.write(tmp_path / "long", records)
     page = page_of(run)
     figure = chart(page, "Loss")
@@ -153,7 +170,9 @@ def test_many_long_runs_stay_small(tmp_path: Path) -> None:
 
 
 def test_recipes_are_compared_by_field(run: Path, tmp_path: Path) -> None:
-    other = workdirs.write(tmp_path / "other", [workdirs.tested(1)], **{"run.steps": 20, "optimizer.learning_rate": 0.2})
+    other = workdirs.write(
+        tmp_path / "other", [workdirs.tested(1)], **{"run.steps": 20, "optimizer.learning_rate": 0.2}
+    )
     table, every = page_of(run, other).one("section", id="recipe").all("table")
     assert table.rows()[1:] == [["optimizer.learning_rate", "0.1", "0.2"]]
     assert ["model.name", "cifar_resnet8", "cifar_resnet8"] in every.rows()
@@ -193,7 +212,10 @@ def test_responses_are_drawn_in_order_and_by_size(run: Path) -> None:
     }
     by_size = chart(page, "From the largest to the smallest")
     assert [row[1] for row in by_size.one("table").rows()[1:]] == ["2", "1", "0.5"]
-    assert chart(page, "Distance of each block from the identity").one("table").rows()[1] == ["stage1/block1", "0.25"]
+    assert chart(page, "Distance of each block from the identity").one("table").rows()[1] == [
+        "stage1/block1",
+        "0.25",
+    ]
     assert "over the first 25 images" in page.one("section", id="responses").text
 
 
@@ -217,7 +239,9 @@ def test_colours_are_told_from_the_ground(run: Path, scheme: int) -> None:
     blocks = re.findall(r":root \{(.*?)\}", page_of(run).one("style").text, re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[scheme]))
     grounds = [luminance(colours[name]) for name in ("page", "surface")]
-    least = {"text": 4.5, "quiet": 4.5, "link": 4.5} | {f"run{number}": 3 for number in range(6)} | {"focus": 3}
+    least = (
+        {"text": 4.5, "quiet": 4.5, "link": 4.5} | {f"run{number}": 3 for number in range(6)} | {"focus": 3}
+    )
     for name, ratio in least.items():
         for ground in grounds:
             high, low = sorted((luminance(colours[name]), ground), reverse=True)

@@ -34,11 +34,17 @@ def found() -> Mistakes:
 
 
 def test_the_surest_mistakes_come_first_with_their_pixels(found: Mistakes) -> None:
-    assert [(one.number, one.label, one.predicted) for one in found.surest] == [(4, 0, 1), (8, 1, 2), (2, 0, 1)]
+    assert [(one.number, one.label, one.predicted) for one in found.surest] == [
+        (4, 0, 1),
+        (8, 1, 2),
+        (2, 0, 1),
+    ]
     pictures = drawn(found).all("img")
     for picture, number in zip(pictures, (4, 8, 2), strict=True):
         pixels = decode(picture.attributes["src"] or "")
-        np.testing.assert_array_equal(pixels, np.random.RandomState(0).randint(0, 256, (14, 6, 5, 3), np.uint8)[number])
+        np.testing.assert_array_equal(
+            pixels, np.random.RandomState(0).randint(0, 256, (14, 6, 5, 3), np.uint8)[number]
+        )
     assert pictures[0].attributes["alt"] == "Example 4: <b>egg</b>, taken for toad"
     assert pictures[0].attributes["class"] == "small"
     assert drawn(found).all("li")[0].text == "toad 90.0\u00a0%true: <b>egg</b>"
@@ -46,7 +52,12 @@ def test_the_surest_mistakes_come_first_with_their_pixels(found: Mistakes) -> No
 
 def test_the_matrix_and_the_pairs_are_the_counts(found: Mistakes) -> None:
     matrix, pairs = drawn(found).all("table")
-    assert matrix.rows() == [["", *NAMES], [NAMES[0], "1", "2", ""], [NAMES[1], "", "1", "1"], [NAMES[2], "", "", "2"]]
+    assert matrix.rows() == [
+        ["", *NAMES],
+        [NAMES[0], "1", "2", ""],
+        [NAMES[1], "", "1", "1"],
+        [NAMES[2], "", "", "2"],
+    ]
     assert [cell.attributes.get("class") for cell in matrix.all("td")][1:5] == ["right", "wrong", None, None]
     assert pairs.rows()[1:] == [[NAMES[0], "toad", "2 of 3"], ["toad", "owl", "1 of 2"]]
     assert drawn(found).all("p")[0].text == (

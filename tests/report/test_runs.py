@@ -9,14 +9,19 @@ from tests.report import workdirs
 
 
 def test_a_run_that_was_resumed_has_every_step_once() -> None:
-    first, again = [workdirs.record(step, loss=1.0) for step in range(1, 8)], [workdirs.record(s, loss=2.0) for s in range(5, 10)]
+    first, again = (
+        [workdirs.record(step, loss=1.0) for step in range(1, 8)],
+        [workdirs.record(s, loss=2.0) for s in range(5, 10)],
+    )
     kept = each_step_once([*first, *again])
     assert [record["step"] for record in kept] == list(range(1, 10))
     assert [record["loss"] for record in kept] == [1.0] * 4 + [2.0] * 5
 
 
 def test_what_is_no_record_is_left_out() -> None:
-    assert each_step_once([7, None, {"loss": 1.0}, {"step": "3"}, {"step": float("nan")}, {"step": 4}]) == [{"step": 4}]
+    assert each_step_once([7, None, {"loss": 1.0}, {"step": "3"}, {"step": float("nan")}, {"step": 4}]) == [
+        {"step": 4}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +41,9 @@ def test_runs_are_told_apart_by_the_ends_of_their_paths(paths: list[str], names:
 
 
 def test_a_run_that_goes_on_is_read_to_its_last_whole_record(tmp_path: Path) -> None:
-    workdir = workdirs.write(tmp_path / "run", [workdirs.record(step) for step in range(1, 6)], **{"run.steps": 60})
+    workdir = workdirs.write(
+        tmp_path / "run", [workdirs.record(step) for step in range(1, 6)], **{"run.steps": 60}
+    )
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(workdirs.record(6))[:20])
     (run,) = read_runs([str(workdir)])

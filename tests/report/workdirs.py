@@ -19,10 +19,18 @@ def write(workdir: Path, records: list[Any], **changes: Any) -> Path:
 
 def record(step: int, **changes: float) -> dict[str, float]:
     """Returns a record whose values tell its step."""
-    values = {"loss": 2 / step, "top1": 1 - 0.5 / step, "learning_rate": 0.1, "gradient_norm": 1.5, "images_per_second": 100.0}
+    values = {
+        "loss": 2 / step,
+        "top1": 1 - 0.5 / step,
+        "learning_rate": 0.1,
+        "gradient_norm": 1.5,
+        "images_per_second": 100.0,
+    }
     return {"step": step, **values, "input_share": 0.01, "time": 1.7e9 + step, **changes}
 
 
 def tested(step: int, **changes: float) -> dict[str, float]:
     """Returns a record of a step at which the run was evaluated."""
-    return record(step, test_loss=3 / step, test_top1=1 - 0.625 / step, test_top5=1.0, test_examples=25, **changes)
+    return record(
+        step, test_loss=3 / step, test_top1=1 - 0.625 / step, test_top5=1.0, test_examples=25, **changes
+    )

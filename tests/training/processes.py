@@ -39,14 +39,31 @@ def started(
         program: What they run.
     """
     address = f"127.0.0.1:{free_port()}"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PATH.parents[2]), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(PATH.parents[2]), os.environ.get("PYTHONPATH", "")]),
+    }
     environment["PYTHONUNBUFFERED"] = "1"  # So that a killed process has printed what it said.
-    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # Compiles faster.
+    environment["XLA_FLAGS"] = (
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # Compiles faster.
+    )
     running: list[subprocess.Popen[str]] = []
     try:
         for index in range(count):
-            place = [f"--coordinator={address}", f"--processes={count}", f"--process={index}"] if count > 1 else []
-            command = [sys.executable, "-c", IMPATIENT + program, f"--config={config}", f"--workdir={workdir}", *place, *arguments]
+            place = (
+                [f"--coordinator={address}", f"--processes={count}", f"--process={index}"]
+                if count > 1
+                else []
+            )
+            command = [
+                sys.executable,
+                "-c",
+                IMPATIENT + program,
+                f"--config={config}",
+                f"--workdir={workdir}",
+                *place,
+                *arguments,
+            ]
             command += (each or {}).get(index, ())
             pipe = subprocess.PIPE
             running.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
@@ -70,7 +87,9 @@ def kill(running: list[subprocess.Popen[str]], victim: int) -> None:
     """Kills a process, and checks that within a minute the others are gone too and have said whom they miss."""
     running[victim].kill()
     running[victim].communicate()
-    for code, _, err in finish([process for process in running if process is not running[victim]], timeout=60):
+    for code, _, err in finish(
+        [process for process in running if process is not running[victim]], timeout=60
+    ):
         assert code not in (0, 75)
         assert re.search(rf"process {victim} \(.*process id {running[victim].pid}\).* is gone", err), err
 

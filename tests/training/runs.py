@@ -18,16 +18,27 @@ TINY = Path(__file__).with_name("tiny.py")
 WALL_CLOCK = {"time", "images_per_second", "input_share"}
 
 
-def start(workdir: Path, *arguments: str, remember_compiled: bool = True, **options: Any) -> subprocess.Popen[str]:
+def start(
+    workdir: Path, *arguments: str, remember_compiled: bool = True, **options: Any
+) -> subprocess.Popen[str]:
     """Starts train.py's entry on the tiny recipe."""
-    command = [sys.executable, "-c", "import sys; from resnet_jax.entry import train; sys.exit(train(sys.argv[1:]))"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from resnet_jax.entry import train; sys.exit(train(sys.argv[1:]))",
+    ]
     command += [f"--config={TINY}", f"--workdir={workdir}", *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TINY.parents[2]), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TINY.parents[2]), os.environ.get("PYTHONPATH", "")]),
+    }
     environment["PYTHONUNBUFFERED"] = "1"  # So that a killed process has printed what it said.
     environment.pop("XLA_FLAGS", None)
     if not remember_compiled:
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -64,4 +75,7 @@ def assert_same_outcome(one: Path, other: Path) -> None:
 def timeless(workdir: Path) -> list[str]:
     """Returns the records of a run without the fields that tell of time."""
     records = read_metrics(workdir)
-    return [json.dumps({name: value for name, value in record.items() if name not in WALL_CLOCK}) for record in records]
+    return [
+        json.dumps({name: value for name, value in record.items() if name not in WALL_CLOCK})
+        for record in records
+    ]

@@ -74,7 +74,9 @@ def test_what_is_saved_is_read_back(saved: Path, state: TrainState) -> None:
     assert read_checkpoint(saved, step=4).step == 4
 
 
-def test_newest_and_best_are_both_there_after_twenty_saves(writer: CheckpointWriter, tmp_path: Path, state: TrainState) -> None:
+def test_newest_and_best_are_both_there_after_twenty_saves(
+    writer: CheckpointWriter, tmp_path: Path, state: TrainState
+) -> None:
     for step in range(1, 21):
         writer.save(step, state, {"top1": 0.9 if step == 7 else 0.1} if step % 2 else None)
     writer.wait()
@@ -166,7 +168,9 @@ def test_missing_and_newer_checkpoints_are_named(saved: Path, tmp_path: Path) ->
         read_checkpoint(saved, step=5)
 
 
-def test_a_failed_save_says_what_to_do(tmp_path: Path, state: TrainState, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_says_what_to_do(
+    tmp_path: Path, state: TrainState, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = CheckpointWriter(tmp_path, keep=2, config={}, model=MODEL)
     writer.save(1, state)
     writer.wait()
@@ -176,7 +180,9 @@ def test_a_failed_save_says_what_to_do(tmp_path: Path, state: TrainState, monkey
 
     monkeypatch.setattr(writer, "_write_checksums", fail)
     writer._saving = 2
-    with pytest.raises(SaveError, match=r"step 2 could not be written.*No space left on device.*goes on from step 1"):
+    with pytest.raises(
+        SaveError, match=r"step 2 could not be written.*No space left on device.*goes on from step 1"
+    ):
         writer.wait()
     writer.close()
 

@@ -10,7 +10,11 @@ from tests.training.tiny import get_config
 
 def test_a_config_may_leave_fields_out() -> None:
     config = resolve(ConfigDict({"seed": 3, "optimizer": {"learning_rate": 1}}))
-    assert (config.seed, config.optimizer.learning_rate, config.run.steps) == (3, 1.0, base_config().run.steps)
+    assert (config.seed, config.optimizer.learning_rate, config.run.steps) == (
+        3,
+        1.0,
+        base_config().run.steps,
+    )
 
 
 def test_the_json_of_a_config_resolves_to_it() -> None:
@@ -23,10 +27,19 @@ def test_the_json_of_a_config_resolves_to_it() -> None:
     [
         ({"batch_size": 0}, "config.batch_size is 0; it must be a number above 0"),
         ({"seed": -1}, "config.seed is -1; it must be 0 or more"),
-        ({"optimizer.momentum": 1.0}, "config.optimizer.momentum is 1.0; it must be 0 or more and less than 1"),
-        ({"model.dtype": "float16"}, "config.model.dtype is 'float16'; it must be one of float32, bfloat16, float64"),
+        (
+            {"optimizer.momentum": 1.0},
+            "config.optimizer.momentum is 1.0; it must be 0 or more and less than 1",
+        ),
+        (
+            {"model.dtype": "float16"},
+            "config.model.dtype is 'float16'; it must be one of float32, bfloat16, float64",
+        ),
         ({"data.mean": "image"}, "config.data.mean is 'image'; it must be one of pixel, channel"),
-        ({"optimizer.boundaries": (20, 10)}, r"config.optimizer.boundaries is \(20, 10\); it must be rising steps above 0"),
+        (
+            {"optimizer.boundaries": (20, 10)},
+            r"config.optimizer.boundaries is \(20, 10\); it must be rising steps above 0",
+        ),
         ({"optimizer.decayed": "none"}, "must be one of all, kernels"),
     ],
 )

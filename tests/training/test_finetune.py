@@ -25,7 +25,13 @@ FIRST, SECOND = (0, 1, 2, 3, 4), (9, 5, 6, 7, 8)
 
 def digits(labels: tuple[int, ...], *, steps: int, **changes: Any) -> ConfigDict:
     """Returns a recipe of an eight-layer net on some of the digits."""
-    fixed = {"data.source": "digits", "data.labels": labels, "data.mirror": False, "model.group_size": 16, "batch_size": 32}
+    fixed = {
+        "data.source": "digits",
+        "data.labels": labels,
+        "data.mirror": False,
+        "model.group_size": 16,
+        "batch_size": 32,
+    }
     ends = {
         "run.devices": 1,
         "run.steps": steps,
@@ -44,10 +50,16 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
-def finetune(first: Path, workdir: Path, *, labels: tuple[int, ...] = SECOND[:3], **changes: Any) -> tuple[dict, dict, str]:
+def finetune(
+    first: Path, workdir: Path, *, labels: tuple[int, ...] = SECOND[:3], **changes: Any
+) -> tuple[dict, dict, str]:
     """Returns the arrays that a fine-tuning of four steps begins from and ends with, and what it said."""
     said = io.StringIO()
-    run(digits(labels, steps=4, **{"initial.workdir": str(first)} | changes), workdir, Console(file=said, width=300))
+    run(
+        digits(labels, steps=4, **{"initial.workdir": str(first)} | changes),
+        workdir,
+        Console(file=said, width=300),
+    )
     return read_checkpoint(first).arrays, read_checkpoint(workdir).arrays, said.getvalue()
 
 
@@ -60,7 +72,9 @@ def moved(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[st
 def test_a_frozen_stage_keeps_its_parameters_and_statistics_bit_for_bit(first: Path, tmp_path: Path) -> None:
     before, after, said = finetune(first, tmp_path / "run", **{"optimizer.frozen": ("stem", "stage[12]")})
     trained = {name for name in before if name.startswith(("params/stage3", "batch_stats/stage3"))}
-    assert len(trained) == 10  # Kernels of two convolutions; scale, bias, mean and variance of two normalisations.
+    assert (
+        len(trained) == 10
+    )  # Kernels of two convolutions; scale, bias, mean and variance of two normalisations.
     assert moved(before, after) == trained
     assert after["params/head/kernel"].shape == (64, 3)
     np.testing.assert_array_equal(after["image_mean"], before["image_mean"])
@@ -69,7 +83,9 @@ def test_a_frozen_stage_keeps_its_parameters_and_statistics_bit_for_bit(first: P
 
 def test_frozen_statistics_stay_where_everything_else_moves(first: Path, tmp_path: Path) -> None:
     before, after, _ = finetune(first, tmp_path / "run", **{"optimizer.frozen_norm": True})
-    assert moved(before, after) == {name for name in before if name.startswith("params/") and "/head/" not in name}
+    assert moved(before, after) == {
+        name for name in before if name.startswith("params/") and "/head/" not in name
+    }
 
 
 def test_a_kept_head_begins_as_it_was(first: Path, tmp_path: Path) -> None:
@@ -82,9 +98,15 @@ def test_a_kept_head_begins_as_it_was(first: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optimizer.frozen": ("stage5",)}, "pattern 'stage5', which means no module of the net; they are head, stage1, stage2"),
+        (
+            {"optimizer.frozen": ("stage5",)},
+            "pattern 'stage5', which means no module of the net; they are head, stage1, stage2",
+        ),
         ({"optimizer.rate_factors": ("layer1=0.1",)}, "pattern 'layer1', which means no module"),
-        ({"optimizer.rate_factors": ("stage1",)}, r"rate_factors is \('stage1',\); it must be patterns with a factor"),
+        (
+            {"optimizer.rate_factors": ("stage1",)},
+            r"rate_factors is \('stage1',\); it must be patterns with a factor",
+        ),
         ({"optimizer.rate_factors": ("stage1=-1",)}, "it must be patterns with a factor of 0 or more"),
         ({"optimizer.frozen": ("*",)}, "frozen means every module of the net"),
         ({"initial.head": "kept"}, "has 5 classes where the data has 3; set --config.initial.head=fresh"),
@@ -94,7 +116,9 @@ def test_a_kept_head_begins_as_it_was(first: Path, tmp_path: Path) -> None:
         ({"labels": (5, 10)}, r"config.data.labels is \(5, 10\)"),
     ],
 )
-def test_what_cannot_be_meant_is_named(first: Path, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_meant_is_named(
+    first: Path, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=message):
         finetune(first, tmp_path / "run", **changes)
 
@@ -108,7 +132,9 @@ def test_a_run_goes_on_without_the_weights_that_it_began_with(first: Path, tmp_p
     run(config, tmp_path / "run")
     _, undisturbed, _ = finetune(first, tmp_path / "undisturbed")
     arrays = read_checkpoint(tmp_path / "run").arrays
-    assert {name: array.tobytes() for name, array in arrays.items()} == {n: array.tobytes() for n, array in undisturbed.items()}
+    assert {name: array.tobytes() for name, array in arrays.items()} == {
+        n: array.tobytes() for n, array in undisturbed.items()
+    }
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -116,17 +142,28 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
         finetune(tmp_path / "nothing", tmp_path / "run")
 
 
-def twenty(labels: tuple[int, ...], seed: int, *, steps: int, spec: str = "digits_resnet20", **changes: Any) -> ConfigDict:
+def twenty(
+    labels: tuple[int, ...], seed: int, *, steps: int, spec: str = "digits_resnet20", **changes: Any
+) -> ConfigDict:
     """Returns a recipe of 20 layers on some of the digits, in batches of 64."""
     config = load_recipe(spec)
-    fixed = {"seed": seed, "batch_size": 64, "data.labels": labels, "run.steps": steps, "run.tensorboard": False, "run.devices": 1}
+    fixed = {
+        "seed": seed,
+        "batch_size": 64,
+        "data.labels": labels,
+        "run.steps": steps,
+        "run.tensorboard": False,
+        "run.devices": 1,
+    }
     config.update_from_flattened_dict(fixed | changes)
     return config
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_fine_tuning_to_the_other_half_of_the_digits_beats_training_from_scratch(seed: int, tmp_path: Path) -> None:
+def test_fine_tuning_to_the_other_half_of_the_digits_beats_training_from_scratch(
+    seed: int, tmp_path: Path
+) -> None:
     run(twenty(FIRST, seed, steps=100, **{"optimizer.boundaries": (70,)}), tmp_path / "first")
     body_and_head = {"optimizer.learning_rate": 0.01, "optimizer.rate_factors": ("head=10",)}
     few = {
@@ -144,7 +181,9 @@ def test_fine_tuning_to_the_other_half_of_the_digits_beats_training_from_scratch
 
 def test_some_classes_of_a_folder_are_still_seen_through_random_crops(tmp_path: Path) -> None:
     folder = str(write_folder(tmp_path / "photographs", train=4, val=1))
-    config = tiny.get_config(**{"data.source": folder, "data.image_size": 32, "data.scales": (40, 80), "data.test_scale": 40})
+    config = tiny.get_config(
+        **{"data.source": folder, "data.image_size": 32, "data.scales": (40, 80), "data.test_scale": 40}
+    )
     whole = open_split(config, "train")
     config.data.labels = (2, 0)
     some = open_split(config, "train")

@@ -46,7 +46,9 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_of_variants_runs(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_of_variants_runs(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(elsewhere / "parts")
     for line in filter(None, blocks(PAGE, "sh").replace("\\\n", "").splitlines()):
         program, *arguments = shlex.split(line.removeprefix("python "))
@@ -55,7 +57,12 @@ def test_the_page_of_variants_runs(elsewhere: Path, monkeypatch: pytest.MonkeyPa
             assert cli.main(arguments) == 0, capsys.readouterr().err
             continue
         steps = "4" if "run.steps=120" in line else "2"
-        small = ["model.name=cifar_resnet8", "batch_size=16", "data.train_split=train[:64]", "data.test_split=test[:32]"]
+        small = [
+            "model.name=cifar_resnet8",
+            "batch_size=16",
+            "data.train_split=train[:64]",
+            "data.test_split=test[:32]",
+        ]
         small += ["run.devices=1", "run.tensorboard=False", f"run.steps={steps}"]
         changed = [*arguments, *(f"--config.{field}" for field in small)]
         assert train(changed) == 0, capsys.readouterr().err
@@ -71,9 +78,15 @@ def test_the_page_of_variants_runs(elsewhere: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-def test_a_run_with_a_block_of_ones_own_is_restored_by_name(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_a_block_of_ones_own_is_restored_by_name(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = ["--config.model.block=my_parts:Separable(ratio=1)", "--config.model.variants=['preactivation']"]
-    recipe = [f"--config={elsewhere}/parts/my_recipe.py", f"--workdir={elsewhere}/run", "--config.run.steps=1"]
+    recipe = [
+        f"--config={elsewhere}/parts/my_recipe.py",
+        f"--workdir={elsewhere}/run",
+        "--config.run.steps=1",
+    ]
     assert train([*recipe, *own]) == 2  # Which variant changes whose block?
     assert train([*recipe, own[0]]) == 0
     assert read_config(elsewhere / "run")["run"]["code_dir"] == str(elsewhere / "parts")
@@ -85,24 +98,37 @@ def test_a_run_with_a_block_of_ones_own_is_restored_by_name(elsewhere: Path, mon
 
 def test_parts_by_name_are_the_parts(elsewhere: Path) -> None:
     directory = str(elsewhere / "parts")
-    by_name = create_model("cifar_resnet8", block="my_parts:Separable(ratio=3)", shortcut="my_parts:averaged", code_dir=directory)
+    by_name = create_model(
+        "cifar_resnet8", block="my_parts:Separable(ratio=3)", shortcut="my_parts:averaged", code_dir=directory
+    )
     import my_parts
 
     model = create_model("cifar_resnet8", block=my_parts.Separable, shortcut=my_parts.averaged)
-    shapes = [jax.eval_shape(each.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"] for each in (by_name, model)]
+    shapes = [
+        jax.eval_shape(each.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+        for each in (by_name, model)
+    ]
     assert shapes[0]["stage1"]["block1"]["conv1"]["kernel"].shape[-1] == 48
     assert shapes[1]["stage1"]["block1"]["conv1"]["kernel"].shape[-1] == 32
     assert by_name.shortcut is my_parts.averaged
 
 
 def test_the_rate_and_the_optimiser_are_those_named(elsewhere: Path) -> None:
-    fields = {"optimizer.schedule": "my_parts:cosine(steps=10)", "optimizer.boundaries": (), "optimizer.name": "optax:sgd"}
+    fields = {
+        "optimizer.schedule": "my_parts:cosine(steps=10)",
+        "optimizer.boundaries": (),
+        "optimizer.name": "optax:sgd",
+    }
     schedule, optimizer = build_optimizer(resolve(get_config(**fields)).optimizer, str(elsewhere / "parts"))
     rates = [float(schedule(jnp.asarray(step))) for step in (0, 5, 10, 20)]
     np.testing.assert_allclose(rates, [0.1, 0.05, 0, 0], atol=1e-8)
     params = {"kernel": jnp.ones(1)}
-    updates, _ = optimizer.update({"kernel": jnp.ones(1)}, optimizer.init(params), params, value=jnp.float32(1))
-    assert float(updates["kernel"][0]) == pytest.approx(-0.1)  # Without the decay and the momentum of the section.
+    updates, _ = optimizer.update(
+        {"kernel": jnp.ones(1)}, optimizer.init(params), params, value=jnp.float32(1)
+    )
+    assert float(updates["kernel"][0]) == pytest.approx(
+        -0.1
+    )  # Without the decay and the momentum of the section.
 
 
 @pytest.mark.parametrize(
@@ -143,8 +169,14 @@ def test_fields_that_contradict_each_other_are_named(fields, message) -> None:  
         resolve(get_config(**fields))
 
 
-def test_a_name_that_is_gone_ends_a_command_with_exit_code_2(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [f"--config={elsewhere}/parts/my_recipe.py", f"--workdir={elsewhere}/run", "--config.model.block=my_part:Separable"]
+def test_a_name_that_is_gone_ends_a_command_with_exit_code_2(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        f"--config={elsewhere}/parts/my_recipe.py",
+        f"--workdir={elsewhere}/run",
+        "--config.model.block=my_part:Separable",
+    ]
     assert train(arguments) == 2
     said = capsys.readouterr().err
     assert f"there is no module 'my_part': looked in {elsewhere}/parts, " in said
@@ -166,9 +198,16 @@ def test_a_run_of_ones_own_block_in_processes_of_its_own(elsewhere: Path) -> Non
 
     def python(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *arguments]
-        return subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(
+            command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
 
-    recipe = [str(ROOT / "train.py"), f"--config={elsewhere}/parts/my_recipe.py", f"--workdir={workdir}", named_here]
+    recipe = [
+        str(ROOT / "train.py"),
+        f"--config={elsewhere}/parts/my_recipe.py",
+        f"--workdir={workdir}",
+        named_here,
+    ]
     for steps in (2, 4):
         ended = python(*recipe, f"--config.run.steps={steps}")
         assert ended.returncode == 0, ended.stderr

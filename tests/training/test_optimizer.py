@@ -8,7 +8,14 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from resnet_jax.training.checkpoints import from_arrays, to_arrays
-from resnet_jax.training.optimizer import by_module, decay_on_plateau, is_kernel, rate_factor, sgd, warm_up_until
+from resnet_jax.training.optimizer import (
+    by_module,
+    decay_on_plateau,
+    is_kernel,
+    rate_factor,
+    sgd,
+    warm_up_until,
+)
 from resnet_jax.training.schedules import step_decay
 
 STEPS, DROP = 20, 12
@@ -78,15 +85,21 @@ def test_boundaries_that_do_not_rise_are_refused() -> None:
         step_decay(0.1, boundaries=(5, 3))
 
 
-def scripted(factors: tuple[optax.GradientTransformationExtraArgs, ...], errors: list[float], interrupt: int = -1) -> list[float]:
+def scripted(
+    factors: tuple[optax.GradientTransformationExtraArgs, ...], errors: list[float], interrupt: int = -1
+) -> list[float]:
     """Returns the rates that a sequence of training errors gives, as the step reports them; starting over from a stored state."""
     optimizer = sgd(step_decay(0.1, boundaries=()), momentum=0.0, weight_decay=0.0, rate_factors=factors)
     params = {"kernel": jnp.ones(1), "scale": jnp.full(1, 7.0)}
     state, rates = optimizer.init(params), []
     for step, error in enumerate(errors):
         if step == interrupt:
-            state = from_arrays(optimizer.init(params), {name: np.asarray(value) for name, value in to_arrays(state).items()})
-        updates, state = optimizer.update({"kernel": jnp.ones(1), "scale": jnp.ones(1)}, state, params, value=jnp.float32(error))
+            state = from_arrays(
+                optimizer.init(params), {name: np.asarray(value) for name, value in to_arrays(state).items()}
+            )
+        updates, state = optimizer.update(
+            {"kernel": jnp.ones(1), "scale": jnp.ones(1)}, state, params, value=jnp.float32(error)
+        )
         rates.append(float(-updates["kernel"][0]))
         assert rates[-1] == pytest.approx(0.1 * float(rate_factor(state)))
     return rates
@@ -120,9 +133,14 @@ def test_the_rate_falls_when_the_error_has_not_fallen_for_so_many_windows() -> N
     np.testing.assert_allclose(by_window, [0.1] * 4 + [0.01] * 3 + [0.001] * 2, rtol=1e-5)
 
 
-@pytest.mark.parametrize("interrupt", [1, 13, *(pytest.param(step, marks=pytest.mark.slow) for step in (7, 20))])
+@pytest.mark.parametrize(
+    "interrupt", [1, 13, *(pytest.param(step, marks=pytest.mark.slow) for step in (7, 20))]
+)
 def test_both_resume_in_the_middle(interrupt: int) -> None:
-    factors = (warm_up_until(0.8, factor=0.1), decay_on_plateau(factor=0.5, patience=2, window=3, threshold=0.01))
+    factors = (
+        warm_up_until(0.8, factor=0.1),
+        decay_on_plateau(factor=0.5, patience=2, window=3, threshold=0.01),
+    )
     errors = [0.4, 0.5, 0.45, 0.4] * 6
     rates = scripted(factors, errors)
     assert len(set(rates)) >= 3
@@ -132,7 +150,9 @@ def test_both_resume_in_the_middle(interrupt: int) -> None:
 def test_the_gradient_is_clipped_by_its_whole_norm_before_decay() -> None:
     optimizer = sgd(step_decay(1.0, boundaries=()), momentum=0.0, weight_decay=0.5, gradient_clip=1.0)
     params = {"a": jnp.ones(1), "b": jnp.ones(1)}
-    updates, _ = optimizer.update({"a": jnp.full(1, 3.0), "b": jnp.full(1, 4.0)}, optimizer.init(params), params)
+    updates, _ = optimizer.update(
+        {"a": jnp.full(1, 3.0), "b": jnp.full(1, 4.0)}, optimizer.init(params), params
+    )
     assert -float(updates["a"][0]) == pytest.approx(0.6 + 0.5)
     assert -float(updates["b"][0]) == pytest.approx(0.8 + 0.5)
 
@@ -152,12 +172,21 @@ def test_factors_of_the_rate_are_those_of_the_first_pattern_that_means_the_modul
     plain = sgd(schedule, momentum=0.9, weight_decay=0.05, momentum_form=form)
     optimizer = by_module(plain, rate_factors=("stage1/block2=3", "stage[12]=0.25", "head=10"))
     start = np.arange(1.0, 6.0)
-    factors = {"stem": 1, "head": 10, "stage1/block1": 0.25, "stage1/block2": 3, "stage2/block1": 0.25, "stage3/block1": 1}
+    factors = {
+        "stem": 1,
+        "head": 10,
+        "stage1/block1": 0.25,
+        "stage1/block2": 3,
+        "stage2/block1": 0.25,
+        "stage3/block1": 1,
+    }
     params = {name: {"kernel": jnp.asarray(start)} for name in factors}
     params = unflatten_dict({tuple(name.split("/")): module for name, module in params.items()})
     state = optimizer.init(params)
     for gradient in gradients():
-        updates, state = optimizer.update(jax.tree.map(lambda _, g=gradient: jnp.asarray(g), params), state, params)
+        updates, state = optimizer.update(
+            jax.tree.map(lambda _, g=gradient: jnp.asarray(g), params), state, params
+        )
         params = optax.apply_updates(params, updates)
     found = flatten_dict(params, sep="/")
     for name, factor in factors.items():
@@ -176,7 +205,9 @@ def test_factors_of_the_rate_are_those_of_the_first_pattern_that_means_the_modul
 def test_a_frozen_module_keeps_every_bit_and_its_gradient_is_not_seen() -> None:
     plain = sgd(step_decay(0.1, boundaries=()), momentum=0.9, weight_decay=0.1, gradient_clip=1.0)
     optimizer = by_module(plain, frozen=("stage1",), rate_factors=("stage*=2",))
-    numbers = np.array([-0.0, 0.0, 1e-40, -1e-44, 1.0, np.float32(np.pi)], np.float32)  # Two are below the normal range.
+    numbers = np.array(
+        [-0.0, 0.0, 1e-40, -1e-44, 1.0, np.float32(np.pi)], np.float32
+    )  # Two are below the normal range.
     params = {"stage1": {"kernel": numbers}, "head": {"kernel": jnp.ones(1)}}
     gradients = {"stage1": {"kernel": jnp.full(6, jnp.inf)}, "head": {"kernel": jnp.full(1, 4.0)}}
 
@@ -197,7 +228,11 @@ def test_lars_scales_kernels_by_their_norm_over_their_gradients_and_leaves_biase
     options = {"momentum": 0.9, "weight_decay": 0.01, "decayed": "kernels", "momentum_form": "pytorch"}
     optimizer = sgd(lambda _: 2.0, **options, trust_coefficient=0.001)
     params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias), "zero": {"kernel": jnp.zeros(3)}}
-    gradients = {"kernel": jnp.asarray(at_kernel), "bias": jnp.asarray(at_bias), "zero": {"kernel": jnp.ones(3)}}
+    gradients = {
+        "kernel": jnp.asarray(at_kernel),
+        "bias": jnp.asarray(at_bias),
+        "zero": {"kernel": jnp.ones(3)},
+    }
     updates, _ = optimizer.update(gradients, optimizer.init(params), params, value=jnp.float32(1))
     decayed = at_kernel + 0.01 * kernel
     expected = -2.0 * 0.001 * np.linalg.norm(kernel) / np.linalg.norm(decayed) * decayed

@@ -52,7 +52,9 @@ def test_the_plan_of_a_recipe_has_the_keys_and_adds_up(capsys: pytest.CaptureFix
     assert set(plan) >= KEYS
     assert (plan["chips"], plan["devices"], plan["batch_per_chip"], plan["fits"]) == (8, 8, 2, True)
     assert plan["images_per_second_estimate"] == pytest.approx(16 / plan["step_seconds_estimate"])
-    assert plan["step_seconds_estimate"] == pytest.approx(max(plan["flops"] / 197e12, plan["bytes_accessed"] / 819e9))
+    assert plan["step_seconds_estimate"] == pytest.approx(
+        max(plan["flops"] / 197e12, plan["bytes_accessed"] / 819e9)
+    )
     assert plan["hours_estimate"] == pytest.approx(60 * plan["step_seconds_estimate"] / 3600)
     assert plan["cost_estimate"] == pytest.approx(plan["hours_estimate"] * 8 * 2)
     assert plan["collectives"]["all-reduce"]["count"] > 0
@@ -65,8 +67,16 @@ def test_what_does_not_fit_is_said_with_the_largest_batch(capsys: pytest.Capture
     said = capsys.readouterr()
     plan = json.loads(said.out)
     assert (plan["fits"], plan["largest_batch_that_fits"], plan["step_seconds_estimate"]) == (False, 16, None)
-    assert "a batch of 64 does not fit the memory of v5e:2x4; the largest batch found to fit is 16" in said.err.splitlines()[-1]
-    assert cli.main(["plan", "--config", str(tiny.PATH), "--set", "batch_size=16", "--topology", SLICE, "v2:2x2"]) == 0
+    assert (
+        "a batch of 64 does not fit the memory of v5e:2x4; the largest batch found to fit is 16"
+        in said.err.splitlines()[-1]
+    )
+    assert (
+        cli.main(
+            ["plan", "--config", str(tiny.PATH), "--set", "batch_size=16", "--topology", SLICE, "v2:2x2"]
+        )
+        == 0
+    )
     assert "v2:2x2" in capsys.readouterr().out
 
 
@@ -79,7 +89,9 @@ def test_a_set_that_is_not_here_is_stood_in_for(monkeypatch: pytest.MonkeyPatch)
         return planning.Compiled(True, 0, 0, 0)
 
     monkeypatch.setattr(planning, "compile_step", compile_step)
-    config = tiny.get_config(**{"data.source": "/no/such/folder", "data.image_size": 24, "data.mean": "imagenet"})
+    config = tiny.get_config(
+        **{"data.source": "/no/such/folder", "data.image_size": 24, "data.mean": "imagenet"}
+    )
     plan = planning.make_plan(config, parse_topology(SLICE), classes=11)
     assert plan.stand_in
     assert seen["batch"]["image"].shape == (16, 24, 24, 3)
@@ -90,7 +102,8 @@ def test_a_set_that_is_not_here_is_stood_in_for(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.usefixtures("here")
 def test_a_batch_that_cannot_be_cut_and_float64_are_refused() -> None:
     with pytest.raises(
-        DeviceError, match=r"batch_size 20 in groups of 4 cannot be cut over the 8 devices .* nearest smaller one is 16"
+        DeviceError,
+        match=r"batch_size 20 in groups of 4 cannot be cut over the 8 devices .* nearest smaller one is 16",
     ):
         planning.make_plan(tiny.get_config(batch_size=20), parse_topology(SLICE))
     with pytest.raises(DeviceError, match="the smallest is 8"):
@@ -106,18 +119,38 @@ def test_a_batch_that_cannot_be_cut_and_float64_are_refused() -> None:
         (["--topology", SLICE, "--set", "batch_size"], "--set batch_size has no value"),
     ],
 )
-def test_a_mistake_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["plan", "--config", str(tiny.PATH), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert len(capsys.readouterr().err.splitlines()) <= 1
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'resnet-jax[tpu]'")
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'resnet-jax[tpu]'"
+)
 @pytest.mark.parametrize("scan", ["no", "yes"])
 def test_the_tpu_compiler_plans_a_small_net(scan: str) -> None:
-    command = [sys.executable, "-m", "resnet_jax.cli", "plan", "--config", str(tiny.PATH), "--topology", "v5e:2x2", "--json"]
-    command += ["--set", f"run.scan={scan}", "model.name=cifar_resnet20", "model.dtype=bfloat16", "batch_size=64"]
+    command = [
+        sys.executable,
+        "-m",
+        "resnet_jax.cli",
+        "plan",
+        "--config",
+        str(tiny.PATH),
+        "--topology",
+        "v5e:2x2",
+        "--json",
+    ]
+    command += [
+        "--set",
+        f"run.scan={scan}",
+        "model.name=cifar_resnet20",
+        "model.dtype=bfloat16",
+        "batch_size=64",
+    ]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
     assert done.returncode == 0, done.stderr

@@ -58,7 +58,9 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
         running[1].send_signal(signal.SIGTERM)
         for code, out, err in processes.finish(running):
             assert code == 75, err
-            assert f"stopped and saved at step {runs.logged_step(workdir)}; run the same command again" in err, (out, err)
+            assert (
+                f"stopped and saved at step {runs.logged_step(workdir)}; run the same command again" in err
+            ), (out, err)
     return workdir
 
 
@@ -69,7 +71,9 @@ def assert_same_curve(one: Path, other: Path, *, steps: int) -> None:
     for record, wanted in zip(records, expected, strict=True):
         assert record.keys() == wanted.keys()
         for name in record.keys() - runs.WALL_CLOCK:
-            np.testing.assert_allclose(record[name], wanted[name], rtol=1e-9, atol=1e-9, err_msg=f"{name} of {record}")
+            np.testing.assert_allclose(
+                record[name], wanted[name], rtol=1e-9, atol=1e-9, err_msg=f"{name} of {record}"
+            )
 
 
 def test_two_processes_make_the_steps_of_one_and_stop_at_the_same(stopped: Path, undisturbed: Path) -> None:
@@ -85,11 +89,15 @@ def test_two_processes_make_the_steps_of_one_and_stop_at_the_same(stopped: Path,
         {"run.devices": 1},
         {"run.devices": 8, "run.mapping": "shard_map"},
         pytest.param({"run.devices": 1, "run.accumulation": 2}, marks=pytest.mark.slow),
-        pytest.param({"run.devices": 2, "run.accumulation": 2, "run.mapping": "shard_map"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"run.devices": 2, "run.accumulation": 2, "run.mapping": "shard_map"}, marks=pytest.mark.slow
+        ),
     ],
 )
 @pytest.mark.usefixtures("double")
-def test_one_process_goes_on_where_two_stopped(stopped: Path, undisturbed: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_one_process_goes_on_where_two_stopped(
+    stopped: Path, undisturbed: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     shutil.copytree(stopped, tmp_path / "run")
     go_on(tmp_path / "run", **changes)
     assert_same_curve(tmp_path / "run", undisturbed, steps=LAST)

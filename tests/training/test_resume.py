@@ -70,17 +70,25 @@ def test_the_comparison_notices_data_that_is_replayed(
     run(tiny.get_config(**{"run.steps": 20}), tmp_path / "run")
     read_ahead = run_module.read_ahead
     monkeypatch.setattr(
-        run_module, "read_ahead", lambda batches, start, stop, **options: read_ahead(batches, 0, stop - start, **options)
+        run_module,
+        "read_ahead",
+        lambda batches, start, stop, **options: read_ahead(batches, 0, stop - start, **options),
     )
     run(tiny.get_config(), tmp_path / "run")
     with pytest.raises(AssertionError):
         runs.assert_same_outcome(undisturbed_here, tmp_path / "run")
 
 
-def test_the_comparison_notices_a_lost_momentum(undisturbed_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comparison_notices_a_lost_momentum(
+    undisturbed_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(tiny.get_config(**{"run.steps": 20}), tmp_path / "run")
     restore = run_module.from_arrays
-    monkeypatch.setattr(run_module, "from_arrays", lambda state, arrays: restore(state, arrays).replace(opt_state=state.opt_state))
+    monkeypatch.setattr(
+        run_module,
+        "from_arrays",
+        lambda state, arrays: restore(state, arrays).replace(opt_state=state.opt_state),
+    )
     run(tiny.get_config(), tmp_path / "run")
     with pytest.raises(AssertionError):
         runs.assert_same_outcome(undisturbed_here, tmp_path / "run")

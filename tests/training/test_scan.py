@@ -47,10 +47,24 @@ def test_a_whole_state_is_converted_without_loss() -> None:
         jax.tree.map(np.testing.assert_array_equal, converted, states[template])
 
 
-def test_the_steps_of_training_and_of_evaluation_are_compiled_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_steps_of_training_and_of_evaluation_are_compiled_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with jax.log_compiles():
-        assert train([f"--config={PATH}", f"--workdir={tmp_path}", "--config.run.steps=6", "--config.model.group_size=8"]) == 0
-    compiled = [record.getMessage() for record in caplog.records if "Finished XLA compilation" in record.getMessage()]
+        assert (
+            train(
+                [
+                    f"--config={PATH}",
+                    f"--workdir={tmp_path}",
+                    "--config.run.steps=6",
+                    "--config.model.group_size=8",
+                ]
+            )
+            == 0
+        )
+    compiled = [
+        record.getMessage() for record in caplog.records if "Finished XLA compilation" in record.getMessage()
+    ]
     assert len([text for text in compiled if "jit(_fun)" in text]) == 2, (
         compiled
     )  # This is what pmap calls the steps of training and of evaluation.
@@ -96,7 +110,16 @@ def test_1202_layers_take_ten_steps_on_one_batch_and_learn(tmp_path: Path) -> No
         "--config.batch_size=32",
         "--config.run.steps=10",
     ]
-    arguments += ["--config.data.train_split=train[:32]", "--config.data.pad=0", "--config.optimizer.learning_rate=0.001"]
-    assert train([*arguments, "--config.run.remat=14", "--config.run.evaluate_every=100", f"--workdir={tmp_path}"]) == 0
+    arguments += [
+        "--config.data.train_split=train[:32]",
+        "--config.data.pad=0",
+        "--config.optimizer.learning_rate=0.001",
+    ]
+    assert (
+        train(
+            [*arguments, "--config.run.remat=14", "--config.run.evaluate_every=100", f"--workdir={tmp_path}"]
+        )
+        == 0
+    )
     values = [record["loss"] for record in read_metrics(tmp_path)]
     assert max(values[-3:]) < min(values[:3]), values

@@ -44,7 +44,9 @@ def test_equal_and_undefined_logits_do_not_score(value: float) -> None:
 def test_evaluation_of_a_ragged_split_equals_all_at_once(mapping: str) -> None:
     ours = build_experiment(get_config(**{"run.devices": 4, "run.mapping": mapping}))
     rng = np.random.RandomState(0)
-    source = ArraySource(rng.randint(0, 256, (37, 8, 8, 3), np.uint8), rng.randint(0, 7, 37).astype(np.int32), list("abcdefg"))
+    source = ArraySource(
+        rng.randint(0, 256, (37, 8, 8, 3), np.uint8), rng.randint(0, 7, 37).astype(np.int32), list("abcdefg")
+    )
     state = ours.initial_state()
     laid = create_mapping(mapping, jax.devices()[:4])
     step = laid.map(make_evaluation_step(ours.model, normalise, axis_name=AXIS_NAME), donate=False)

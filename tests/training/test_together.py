@@ -44,14 +44,20 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("stops", [(10,), pytest.param((5, 10), marks=pytest.mark.slow)])
-def test_they_end_as_those_trained_one_by_one_and_go_on_from_where_they_stand(tmp_path: Path, stops: tuple[int, ...]) -> None:
+def test_they_end_as_those_trained_one_by_one_and_go_on_from_where_they_stand(
+    tmp_path: Path, stops: tuple[int, ...]
+) -> None:
     """Groups of 16 span the two devices."""
     quiet = Console(quiet=True)
     for steps in stops:
-        configs = [resolve(tiny.get_config(**CHANGES, **{"seed": seed, "run.steps": steps})) for seed in SEEDS]
+        configs = [
+            resolve(tiny.get_config(**CHANGES, **{"seed": seed, "run.steps": steps})) for seed in SEEDS
+        ]
         run_together(configs, [tmp_path / f"together{seed}" for seed in SEEDS], quiet)
     run(configs[1], tmp_path / "alone3", quiet)
     assert_equal_runs(tmp_path / "together3", tmp_path / "alone3")
     assert steps_in(epath.Path(tmp_path / "together3"))[-2:] == [8, 10]
-    one, other = (read_checkpoint(tmp_path / f"together{seed}").arrays["params/head/kernel"] for seed in SEEDS)
+    one, other = (
+        read_checkpoint(tmp_path / f"together{seed}").arrays["params/head/kernel"] for seed in SEEDS
+    )
     assert not np.allclose(one, other)

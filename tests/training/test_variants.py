@@ -48,7 +48,8 @@ TOGETHER = {
     "preactivation, wide, excited, at random": BOTTLENECK
     | {"name": "cifar_resnet11", "stage_depths": [3]}
     | {"variants": ["wide:2", "preactivation", "squeeze_excitation:4", "stochastic_depth:0.8"]},
-    "grouped, without the batch, blurred": IMAGENET | {"width": 8, "variants": ["resnext:4,16", "group_norm:2", "blur_shortcut"]},
+    "grouped, without the batch, blurred": IMAGENET
+    | {"width": 8, "variants": ["resnext:4,16", "group_norm:2", "blur_shortcut"]},
 }
 ALL = {name: {"variants": [name], **net} for name, net in NETS.items()} | TOGETHER
 CASES = [pytest.param(name, id=name, marks=[pytest.mark.slow]) for name in ALL]
@@ -66,7 +67,9 @@ def random_variables(net: dict[str, Any], model: nn.Module) -> dict[str, Any]:
     return {name: tree for name, tree in randomised({"batch_stats": {}, **shapes}, seed=1).items() if tree}
 
 
-def trained_on(net: dict[str, Any], *, devices: int, scan: bool, steps: int) -> tuple[list[float], dict[str, np.ndarray]]:
+def trained_on(
+    net: dict[str, Any], *, devices: int, scan: bool, steps: int
+) -> tuple[list[float], dict[str, np.ndarray]]:
     """Returns the losses of steps on one batch, and the parameters after them, of every block by itself."""
     random = np.random.RandomState(0)
     images = random.randint(0, 256, (IMAGES, side(net), side(net), 3), np.uint8)
@@ -87,7 +90,9 @@ def trained_on(net: dict[str, Any], *, devices: int, scan: bool, steps: int) -> 
     variables = random_variables(net, model.clone(scan=False))
     variables = stack_blocks(variables) if scan else variables
     params = variables["params"]
-    momentum = jax.tree.map(lambda array: np.zeros(array.shape, array.dtype), jax.eval_shape(optimizer.init, params))
+    momentum = jax.tree.map(
+        lambda array: np.zeros(array.shape, array.dtype), jax.eval_shape(optimizer.init, params)
+    )
     state = TrainState(np.int32(0), params, variables.get("batch_stats", {}), momentum, np.full(3, 128.0))
     state, mapped, losses = mapping.replicate(jax.device_get(state)), mapping.map(step, donate=False), []
     for _ in range(steps):
@@ -125,7 +130,9 @@ def test_it_leaves_whole_or_is_refused(case: str, tmp_path: Path) -> None:
     file.write_bytes(to_safetensors(trained, record))
     back = assemble(from_record(file, json.loads(json.dumps(record))))
     jax.tree.map(np.testing.assert_array_equal, back.variables, variables)
-    np.testing.assert_allclose(back.model.apply(back.variables, normalise(images, preprocessing.image_mean)), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        back.model.apply(back.variables, normalise(images, preprocessing.image_mean)), expected, atol=1e-5
+    )
     assert differences_from_torchvision(trained)
 
     pytest.importorskip("onnx")

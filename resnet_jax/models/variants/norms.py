@@ -66,7 +66,9 @@ class Bias(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        return x + self.param("bias", nn.initializers.zeros, (x.shape[-1],), parameter_dtype(self.dtype)).astype(self.dtype)
+        return x + self.param(
+            "bias", nn.initializers.zeros, (x.shape[-1],), parameter_dtype(self.dtype)
+        ).astype(self.dtype)
 
 
 def bias(*, dtype: Dtype, name: str, **_: Any) -> nn.Module:

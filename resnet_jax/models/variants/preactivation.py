@@ -71,16 +71,22 @@ class PreactivationBottleneckBlock(nn.Module):
         return self.residual(y) + around(self, x, active, channels=channels)
 
 
-def around(block: Any, x: Float[Array, "n h w c"], active: Float[Array, "n h w c"], *, channels: int) -> Array | float:
+def around(
+    block: Any, x: Float[Array, "n h w c"], active: Float[Array, "n h w c"], *, channels: int
+) -> Array | float:
     """Returns the shortcut of a block: of x itself where dimensions stay, else of what its convolutions see."""
     same = x.shape[-1] == channels and block.stride == 1
-    return block.shortcut(x if same else active, channels=channels, stride=block.stride, conv=block.conv, norm=no_norm)
+    return block.shortcut(
+        x if same else active, channels=channels, stride=block.stride, conv=block.conv, norm=no_norm
+    )
 
 
 def bare(stem: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """Returns the stem without normalisation and activation, which the first block brings."""
 
-    def make(channels: int, *, conv: LayerFactory, norm: LayerFactory, activation: Any, name: str) -> nn.Module:
+    def make(
+        channels: int, *, conv: LayerFactory, norm: LayerFactory, activation: Any, name: str
+    ) -> nn.Module:
         del norm, activation
         return stem(channels, conv=conv, norm=no_norm, activation=unchanged, name=name)
 

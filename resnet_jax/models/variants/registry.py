@@ -16,7 +16,12 @@ from resnet_jax.models.variants.preactivation import (
     bare,
     normalise_and_activate,
 )
-from resnet_jax.models.variants.residuals import after, residual_scale, squeeze_and_excitation, stochastic_depth
+from resnet_jax.models.variants.residuals import (
+    after,
+    residual_scale,
+    squeeze_and_excitation,
+    stochastic_depth,
+)
 from resnet_jax.models.variants.shortcuts import DeepStem, average, blur, pooled
 
 Attributes = dict[str, Any]
@@ -79,7 +84,9 @@ def _arguments(variant: Variant, text: str) -> dict[str, int | float]:
         try:
             values[key] = type(default)(value)
         except ValueError:
-            raise ModelError(f"{value!r} is no {type(default).__name__}; {variant.name} takes {wanted}") from None
+            raise ModelError(
+                f"{value!r} is no {type(default).__name__}; {variant.name} takes {wanted}"
+            ) from None
         if values[key] < 0 or (isinstance(default, int) and values[key] < 1):
             raise ModelError(f"{key} is {value}; it must be above 0")
     return values
@@ -93,7 +100,9 @@ def _parts(factory: Any) -> tuple[Any, dict[str, Any]]:
 def _with_norm(attributes: Attributes, norm: Any) -> Attributes:
     """Returns the attributes with another normalisation, which begins as that before it did."""
     before, options = _parts(attributes.get("norm", BatchNorm))
-    return attributes | {"norm": partial(begin_at_zero, **options | {"norm": norm}) if before is begin_at_zero else norm}
+    return attributes | {
+        "norm": partial(begin_at_zero, **options | {"norm": norm}) if before is begin_at_zero else norm
+    }
 
 
 def _preactivation(attributes: Attributes) -> Attributes:
@@ -102,15 +111,23 @@ def _preactivation(attributes: Attributes) -> Attributes:
     if block not in kinds or stem not in STEMS:
         raise ModelError("it changes block and stem, and one of them is changed already")
     if _parts(attributes.get("norm"))[0] is begin_at_zero:
-        raise ModelError("its blocks do not end with a normalisation, whose scale could begin at 0; leave out zero_last_scale")
-    changes = {"block": partial(kinds[block], **options), "stem": bare(attributes["stem"]), "end": normalise_and_activate}
+        raise ModelError(
+            "its blocks do not end with a normalisation, whose scale could begin at 0; leave out zero_last_scale"
+        )
+    changes = {
+        "block": partial(kinds[block], **options),
+        "stem": bare(attributes["stem"]),
+        "end": normalise_and_activate,
+    }
     return attributes | changes
 
 
 def _bottleneck(attributes: Attributes, **changes: Any) -> Attributes:
     block, options = _parts(attributes["block"])
     if block not in (BottleneckBlock, PreactivationBottleneckBlock):
-        raise ModelError("it is for bottleneck blocks, as those of resnet50 and deeper, or of stage_depths that give them")
+        raise ModelError(
+            "it is for bottleneck blocks, as those of resnet50 and deeper, or of stage_depths that give them"
+        )
     return attributes | {"block": partial(block, **(options | changes))}
 
 
@@ -147,7 +164,9 @@ def _resnet_d(attributes: Attributes) -> Attributes:
         raise ModelError("it changes the stem, and so did another variant")
     attributes |= {"stem": STEMS[stem], "shortcut": pooled(attributes["shortcut"], average)}
     block, options = _parts(attributes["block"])
-    return attributes | ({"block": partial(block, **options | {"stride_on": "3x3"})} if hasattr(block, "stride_on") else {})
+    return attributes | (
+        {"block": partial(block, **options | {"stride_on": "3x3"})} if hasattr(block, "stride_on") else {}
+    )
 
 
 def _blur_shortcut(attributes: Attributes) -> Attributes:
@@ -169,7 +188,13 @@ def _skip_init(attributes: Attributes) -> Attributes:
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
-        Variant("preactivation", "normalise and activate before convolving, add only", "arXiv 1603.05027", {}, _preactivation),
+        Variant(
+            "preactivation",
+            "normalise and activate before convolving, add only",
+            "arXiv 1603.05027",
+            {},
+            _preactivation,
+        ),
         Variant(
             "wide",
             "so many times the filters; in bottlenecks of the first two convolutions",
@@ -205,10 +230,34 @@ VARIANTS: dict[str, Variant] = {
             {"groups": 32},
             _group_norm,
         ),
-        Variant("resnet_d", "three small convolutions in the stem, shortcuts that average", "arXiv 1812.01187", {}, _resnet_d),
-        Variant("zero_last_scale", "the last scale of F(x) begins at 0", "arXiv 1706.02677, §5.1", {}, _zero_last_scale),
-        Variant("blur_shortcut", "shortcuts that blur before they skip pixels", "arXiv 1904.11486", {}, _blur_shortcut),
-        Variant("skip_init", "no normalisation; F(x) times a number that begins at 0", "arXiv 2002.10444", {}, _skip_init),
+        Variant(
+            "resnet_d",
+            "three small convolutions in the stem, shortcuts that average",
+            "arXiv 1812.01187",
+            {},
+            _resnet_d,
+        ),
+        Variant(
+            "zero_last_scale",
+            "the last scale of F(x) begins at 0",
+            "arXiv 1706.02677, §5.1",
+            {},
+            _zero_last_scale,
+        ),
+        Variant(
+            "blur_shortcut",
+            "shortcuts that blur before they skip pixels",
+            "arXiv 1904.11486",
+            {},
+            _blur_shortcut,
+        ),
+        Variant(
+            "skip_init",
+            "no normalisation; F(x) times a number that begins at 0",
+            "arXiv 2002.10444",
+            {},
+            _skip_init,
+        ),
     )
 }
 """The variants, by name."""

@@ -22,7 +22,9 @@ def after(first: Residual | None, second: Residual) -> Residual:
     return both
 
 
-def squeeze_and_excitation(y: Float[Array, "n h w c"], *, reduction: int, **_: Any) -> Float[Array, "n h w c"]:
+def squeeze_and_excitation(
+    y: Float[Array, "n h w c"], *, reduction: int, **_: Any
+) -> Float[Array, "n h w c"]:
     """Returns y with every channel times a gate between 0 and 1, computed from the means of all channels (arXiv 1709.01507, §3).
 
     Args:
@@ -31,7 +33,9 @@ def squeeze_and_excitation(y: Float[Array, "n h w c"], *, reduction: int, **_: A
     """
     channels, stored = y.shape[-1], parameter_dtype(y.dtype)
     options: dict[str, Any] = {"kernel_init": he_normal, "dtype": stored, "param_dtype": stored}
-    hidden = nn.relu(nn.Dense(max(1, channels // reduction), name="squeeze", **options)(global_average_pool(y)))
+    hidden = nn.relu(
+        nn.Dense(max(1, channels // reduction), name="squeeze", **options)(global_average_pool(y))
+    )
     gate = nn.sigmoid(nn.Dense(channels, name="excite", **options)(hidden))
     return y * gate[:, None, None].astype(y.dtype)
 
@@ -67,7 +71,9 @@ class Survival(nn.Module):
         if not self.train:
             return y * self.share.astype(y.dtype)
         if not self.has_rng(EXAMPLES):
-            raise ModelError(f"stochastic depth draws numbers in training; give apply rngs={{{EXAMPLES!r}: key}}")
+            raise ModelError(
+                f"stochastic depth draws numbers in training; give apply rngs={{{EXAMPLES!r}: key}}"
+            )
         keys = example_keys(self.make_rng(EXAMPLES), y.shape[0], self.axis_name)
         alive = jax.vmap(jax.random.bernoulli, in_axes=(0, None))(keys, self.share)
         return jnp.where(alive[:, None, None, None], y, 0)

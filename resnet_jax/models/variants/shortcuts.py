@@ -59,7 +59,9 @@ def blur(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
 def pooled(shortcut: Shortcut, pool: Callable[[Array, int], Array]) -> Shortcut:
     """Returns the shortcut behind a pool that takes over its stride."""
 
-    def around(x: Array, *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory) -> Array | float:
+    def around(
+        x: Array, *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
+    ) -> Array | float:
         same = stride == 1
         return shortcut(x if same else pool(x, stride), channels=channels, stride=1, conv=conv, norm=norm)
 
