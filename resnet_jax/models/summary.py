@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
-from rich.table import Table
 
 Path = tuple[str, ...]
 
@@ -87,20 +86,6 @@ def summarize(model: nn.Module, image_size: int) -> Summary:
         if params[path] or macs[path]
     )
     return Summary(tuple(rows), params.total(), macs.total())
-
-
-def format_table(summary: Summary) -> Table:
-    """Returns a table for people: a line for every layer, and the sums at its foot."""
-    table = Table(show_footer=True, box=None, pad_edge=False, collapse_padding=True)
-    table.add_column("layer", footer="sum", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    table.add_column("output", no_wrap=True)
-    table.add_column("parameters", footer=f"{summary.params:,}", justify="right", no_wrap=True)
-    table.add_column("multiply-adds", footer=f"{summary.macs:,}", justify="right", no_wrap=True)
-    for row in summary.rows:
-        output = " × ".join(map(str, row.output_shape))
-        table.add_row(row.path, row.kind, output, f"{row.params:,}", f"{row.macs:,}")
-    return table
 
 
 def to_json(name: str, summary: Summary) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from resnet_jax import cli, create_model, load_checkpoint
-from resnet_jax.entry import train
 from resnet_jax.models import ModelError
 from resnet_jax.models.named import named
 from resnet_jax.training.checkpoints import read_checkpoint
@@ -23,6 +22,7 @@ from resnet_jax.training.experiment import build_optimizer
 from resnet_jax.training.logging import read_metrics
 from resnet_jax.training.workdir import read_config
 from tests.test_docs import ROOT, blocks
+from tests.training.runs import train
 from tests.training.tiny import PATH, get_config
 
 PAGE = ROOT / "docs" / "variants.md"
@@ -214,13 +214,13 @@ def test_a_run_of_ones_own_block_in_processes_of_its_own(elsewhere: Path) -> Non
     assert "goes on from step 2 of 4" in ended.stdout
     assert read_checkpoint(workdir).model["block"] == "my_parts:Separable(ratio=1)"
     assert read_config(workdir)["run"]["code_dir"] == str(elsewhere / "parts")
-    evaluated = python("-m", "resnet_jax.cli", "evaluate", "--workdir", workdir, "--json")
+    evaluated = python("-m", "resnet_jax", "evaluate", "--workdir", workdir, "--json")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["step"] == 4
     loaded = python("-c", LOAD, workdir)
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.split(maxsplit=2)[1:] == ["my_parts", "(1, 7)\n"]
     (elsewhere / "parts" / "my_parts.py").rename(elsewhere / "parts" / "moved.py")
-    gone = python("-m", "resnet_jax.cli", "evaluate", "--workdir", workdir)
+    gone = python("-m", "resnet_jax", "evaluate", "--workdir", workdir)
     assert gone.returncode == 2
     assert "there is no module 'my_parts'" in gone.stderr
