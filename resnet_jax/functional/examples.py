@@ -6,8 +6,9 @@ from etils import epath
 from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
-from resnet_jax.data.augment import normalise
+from resnet_jax.data.augment import normalize
 from resnet_jax.data.errors import DataError
+from resnet_jax.data.source import read_all
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.config import resolve
 from resnet_jax.training.experiment import open_split
@@ -39,5 +40,5 @@ def read_examples(
         raise DataError(
             f"split {name} has {len(source)} examples, and {count} from number {first} on were asked for"
         )
-    images, labels = source.read(np.arange(first, first + count))
-    return normalise(jnp.asarray(images), split_variables(checkpoint.arrays)[1]), jnp.asarray(labels)
+    images, labels = read_all(source, np.arange(first, first + count))
+    return normalize(jnp.asarray(images), split_variables(checkpoint.arrays)[1]), jnp.asarray(labels)

@@ -8,6 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from resnet_jax.data.errors import DataError
+from resnet_jax.data.source import read_all
 from resnet_jax.models import create_model
 from resnet_jax.paper.responses import Responses, analyse, gradient_norms
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint, steps_in
@@ -92,7 +93,7 @@ def _first(
     config: ConfigDict, split: str, count: int, *, test: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     source = open_split(config, split, test=test)
-    images, labels = source.read(range(min(count, len(source))))
+    images, labels = read_all(source, range(min(count, len(source))))
     return images.astype(np.float32), labels
 
 

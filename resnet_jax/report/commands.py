@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from resnet_jax.data.errors import DataError
-from resnet_jax.evaluation.views import ProtocolError
+from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.models import ModelError
 from resnet_jax.paper.analysis import analyse_checkpoint
 from resnet_jax.report.mistakes import check_there, find_mistakes

@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from resnet_jax import create_model, stack_blocks
-from resnet_jax.data.sources import open_source
+from resnet_jax.data.catalog import open_source
 from resnet_jax.paper.analysis import analyse_checkpoint, analyse_run
 from resnet_jax.paper.responses import analyse, gradient_norms, responses
 from resnet_jax.training.checkpoints import read_checkpoint
