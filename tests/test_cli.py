@@ -44,7 +44,6 @@ def test_help_imports_no_library(code: str) -> None:
     assert not modules_after(code) & HEAVY
 
 
-@pytest.mark.xfail(reason="the config still imports the data")
 def test_list_imports_only_what_it_needs() -> None:
     loaded = modules_after("from resnet_jax.cli import main; assert main(['list']) == 0")
     assert not loaded & {"orbax", "cv2", "grain", "tensorboardX", "matplotlib", "tensorflow_datasets"}

@@ -10,9 +10,9 @@ from resnet_jax.cli import at_least
 from resnet_jax.console import ProgressBar, format_table, print_json, print_note
 from resnet_jax.evaluation.counts import Counts
 from resnet_jax.evaluation.evaluate import all_scores, described, open_trials
-from resnet_jax.evaluation.precise import recompute_statistics
-from resnet_jax.evaluation.views import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol
-from resnet_jax.evaluation.written import PredictionsFile
+from resnet_jax.evaluation.precise_statistics import recompute_statistics
+from resnet_jax.evaluation.predictions_file import PredictionsFile
+from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol
 from resnet_jax.training.precise import MOVING, PRECISE, STATISTICS
 
 EXAMPLES = (

@@ -7,13 +7,13 @@ from typing import Any
 
 from etils import epath
 
+from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.cli import at_least
 from resnet_jax.console import print_json
 from resnet_jax.data.errors import DataError
-from resnet_jax.evaluation.views import ProtocolError
+from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.files import write_text
 from resnet_jax.models import ModelError
-from resnet_jax.paper.analysis import analyse_checkpoint
 from resnet_jax.report.mistakes import check_there, find_mistakes
 from resnet_jax.report.page import write_page
 from resnet_jax.report.runs import Run, read_runs
@@ -71,7 +71,7 @@ def execute(arguments: argparse.Namespace) -> None:
     data_dir, examples = arguments.data_dir, arguments.examples
     mistakes = [_or_why(run, skipped, find_mistakes, examples=examples, data_dir=data_dir) for run in runs]
     analyses = [
-        _or_why(run, skipped, analyse_checkpoint, examples=ANALYSED, data_dir=data_dir) for run in runs
+        _or_why(run, skipped, analyze_checkpoint, examples=ANALYSED, data_dir=data_dir) for run in runs
     ]
     page = write_page(runs, mistakes, analyses, now=datetime.datetime.now(datetime.UTC))
     write_text(target, page)

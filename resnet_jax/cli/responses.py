@@ -3,11 +3,11 @@
 import argparse
 import dataclasses
 
+from resnet_jax.analysis.checkpoint_responses import EXAMPLES as DEFAULT_EXAMPLES
+from resnet_jax.analysis.checkpoint_responses import analyze_checkpoint, analyze_run
 from resnet_jax.cli import at_least
 from resnet_jax.console import format_table, print_json
 from resnet_jax.paper import PaperError
-from resnet_jax.paper.analysis import EXAMPLES as DEFAULT_EXAMPLES
-from resnet_jax.paper.analysis import analyse_checkpoint, analyse_run
 
 EXAMPLES = (
     "resnet-jax responses --workdir runs/digits_resnet20",
@@ -50,9 +50,9 @@ def execute(arguments: argparse.Namespace) -> None:
         "data_dir": arguments.data_dir,
     }
     if arguments.all:
-        found = analyse_run(arguments.workdir, **options)
+        found = analyze_run(arguments.workdir, **options)
     else:
-        found = [analyse_checkpoint(arguments.workdir, arguments.step, **options)]
+        found = [analyze_checkpoint(arguments.workdir, arguments.step, **options)]
     if arguments.json:
         print_json([dataclasses.asdict(analysis) for analysis in found])
         return
