@@ -11,13 +11,11 @@ Hardware: 2 CPU cores for the digits, an accelerator for ImageNet's nets. Time: 
 scratch after the same few steps.
 """
 
-from ml_collections import ConfigDict
-
-from resnet_jax.training.config import base_config
+from resnet_jax.training.config import Config, base_config
 from resnet_jax.training.workdir import read_config
 
 
-def get_config(workdir: str = "") -> ConfigDict:
+def get_config(workdir: str = "") -> Config:
     """Returns the recipe for the weights of a workdir."""
     config = base_config()
     config.initial.workdir = workdir or "runs/digits_resnet20"

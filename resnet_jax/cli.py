@@ -262,7 +262,7 @@ def _add(commands: Any, name: str, command: Command, text: str, *examples: str) 
 def _list(arguments: argparse.Namespace) -> None:
     from resnet_jax.models import list_models
     from resnet_jax.models.variants import VARIANTS
-    from resnet_jax.recipes import recipes
+    from resnet_jax.training.recipes import recipes
 
     if arguments.variants:
         variants = {

@@ -10,6 +10,6 @@ ERROR, SKIP = "error", "skip"
 CORRUPT = (ERROR, SKIP)
 """What becomes of an image that cannot be decoded: it ends the run, or it is left out, counted and reported."""
 
-SCALE, RESIZED, CENTRE = "scale", "resized", "centre"
+SCALE, RESIZED, CENTRE = "scale", "resized", "center"
 CROPS = (SCALE, RESIZED, CENTRE)
 """Of training images of any size."""

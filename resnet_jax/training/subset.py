@@ -9,7 +9,7 @@ from jaxtyping import Int32, UInt8
 from resnet_jax.data.encoded import DecodedSource, Examples, Indices, Payload
 from resnet_jax.data.folder import FolderExamples
 from resnet_jax.data.sources import Source
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config_fields import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
