@@ -1,16 +1,18 @@
 """Deep residual learning (arXiv 1512.03385) on JAX and Flax: nets, recipes, training and checkpoints."""
 
+import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from resnet_jax.models import (
-    create_model,
-    feature_shapes,
-    features,
-    list_models,
-    stack_blocks,
-    unstack_blocks,
-)
+if TYPE_CHECKING:
+    from resnet_jax.models import (
+        create_model,
+        feature_shapes,
+        features,
+        list_models,
+        stack_blocks,
+        unstack_blocks,
+    )
 
 __all__ = [
     "create_model",
@@ -22,6 +24,27 @@ __all__ = [
     "stack_blocks",
     "unstack_blocks",
 ]
+
+_MODULES = {
+    "create_model": "resnet_jax.models",
+    "feature_shapes": "resnet_jax.models",
+    "features": "resnet_jax.models",
+    "list_models": "resnet_jax.models",
+    "stack_blocks": "resnet_jax.models",
+    "unstack_blocks": "resnet_jax.models",
+}
+"""Where each name comes from that is imported at its first use, so that `import resnet_jax` imports no library."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load_checkpoint(
@@ -44,9 +67,8 @@ def load_checkpoint(
         >>> model, variables = load_checkpoint("runs/digits_resnet20")
         >>> logits = model.apply(variables, images)
     """
-    from resnet_jax.training.checkpoints import (
-        read_checkpoint,
-    )  # Here, so that the nets alone import quickly.
+    from resnet_jax.models import create_model
+    from resnet_jax.training.checkpoints import read_checkpoint
     from resnet_jax.training.precise import with_statistics
     from resnet_jax.training.state import split_variables
 

@@ -117,9 +117,10 @@ def test_every_stage_is_what_pytorch_computes() -> None:
     )
     theirs: dict = {}
     for stage in (1, 2, 3):
-        hook = lambda _, __, out, name=f"stage{stage}": theirs.update(
-            {name: out.numpy().transpose(0, 2, 3, 1)}
-        )  # noqa: E731
+
+        def hook(_, __, out, name=f"stage{stage}"):
+            theirs[name] = out.numpy().transpose(0, 2, 3, 1)
+
         getattr(net, f"layer{stage}").register_forward_hook(hook)
     with torch.no_grad():
         net(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))

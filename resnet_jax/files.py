@@ -1,0 +1,82 @@
+"""Writing files whole or not at all, and JSON, on local disks and in object storage."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any, TypeAlias
+
+from etils import epath
+
+JsonValue: TypeAlias = bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+PARTIAL = ".partial"
+"""Part of the name of a file that is still being written."""
+
+
+def is_partial(name: str) -> bool:
+    """Returns whether a file name is that of a temporary file, which a killed process may leave behind."""
+    return PARTIAL in name
+
+
+@contextlib.contextmanager
+def replace_when_written(path: PathLike) -> Iterator[epath.Path]:
+    """Yields a temporary path in the same directory, and renames it to `path` when the block ends.
+
+    Whoever opens `path` finds the old file or the new one, complete. If the block raises, the temporary file is removed and
+    `path` stays as it was. A local file is on the disk before it is renamed.
+
+    Example:
+        >>> with replace_when_written("weights.npz") as temporary, temporary.open("wb") as file:
+        ...     np.savez(file, **arrays)
+    """
+    target = epath.Path(path)
+    temporary = target.parent / f".{target.name}{PARTIAL}-{os.getpid()}"
+    try:
+        yield temporary
+        if "://" not in str(target):
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def open_for_replacing(path: PathLike) -> Iterator[IO[bytes]]:
+    """Yields a binary file that becomes `path` when the block ends; see `replace_when_written`."""
+    with replace_when_written(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+def write_bytes(path: PathLike, data: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with open_for_replacing(path) as file:
+        file.write(data)
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: PathLike, value: object, *, indent: int | None = None) -> None:
+    """Writes a value as JSON with a final newline, whole or not at all; without `indent`, on one line."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def read_json(
+    path: PathLike,
+) -> Any:  # What a file holds has no static type; callers declare what they expect.
+    """Returns the value that a JSON file holds.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It holds no JSON.
+    """
+    return json.loads(epath.Path(path).read_text())
