@@ -16,7 +16,8 @@ Departures from the paper of the nets (arXiv 1512.03385), each a field:
 - optimizer.warmup_steps, warmup_form: 5 epochs from 0.1 to that rate, by equal steps (Goyal et al., §2.2).
 - optimizer.momentum_form: pytorch, the rate outside the momentum (Goyal et al., §3, eq. 9), which needs no correction as it
   changes.
-- optimizer.decay_mask: kernels; scales and biases of normalization (Goyal et al., §5.1) and the bias of the last layer do not decay.
+- optimizer.decay_mask: kernels; scales and biases of normalization (Goyal et al., §5.1) and the bias of the
+  last layer do not decay.
 - optimizer.label_smoothing: 0.1 (arXiv 1512.00567, §7). Goyal et al. have none.
 - model.variants, zero_last_scale: the scale of the last normalization of every block begins at 0, so that blocks begin as their
   shortcut (Goyal et al., §5.1).

@@ -4,12 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, Int
-from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import normalise
 from resnet_jax.data.errors import DataError
 from resnet_jax.training.checkpoints import read_checkpoint
-from resnet_jax.training.config import resolve
+from resnet_jax.training.config import from_json
 from resnet_jax.training.experiment import open_split
 from resnet_jax.training.state import split_variables
 
@@ -32,7 +31,7 @@ def read_examples(
         >>> images, labels = read_examples("runs/digits_resnet20", 64)
     """
     checkpoint = read_checkpoint(workdir)
-    config = resolve(ConfigDict(checkpoint.config))
+    config = from_json(checkpoint.config)
     name = split or config.data.test_split
     source = open_split(config, name, test=name == config.data.test_split)
     if first < 0 or not 0 < count <= len(source) - first:

@@ -25,7 +25,7 @@ def is_name(value: Any) -> bool:
     return isinstance(value, str) and ":" in value
 
 
-def named(value: Any, *, field: str, directory: str = "") -> Any:
+def named(value: Any, *, field: str, directory: str | None = None) -> Any:
     """Returns what a name means, with its arguments bound; any other value as it is.
 
     Its module is imported, which runs it: names come from a config or a checkpoint that the user trusts.
@@ -52,12 +52,12 @@ def named(value: Any, *, field: str, directory: str = "") -> Any:
     return partial(found, **arguments) if arguments else found
 
 
-def named_options(options: Mapping[str, Any], *, directory: str = "") -> dict[str, Any]:
+def named_options(options: Mapping[str, Any], *, directory: str | None = None) -> dict[str, Any]:
     """Returns the options with the names among them replaced by what they mean."""
     return {field: named(value, field=field, directory=directory) for field, value in options.items()}
 
 
-def _module(name: str, value: str, field: str, directory: str) -> Any:
+def _module(name: str, value: str, field: str, directory: str | None) -> Any:
     places = list(dict.fromkeys(os.path.abspath(place) for place in (directory, ".") if place))
     sys.path += [place for place in places if place not in sys.path]
     importlib.invalidate_caches()

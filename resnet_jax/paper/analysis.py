@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 
 from resnet_jax.data.errors import DataError
 from resnet_jax.models import create_model
 from resnet_jax.paper.responses import Responses, analyse, gradient_norms
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint, steps_in
-from resnet_jax.training.config import resolve
+from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.experiment import open_split
 from resnet_jax.training.state import split_variables
 
@@ -61,12 +60,12 @@ def analyse_checkpoint(
         WorkdirError, CheckpointError, DataError: What was asked for is not there.
     """
     checkpoint = read_checkpoint(workdir, step)
-    config = resolve(ConfigDict(checkpoint.config))
+    config = from_json(checkpoint.config)
     if not config.data.source:
         raise DataError(
             f"the data of this net is not known: {workdir} is an import; give its images to analyse() in Python"
         )
-    config.run.data_dir = data_dir or config.run.data_dir
+    config = with_fields(config, {"run.data_dir": data_dir or config.run.data_dir})
     model, (variables, image_mean) = create_model(**checkpoint.model), split_variables(checkpoint.arrays)
     images, _ = _first(config, config.data.test_split, examples, test=True)
     found = analyse(model, variables, images - image_mean)
@@ -88,9 +87,7 @@ def analyse_run(workdir: epath.PathLike, **options: Any) -> list[Analysis]:
     return [analyse_checkpoint(workdir, step, **options) for step in steps_in(workdir)]
 
 
-def _first(
-    config: ConfigDict, split: str, count: int, *, test: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def _first(config: Config, split: str, count: int, *, test: bool = False) -> tuple[np.ndarray, np.ndarray]:
     source = open_split(config, split, test=test)
     images, labels = source.read(range(min(count, len(source))))
     return images.astype(np.float32), labels

@@ -11,16 +11,15 @@ from typing import cast
 
 from resnet_jax.files import JsonObject
 from resnet_jax.training.config_fields import (
+    ABOVE_ZERO,
     NOT_NEGATIVE,
     RENAMED,
     RENAMED_VALUES,
-    ABOVE_ZERO,
     ConfigError,
     Field,
     Section,
     one_of_or_code,
     recipe,
-    section_fields,
     section_names,
     unknown_field,
     update,
@@ -46,7 +45,10 @@ class Config(Section):
     seed: int = recipe(0, "Seed of initialization, order, augmentation and dropout.", NOT_NEGATIVE)
     batch_size: int = recipe(128, "Global batch size: the sum over all devices.", ABOVE_ZERO)
     task: str = recipe(
-        "classification", "What is learned: classification, or your own task.", one_of_or_code("classification"), code=True
+        "classification",
+        "What is learned: classification, or your own task.",
+        one_of_or_code("classification"),
+        code=True,
     )
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
@@ -68,11 +70,7 @@ def resolve(config: Config | Mapping[str, object]) -> Config:
         ConfigError: A field does not exist, has another type or a value that is not allowed, or two contradict.
     """
     resolved = Config()
-    if isinstance(config, Config):
-        config = {field.path: value for field, value in walk(config)}
-        resolved.update_from_flattened_dict(config)
-    else:
-        update(resolved, config)
+    update(resolved, config)
     for field, value in walk(resolved):
         field.check(value)
     _check_combinations(resolved)
@@ -82,10 +80,17 @@ def resolve(config: Config | Mapping[str, object]) -> Config:
     return resolved
 
 
+def mutable_copy(config: Config) -> Config:
+    """Returns a copy that may be assigned to, to be resolved again."""
+    copy = Config()
+    update(copy, config)
+    return copy
+
+
 def with_fields(config: Config, values: Mapping[str, object]) -> Config:
     """Returns a resolved copy with other values of the fields at these paths: `{"run.steps": 10}`."""
-    changed = Config()
-    changed.update_from_flattened_dict({field.path: value for field, value in walk(config)} | dict(values))
+    changed = mutable_copy(config)
+    changed.update_from_flattened_dict(values)
     return resolve(changed)
 
 
@@ -131,7 +136,7 @@ def _check_combinations(config: Config) -> None:
     """Checks the fields that depend on each other; what depends on data and devices is checked where these are known."""
     data, optimizer, run = config.data, config.optimizer, config.run
     least = data.image_size or 1
-    if len(data.scales) != 2 or not least <= data.scales[0] <= data.scales[1]:
+    if not least <= data.scales[0] <= data.scales[1]:
         raise ConfigError(f"config.data.scales is {data.scales}; it must be two rising sizes from {least} on")
     if data.image_size and data.test_scale < data.image_size:
         raise ConfigError(

@@ -20,6 +20,14 @@ Kind = Literal["recipe", "operation"]
 
 T = TypeVar("T")
 
+TUPLES = {
+    (int, None): "(100,200)",
+    (str, None): "('a','b')",
+    (int, 2): "(256,480)",
+    (float, 2): "(0.1,1.0)",
+}
+"""An example of each type of tuple, for messages: by type and number of the items."""
+
 RENAMED = {
     "data.colour": "data.color",
     "data.colour_deviation": "data.color_deviation",
@@ -65,7 +73,8 @@ def one_of(*values: str) -> Allowed:
 def one_of_or_code(*values: str) -> Allowed:
     """Returns the check that a value is one of these words, or names code: `package.module:function`."""
     return Allowed(
-        lambda value: value in values or ":" in value, f"one of {', '.join(values)}, or package.module:function"
+        lambda value: value in values or ":" in value,
+        f"one of {', '.join(values)}, or package.module:function",
     )
 
 
@@ -95,8 +104,9 @@ class Field:
     Attributes:
         path: Its path in the config, such as `optimizer.learning_rate`.
         kind: "recipe" or "operation".
-        type: bool, int, float, str or tuple.
+        holds: Type of its value: bool, int, float, str or tuple.
         items: Type of a tuple's items.
+        length: Number of a tuple's items; None is any.
         optional: Whether it may be None.
         default: Its default.
         meaning: What it is, in a sentence.
@@ -106,8 +116,9 @@ class Field:
 
     path: str
     kind: Kind
-    type: type
+    holds: type
     items: type
+    length: int | None
     optional: bool
     default: object
     meaning: str
@@ -118,7 +129,7 @@ class Field:
     def type_text(self) -> str:
         """The type in words."""
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-        text = words.get(self.type) or f"a list such as {'(100,200)' if self.items is not str else '("a","b")'}"
+        text = words.get(self.holds) or f"a list such as {TUPLES[self.items, self.length]}"
         return f"{text}, or None" if self.optional else text
 
     def coerced(self, value: object, shown: object = None) -> object:
@@ -134,20 +145,20 @@ class Field:
             raise ConfigError(f"config.{self.path} {value!r} is now {RENAMED_VALUES[self.path, value]!r}")
         if self.optional and not isinstance(value, bool) and (value is None or value in ("", 0, (), [])):
             return None
-        if self.type is tuple and isinstance(value, (list, tuple)):
+        if self.holds is tuple and isinstance(value, (list, tuple)):
             items = tuple(_coerced_to(self.items, item) for item in value)
-            if None not in items:
+            if None not in items and self.length in (None, len(items)):
                 return items
-        elif (converted := _coerced_to(self.type, value)) is not None:
+        elif (converted := _coerced_to(self.holds, value)) is not None:
             return converted
         given = repr(value) if shown is None else repr(shown)
         raise ConfigError(f"config.{self.path} is {given}; it must be {self.type_text}")
 
     def parsed(self, text: str) -> object:
         """Returns the value that a text on the command line stands for: a Python literal or a bare word."""
-        if self.type is str:
+        if self.holds is str:
             return self.coerced(None if self.optional and text == "None" else text)
-        word = {"true": "True", "false": "False"}.get(text.lower(), text) if self.type is bool else text
+        word = {"true": "True", "false": "False"}.get(text.lower(), text) if self.holds is bool else text
         try:
             return self.coerced(ast.literal_eval(word), shown=text)
         except (ValueError, SyntaxError, TypeError) as error:
@@ -183,11 +194,11 @@ class Section:
             )
         field = section_fields(type(self)).get(name)
         if field is not None:
-            value = field.coerced(value)
-        elif not isinstance(value, Section):
+            object.__setattr__(self, name, field.coerced(value))
+        elif name in self.__dict__:
             update(getattr(self, name), value)
-            return
-        object.__setattr__(self, name, value)
+        else:
+            object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> typing.NoReturn:
         if name.startswith("_"):
@@ -221,36 +232,50 @@ def update(section: Section, values: object) -> None:
     Raises:
         ConfigError: A name does not exist, or a value has another type.
     """
+    if isinstance(values, Section):
+        values = {name: getattr(values, name) for name in section_names(type(values))}
     if not hasattr(values, "items"):
         name = section.prefix.rstrip(".")
-        raise ConfigError(f"config.{name} is a section; set one of its fields: {', '.join(section_names(type(section)))}")
+        raise ConfigError(
+            f"config.{name} is a section; set one of its fields: {', '.join(section_names(type(section)))}"
+        )
     for name, value in typing.cast(Mapping[str, object], values).items():
         setattr(section, name, value)
 
 
-@functools.cache
 def section_names(section: type[Section]) -> tuple[str, ...]:
     """Returns the names of a section's fields and sub-sections, as declared."""
-    return tuple(field.name for field in dataclasses.fields(typing.cast(typing.Any, section)))
+    return tuple(section.__annotations__)
 
 
-@functools.cache
+_DECLARED: dict[type[Section], dict[str, Field]] = {}
+
+
 def section_fields(section: type[Section]) -> dict[str, Field]:
     """Returns the declared fields of a section by name, without its sub-sections."""
-    hints = typing.get_type_hints(section)
-    declared = dataclasses.fields(typing.cast(typing.Any, section))
-    return {
-        one.name: _declared(section.prefix + one.name, hints[one.name], one) for one in declared if one.metadata
-    }
+    if section not in _DECLARED:
+        hints = typing.get_type_hints(section)
+        declared = [one for one in dataclasses.fields(typing.cast(type, section)) if one.metadata]
+        _DECLARED[section] = {
+            one.name: _declared(section.prefix + one.name, hints[one.name], one) for one in declared
+        }
+    return _DECLARED[section]
 
 
 def _declared(path: str, hint: object, declared: "dataclasses.Field[object]") -> Field:
     options = [one for one in typing.get_args(hint) if one is not types.NoneType]
     optional = isinstance(hint, types.UnionType)
-    kind = options[0] if optional else hint
-    items = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else str
-    plain = typing.get_origin(kind) or kind
-    return Field(path, type=plain, items=items, optional=optional, default=declared.default, **declared.metadata)
+    kind = typing.cast(type, options[0] if optional else hint)
+    items = typing.get_args(kind)
+    return Field(
+        path,
+        holds=typing.get_origin(kind) or kind,
+        items=items[0] if items else str,
+        length=len(items) if items and items[-1] is not ... else None,
+        optional=optional,
+        default=declared.default,
+        **declared.metadata,
+    )
 
 
 def unknown_field(

@@ -42,13 +42,17 @@ class ModelConfig(Section):
         None, "Convolution of a bottleneck that strides: 1x1 or 3x3. None is the paper's 1x1."
     )
     group_size: int | None = recipe(
-        None, "Images per group of batch normalization (ghost batch norm). None is the global batch.", ABOVE_ZERO
+        None,
+        "Images per group of batch normalization (ghost batch norm). None is the global batch.",
+        ABOVE_ZERO,
     )
     variance: str = recipe(
         "biased", "Running variance that batch normalization keeps.", one_of("biased", "unbiased")
     )
     block: str | None = recipe(None, "Your own block (docs/variants.md). None is the family's.", code=True)
-    norm: str | None = recipe(None, "Factory of normalization layers. None is batch normalization.", code=True)
+    norm: str | None = recipe(
+        None, "Factory of normalization layers. None is batch normalization.", code=True
+    )
     activation: str | None = recipe(None, "Activation, such as flax.linen:gelu. None is ReLU.", code=True)
     variants: tuple[str, ...] = recipe(
         (), "Variants by name, in order (`resnet-jax list --variants`), such as ('stochastic_depth:0.8',)."
@@ -84,7 +88,8 @@ class DataConfig(Section):
         None,
         "Principal components for color augmentation (§3.4): ImageNet's published ones, or a file. None is off.",
         Allowed(
-            lambda value: value == IMAGENET or value.endswith(STATISTICS_SUFFIX), f"{IMAGENET}, or {STATISTICS_FILE}"
+            lambda value: value == IMAGENET or value.endswith(STATISTICS_SUFFIX),
+            f"{IMAGENET}, or {STATISTICS_FILE}",
         ),
     )
     color_deviation: float = recipe(0.1, "Standard deviation of the color coefficients (§3.4).", NOT_NEGATIVE)
@@ -98,15 +103,17 @@ class DataConfig(Section):
         "Training crop: scale (§3.4), resized (random area and aspect ratio, arXiv 1409.4842), or center.",
         one_of(*CROPS),
     )
-    scales: tuple[int, ...] = recipe((256, 480), "Range in pixels of the shorter side, for crop=scale.")
-    areas: tuple[float, ...] = recipe(
+    scales: tuple[int, int] = recipe((256, 480), "Range in pixels of the shorter side, for crop=scale.")
+    areas: tuple[float, float] = recipe(
         (0.08, 1.0),
         "Range of the share of the image's area, for crop=resized.",
-        Allowed(lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1, "two rising shares above 0 and up to 1"),
+        Allowed(lambda v: 0 < v[0] <= v[1] <= 1, "two rising shares above 0 and up to 1"),
     )
     test_scale: int = recipe(256, "Shorter side in pixels in evaluation, and for crop=center.", ABOVE_ZERO)
     corrupt: str = recipe(
-        "error", "What happens to an image that cannot be decoded: error, or skip and report it.", one_of(*CORRUPT)
+        "error",
+        "What happens to an image that cannot be decoded: error, or skip and report it.",
+        one_of(*CORRUPT),
     )
     synthetic_examples: int = recipe(
         4096, "Training examples of source=synthetic; the test split has an eighth.", ABOVE_ZERO
@@ -135,7 +142,9 @@ class InferenceConfig(Section):
     prefix = "inference."
     resize: int | None = recipe(None, "Shorter side in pixels. None is data.test_scale.", ABOVE_ZERO)
     crop: int | None = recipe(
-        None, "Side of the center crop in pixels. None is data.image_size, or the size of the data.", ABOVE_ZERO
+        None,
+        "Side of the center crop in pixels. None is data.image_size, or the size of the data.",
+        ABOVE_ZERO,
     )
     class_names: tuple[str, ...] | None = recipe(None, "Class names by label. None takes those of the data.")
 
@@ -153,7 +162,9 @@ class OptimizerConfig(Section):
     )
     trust_coefficient: float = recipe(0.001, "Trust coefficient of lars (arXiv 1708.03888).", ABOVE_ZERO)
     schedule: str | None = recipe(
-        None, "Learning-rate schedule, a function of (step, learning_rate=…). None is the step decay below.", code=True
+        None,
+        "Learning-rate schedule, a function of (step, learning_rate=…). None is the step decay below.",
+        code=True,
     )
     loss: str | None = recipe(
         None, "Loss per example, a function of logits and labels. None is cross-entropy.", code=True
@@ -180,7 +191,9 @@ class OptimizerConfig(Section):
         None, "Keep the warm-up rate until the training error is below this. None is off.", FACTOR_BELOW_ONE
     )
     plateau_patience: int | None = recipe(
-        None, "Windows without progress after which the rate decays, instead of boundaries. None is off.", ABOVE_ZERO
+        None,
+        "Windows without progress after which the rate decays, instead of boundaries. None is off.",
+        ABOVE_ZERO,
     )
     plateau_window: int = recipe(1000, "Steps that the training error is averaged over.", ABOVE_ZERO)
     plateau_threshold: float = recipe(
@@ -194,7 +207,8 @@ class OptimizerConfig(Section):
         (), "Patterns of modules that are not trained, statistics included: ('stem','stage[12]')."
     )
     frozen_norm: bool = recipe(
-        False, "Normalize with the running statistics in training too, in every layer, and do not update them."
+        False,
+        "Normalize with the running statistics in training too, in every layer, and do not update them.",
     )
     rate_factors: tuple[str, ...] = recipe(
         (),
@@ -225,11 +239,17 @@ class RunConfig(Section):
         one_of("auto", "yes", "no"),
     )
     remat: int | None = operation(
-        None, "Blocks of that loop that are recomputed together in the backward pass. None stores all.", ABOVE_ZERO
+        None,
+        "Blocks of that loop that are recomputed together in the backward pass. None stores all.",
+        ABOVE_ZERO,
     )
     log_every: int = operation(1, "Steps between records in metrics.jsonl.", ABOVE_ZERO)
-    evaluate_every: int = operation(50, "Steps between evaluations; the last step is always evaluated.", ABOVE_ZERO)
-    checkpoint_every: int = operation(50, "Steps between checkpoints; the last step is always saved.", ABOVE_ZERO)
+    evaluate_every: int = operation(
+        50, "Steps between evaluations; the last step is always evaluated.", ABOVE_ZERO
+    )
+    checkpoint_every: int = operation(
+        50, "Steps between checkpoints; the last step is always saved.", ABOVE_ZERO
+    )
     fallback: bool = operation(
         True, "If the newest checkpoint is damaged, resume from the one before with a warning."
     )
@@ -249,5 +269,7 @@ class RunConfig(Section):
     profile: str | None = operation(
         None,
         "Steps to profile into the workdir, such as 10-15. None is off.",
-        Allowed(lambda value: PROFILED.fullmatch(value) is not None, "the first and the last step, such as 10-15"),
+        Allowed(
+            lambda value: PROFILED.fullmatch(value) is not None, "the first and the last step, such as 10-15"
+        ),
     )

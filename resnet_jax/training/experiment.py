@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from resnet_jax.data.augment import Augment, normalise, pad_crop_mirror, vary_colour
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_threads
+from resnet_jax.data.errors import DataError
 from resnet_jax.data.sources import Reading, Source, SyntheticSource, check_classes, open_source
 from resnet_jax.data.statistics import colour_of, image_mean
 from resnet_jax.models import ResNet, create_model
@@ -83,9 +84,7 @@ def prepare_jax(config: Config, *, processes: int = 1) -> None:
     """Sets the options of JAX that a config asks for; before JAX is used for the first time."""
     if config.model.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    prepare_backend(
-        part_size(config), config.model.group_size, config.run.devices, processes=processes
-    )
+    prepare_backend(part_size(config), config.model.group_size, config.run.devices, processes=processes)
 
 
 def build_experiment(config: Config, *, begun: epath.PathLike | None = None) -> Experiment:
@@ -207,9 +206,7 @@ def looped(model: nn.Module, config: Config) -> nn.Module:
     """
     wanted = config.run.scan == "yes" or config.run.remat is not None
     optimizer = config.optimizer
-    apart = bool(
-        config.initial.source or optimizer.frozen or optimizer.frozen_norm or optimizer.rate_factors
-    )
+    apart = bool(config.initial.source or optimizer.frozen or optimizer.frozen_norm or optimizer.rate_factors)
     if not isinstance(model, ResNet):
         if wanted:
             raise ConfigError(
@@ -326,9 +323,11 @@ def build_optimizer(
 def open_split(config: Config, split: str, *, test: bool = False) -> Source:
     """Opens a split of the config's data, with its labels that the config names."""
     data, examples = config.data, config.data.synthetic_examples
+    if data.source is None:
+        raise DataError("the data of this net is not known; name it with --config.data.source, or --data")
     reading = None
     if data.image_size:
-        size, scales, areas = data.image_size, tuple(data.scales), tuple(data.areas)
+        size, scales, areas = data.image_size, data.scales, data.areas
         reading = Reading.named(
             data.crop, size=size, scales=scales, areas=areas, test_scale=data.test_scale, corrupt=data.corrupt
         )
@@ -339,6 +338,6 @@ def open_split(config: Config, split: str, *, test: bool = False) -> Source:
         seed=int(test),
     )
     source = open_source(
-        config.data.source, split, data_dir=config.run.data_dir, synthetic=synthetic, reading=reading
+        data.source, split, data_dir=config.run.data_dir, synthetic=synthetic, reading=reading
     )
     return with_labels(source, config.data.labels) if config.data.labels else source

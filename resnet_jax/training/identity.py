@@ -17,9 +17,7 @@ OF_A_HOST = ("run.data_dir", "run.workers", "run.worker_processes", "run.read_ah
 
 def of_command(config: Config) -> dict[str, Any]:
     """Returns the fields of a config, and the versions that it is run with; JAX's devices are not touched."""
-    fields = {
-        f"config.{name}": value for name, value in flat_fields(config).items() if name not in OF_A_HOST
-    }
+    fields = {f"config.{name}": value for name, value in flat_fields(config).items() if name not in OF_A_HOST}
     return (
         fields
         | {f"version of {name}": version(name) for name in PACKAGES}

@@ -71,8 +71,10 @@ def _find(name: str) -> Path:
         return path
     if path.stem in known and str(path.parent) in (".", "configs"):
         return known[path.stem]
+    close = difflib.get_close_matches(path.stem, known, 1)
+    suggestion = f"did you mean {close[0]}? " if close else ""
     raise ConfigError(
-        f"there is no config {name!r}; {_suggest(path.stem, known)}, or give the path of a file"
+        f"there is no config {name!r}; {suggestion}allowed are {', '.join(known)}, or give the path of a file"
     )
 
 

@@ -226,9 +226,7 @@ def _report(
         log.write(record)
 
 
-def _opening(
-    config: Config, experiment: Experiment, workdir: epath.Path, start: int, processes: int
-) -> str:
+def _opening(config: Config, experiment: Experiment, workdir: epath.Path, start: int, processes: int) -> str:
     devices = experiment.mapping.devices
     where = f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
     where += f" of {processes} processes" if processes > 1 else ""

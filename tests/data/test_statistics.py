@@ -20,7 +20,7 @@ from resnet_jax.data.statistics import (
 )
 from tests.data.photographs import write_folder
 
-READING = Reading.named("centre", size=64, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
+READING = Reading.named("center", size=64, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_training_takes_the_mean_and_the_colours_from_the_file(folder: Path, tmp
     assert (image_mean(source, "imagenet") == IMAGENET_MEAN).all()
     assert colour_of("imagenet") is IMAGENET_COLOUR
     assert not list(tmp_path.glob("*.partial"))
-    other = Reading.named("centre", size=32, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
+    other = Reading.named("center", size=32, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
     with pytest.raises(DataError, match=r"is of images of 64×64, and config.data has 32×32"):
         image_mean(open_source(str(folder), "train", reading=other), file)
 
