@@ -8,12 +8,12 @@ name, the checksums last, and then renamed. Orbax itself would restore a file wi
 
 import contextlib
 import dataclasses
-import hashlib
 import json
+import operator
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import flax.serialization
@@ -26,9 +26,11 @@ from orbax.checkpoint import checkpoint_managers
 
 from resnet_jax.errors import ResNetError, UsageError
 from resnet_jax.models.stacking import is_stacked, stack_arrays, unstack_arrays
-from resnet_jax.training.config import FORMAT_VERSION
+from resnet_jax.training.checksums import find_damage, write_checksums
 
-CHECKSUMS = "checksums.json"
+FORMAT_VERSION = 2
+"""Of checkpoints. Those of format 1 hold neither class names nor preprocessing."""
+
 COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 STATE, DESCRIPTION = "state", "description"
 DIRECTORY = "checkpoints"
@@ -69,35 +71,58 @@ class Checkpoint:
         arrays: All arrays of the state, in host memory; of every block by itself, whether or not the run had them stacked.
         config: The config of the run, as JSON.
         model: Arguments of create_model: `name`, `num_classes`, `dtype` and options.
+        class_names: Names of the classes, by label. None in checkpoints of format 1.
+        preprocessing: How a picture of any size becomes an image of the network, as JSON. None in checkpoints of format 1.
     """
 
     step: int
     arrays: Arrays
     config: dict[str, Any]
     model: dict[str, Any]
+    class_names: tuple[str, ...] | None = None
+    preprocessing: dict[str, Any] | None = None
 
 
 class CheckpointWriter:
     """Saves states of one run, and deletes all but the newest and the best.
 
     Args:
-        workdir: Of the run.
-        keep: Newest checkpoints that are kept; the one with the highest `top1` is kept beside them.
-        config: Of the run, as JSON; stored with every checkpoint.
+        workdir: Directory of the run.
+        keep: Number of newest checkpoints that are kept, beside the best one.
+        config: Config of the run, as JSON; stored with every checkpoint.
         model: Arguments of create_model; stored with every checkpoint.
+        score: Metric that the best checkpoint is chosen by; higher is better.
+        class_names: Names of the classes, by label; stored with every checkpoint.
+        preprocessing: How a picture becomes an image of the network, as JSON (see
+            `resnet_jax.training.preprocessing.evaluation_preprocessing`); stored with every checkpoint.
     """
 
     def __init__(
-        self, workdir: epath.PathLike, *, keep: int, config: dict[str, Any], model: dict[str, Any]
+        self,
+        workdir: epath.PathLike,
+        *,
+        keep: int,
+        config: dict[str, Any],
+        model: dict[str, Any],
+        score: str = "top1",
+        class_names: Sequence[str] | None = None,
+        preprocessing: dict[str, Any] | None = None,
     ) -> None:
         self._directory = epath.Path(workdir).resolve() / DIRECTORY  # Orbax wants it absolute.
-        self._stored = {"format_version": FORMAT_VERSION, "config": config, "model": model}
+        self._stored = {
+            "format_version": FORMAT_VERSION,
+            "config": config,
+            "model": model,
+            "class_names": None if class_names is None else list(class_names),
+            "preprocessing": preprocessing,
+        }
         self._saving: int | None = None
         newest = checkpoint_managers.LatestN(keep)
-        best = checkpoint_managers.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        best_fn = operator.itemgetter(score)
+        best = checkpoint_managers.BestN(get_metric_fn=best_fn, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, best]),
-            best_fn=_score,  # Only so that metrics are stored: what is kept is the policy's affair.
+            best_fn=best_fn,  # Only so that metrics are stored: what is kept is the policy's affair.
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(
                 post_finalization_callback=self._write_checksums,
@@ -115,9 +140,8 @@ class CheckpointWriter:
         Raises:
             SaveError: This save cannot begin, or an earlier one failed, for example for want of space.
         """
-        arrays = jax.device_get(
-            to_arrays(state)
-        )  # All transfers at once; Orbax copies what shares memory with the state.
+        # All transfers at once; Orbax copies what shares memory with the state.
+        arrays = jax.device_get(to_arrays(state))
         described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         self.wait()
         self._saving = step
@@ -182,18 +206,7 @@ class CheckpointWriter:
             return
         for path in self._directory.iterdir():
             if path.name.split(".")[0] == str(self._saving):
-                if committed:
-                    sums = json.loads((path / CHECKSUMS).read_text()) | _checksums(
-                        path, [path / name for name in COMMIT_FILES]
-                    )
-                else:
-                    sums = _checksums(
-                        path,
-                        [file for file in _files(path) if str(file.relative_to(path)) not in COMMIT_FILES],
-                    )
-                partial = path / f"{CHECKSUMS}.partial"
-                partial.write_text(json.dumps(sums, separators=(",", ":")))
-                partial.replace(path / CHECKSUMS)
+                write_checksums(path, apart=COMMIT_FILES, only_apart=committed)
 
 
 def steps_in(workdir: epath.PathLike) -> list[int]:
@@ -221,7 +234,9 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
             f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}"
         )
     path = epath.Path(workdir).resolve() / DIRECTORY / str(steps[-1] if step is None else step)
-    _verify(path)
+    # A process killed right after a commit has not recorded what the commit itself writes; nothing reads these files.
+    if damage := find_damage(path, optional=COMMIT_FILES):
+        raise DamagedError(path, f"is damaged: {damage}")
     try:
         description = json.loads((path / DESCRIPTION / "metadata").read_text())
         if description["format_version"] > FORMAT_VERSION:
@@ -241,7 +256,15 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     except Exception as error:
         raise DamagedError(path, f"cannot be read: {_reason(error)}") from error
     arrays = unstack_arrays(flatten_dict(restored, sep="/"))
-    return Checkpoint(description["step"], arrays, description["config"], description["model"])
+    names = description.get("class_names")
+    return Checkpoint(
+        step=description["step"],
+        arrays=arrays,
+        config=description["config"],
+        model=description["model"],
+        class_names=None if names is None else tuple(names),
+        preprocessing=description.get("preprocessing"),
+    )
 
 
 def to_arrays(state: Any) -> dict[str, Any]:
@@ -271,36 +294,8 @@ def from_arrays(template: Any, arrays: Arrays) -> Any:
     return flax.serialization.from_state_dict(template, unflatten_dict({**empty, **arrays}, sep="/"))
 
 
-def _score(metrics: dict[str, float]) -> float:
-    return metrics["top1"]
-
-
 def _describe(array: Any) -> str:
     return f"{np.dtype(array.dtype).name}{list(array.shape)}"
-
-
-def _checksums(path: epath.Path, files: Iterable[epath.Path]) -> dict[str, str]:
-    named = {str(file.relative_to(path)): file for file in files if not file.name.startswith(CHECKSUMS)}
-    return {name: hashlib.sha256(named[name].read_bytes()).hexdigest() for name in sorted(named)}
-
-
-def _files(path: epath.Path) -> Iterator[epath.Path]:
-    for entry in path.iterdir():
-        yield from _files(entry) if entry.is_dir() else [entry]
-
-
-def _verify(path: epath.Path) -> None:
-    try:
-        expected = json.loads((path / CHECKSUMS).read_text())
-    except (OSError, ValueError) as error:
-        raise DamagedError(path, f"is damaged: {CHECKSUMS} cannot be read") from error
-    found = _checksums(path, _files(path))
-    # A process killed right after a commit has not recorded what the commit itself writes; nothing reads these files.
-    found = {name: digest for name, digest in found.items() if name in expected or name not in COMMIT_FILES}
-    wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
-    if wrong:
-        kind = "is missing" if wrong[0] not in found else "is not as it was written (its checksum differs)"
-        raise DamagedError(path, f"is damaged: {wrong[0]} {kind}")
 
 
 def _way_out(path: epath.Path) -> str:

@@ -7,7 +7,7 @@ import filelock
 from etils import epath
 
 from resnet_jax.errors import UsageError
-from resnet_jax.files import read_json, write_json
+from resnet_jax.files import is_partial, read_json, write_json
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.config import FORMAT_VERSION, Config, from_json, recipe_differences, to_json
 from resnet_jax.training.config_fields import ConfigError
@@ -33,7 +33,9 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            entries = [entry.name for entry in path.iterdir() if entry.name != LOCK]
+            entries = [
+                entry.name for entry in path.iterdir() if entry.name != LOCK and not is_partial(entry.name)
+            ]
             if entries and CONFIG not in entries:
                 raise WorkdirError(
                     f"{path} is not empty and holds no {CONFIG}, so it is not the workdir of a run (it has {entries[0]}); "

@@ -83,6 +83,28 @@ def test_newest_and_best_are_both_there_after_twenty_saves(
     assert steps_in(tmp_path) == [7, 19, 20]
 
 
+def test_the_best_is_chosen_by_the_metric_that_is_named(tmp_path: Path, state: TrainState) -> None:
+    writer = CheckpointWriter(tmp_path, keep=1, config={}, model=MODEL, score="mAP")
+    for step, score in enumerate((0.1, 0.9, 0.2), start=1):
+        writer.save(step, state, {"top1": 1 - score, "mAP": score})
+    writer.wait()
+    writer.close()
+    assert steps_in(tmp_path) == [2, 3]
+
+
+def test_class_names_and_preprocessing_are_part_of_a_checkpoint(tmp_path: Path, state: TrainState) -> None:
+    preprocessing = {"resize_shorter_side": 36, "center_crop": 32, "interpolation": "antialias"}
+    writer = CheckpointWriter(
+        tmp_path, keep=1, config={}, model=MODEL, class_names=["cat", "dog"], preprocessing=preprocessing
+    )
+    writer.save(1, state)
+    writer.wait()
+    writer.close()
+    checkpoint = read_checkpoint(tmp_path)
+    assert checkpoint.class_names == ("cat", "dog")
+    assert checkpoint.preprocessing == preprocessing
+
+
 def test_the_best_is_kept_over_a_restart(tmp_path: Path, state: TrainState) -> None:
     for scores in ((0.1, 0.9, 0.2), (0.3, 0.4, 0.5)):
         writer = CheckpointWriter(tmp_path, keep=1, config={}, model=MODEL)
@@ -193,4 +215,6 @@ def test_a_checkpoint_of_format_1_keeps_loading() -> None:
     images = np.linspace(-1, 1, 2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
     expected = np.load(GOLDEN / "logits.npy")
     np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-4, atol=1e-5)
-    assert int(from_arrays(make_state(abstract=True), read_checkpoint(GOLDEN).arrays).step) == 3
+    checkpoint = read_checkpoint(GOLDEN)
+    assert int(from_arrays(make_state(abstract=True), checkpoint.arrays).step) == 3
+    assert (checkpoint.class_names, checkpoint.preprocessing) == (None, None)

@@ -1,0 +1,58 @@
+"""SHA-256 sums of the files of a directory, stored beside them: any flipped bit is noticed when they are read."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator
+
+from etils import epath
+
+CHECKSUMS = "checksums.json"
+
+
+def write_checksums(directory: epath.Path, *, apart: Collection[str], only_apart: bool) -> None:
+    """Writes the sums of a directory's files into its `checksums.json`.
+
+    Args:
+        directory: Holds the files.
+        apart: Files, by their path in the directory, that are left out at first.
+        only_apart: Add the sums of the files `apart` to those that are stored.
+    """
+    if only_apart:
+        stored = json.loads((directory / CHECKSUMS).read_text())
+        sums = stored | _checksums(directory, [directory / name for name in apart])
+    else:
+        sums = _checksums(directory, _files(directory))
+        sums = {name: digest for name, digest in sums.items() if name not in apart}
+    partial = directory / f"{CHECKSUMS}.partial"
+    partial.write_text(json.dumps(sums, separators=(",", ":")))
+    partial.replace(directory / CHECKSUMS)
+
+
+def find_damage(directory: epath.Path, *, optional: Collection[str]) -> str | None:
+    """Returns what is wrong with the files of a directory, in a few words; None if they are as they were written.
+
+    Args:
+        directory: Holds the files.
+        optional: Files whose sums may be missing.
+    """
+    try:
+        expected = json.loads((directory / CHECKSUMS).read_text())
+    except (OSError, ValueError):
+        return f"{CHECKSUMS} cannot be read"
+    found = _checksums(directory, _files(directory))
+    found = {name: digest for name, digest in found.items() if name in expected or name not in optional}
+    wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
+    if not wrong:
+        return None
+    kind = "is missing" if wrong[0] not in found else "is not as it was written (its checksum differs)"
+    return f"{wrong[0]} {kind}"
+
+
+def _checksums(directory: epath.Path, files: Iterable[epath.Path]) -> dict[str, str]:
+    named = {str(file.relative_to(directory)): file for file in files if not file.name.startswith(CHECKSUMS)}
+    return {name: hashlib.sha256(named[name].read_bytes()).hexdigest() for name in sorted(named)}
+
+
+def _files(directory: epath.Path) -> Iterator[epath.Path]:
+    for entry in directory.iterdir():
+        yield from _files(entry) if entry.is_dir() else [entry]
