@@ -5,8 +5,9 @@ import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, Int
 
-from resnet_jax.data.augment import normalise
+from resnet_jax.data.augment import normalize
 from resnet_jax.data.errors import DataError
+from resnet_jax.data.source import read_all
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
 from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.experiment import open_split
@@ -38,8 +39,8 @@ def read_examples(
         raise DataError(
             f"split {name} has {len(source)} examples, and {count} from number {first} on were asked for"
         )
-    images, labels = source.read(np.arange(first, first + count))
-    return normalise(jnp.asarray(images), split_variables(checkpoint.arrays)[1]), jnp.asarray(labels)
+    images, labels = read_all(source, np.arange(first, first + count))
+    return normalize(jnp.asarray(images), split_variables(checkpoint.arrays)[1]), jnp.asarray(labels)
 
 
 def stored_config(checkpoint: Checkpoint, data_dir: str | None = None) -> Config:

@@ -10,7 +10,7 @@ from etils import epath
 
 from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.data.errors import DataError
-from resnet_jax.evaluation.views import ProtocolError
+from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.files import write_text
 from resnet_jax.models import ModelError
 from resnet_jax.report.mistakes import check_there, find_mistakes

@@ -13,11 +13,14 @@ import optax
 from etils import epath
 from flax.traverse_util import flatten_dict
 
-from resnet_jax.data.augment import Augment, normalise, pad_crop_mirror, vary_colour
+from resnet_jax.data.augment import Augment, normalize, pad_crop_mirror, vary_color
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_threads
+from resnet_jax.data.catalog import check_classes, open_source
+from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.data.errors import DataError
-from resnet_jax.data.sources import Reading, Source, SyntheticSource, check_classes, open_source
-from resnet_jax.data.statistics import colour_of, image_mean
+from resnet_jax.data.label_subset import with_labels
+from resnet_jax.data.source import Source, SyntheticSource
+from resnet_jax.data.statistics import color_components, image_mean
 from resnet_jax.models import ResNet, create_model
 from resnet_jax.models.named import is_name, named
 from resnet_jax.parallel import (
@@ -36,7 +39,6 @@ from resnet_jax.training.optimizer import by_module, decay_on_plateau, sgd, warm
 from resnet_jax.training.schedules import Schedule, step_decay
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import Loss, cross_entropy, make_evaluation_step, make_train_step
-from resnet_jax.training.subset import with_labels
 
 SCANNED_DEPTH = 9
 """Blocks in a stage from which "auto" scans them."""
@@ -110,7 +112,7 @@ def build_experiment(config: Config, *, begun: epath.PathLike | None = None) -> 
     model = looped(create_model(**arguments), config)
     optimizer, make_step = build_training(config, model, image_shape=train.image_shape)
     spread = spread_over(model)
-    evaluation_step = make_evaluation_step(spread, normalise, axis_name=AXIS_NAME)
+    evaluation_step = make_evaluation_step(spread, normalize, axis_name=AXIS_NAME)
     share = process_share(config.batch_size, devices, parts=config.run.accumulation)
     share_of_part = process_share(part_size(config), devices)
     workers = reading_threads(config.run.workers)
@@ -253,8 +255,8 @@ def build_augmentation(options: DataConfig) -> Augment:
     augment = pad_crop_mirror(pad=options.pad, mirror=options.mirror)
     if not options.color:
         return augment
-    colour = colour_of(options.color)
-    return vary_colour(augment, colour.eigenvalues, colour.eigenvectors, deviation=options.color_deviation)
+    color = color_components(options.color)
+    return vary_color(augment, color.eigenvalues, color.eigenvectors, deviation=options.color_deviation)
 
 
 def build_loss(options: OptimizerConfig, code_dir: str | None = None) -> Loss:
@@ -325,10 +327,10 @@ def open_split(config: Config, split: str, *, test: bool = False) -> Source:
     data, examples = config.data, config.data.synthetic_examples
     if data.source is None:
         raise DataError("the data of this net is not known; name it with --config.data.source, or --data")
-    reading = None
+    decoding = None
     if data.image_size:
         size, scales, areas = data.image_size, data.scales, data.areas
-        reading = Reading.named(
+        decoding = DecodeOptions(
             data.crop, size=size, scales=scales, areas=areas, test_scale=data.test_scale, corrupt=data.corrupt
         )
     synthetic = SyntheticSource(
@@ -338,6 +340,10 @@ def open_split(config: Config, split: str, *, test: bool = False) -> Source:
         seed=int(test),
     )
     source = open_source(
-        data.source, split, data_dir=config.run.data_dir, synthetic=synthetic, reading=reading
+        data.source,
+        split,
+        data_dir=config.run.data_dir,
+        synthetic=synthetic,
+        decoding=decoding,
     )
     return with_labels(source, config.data.labels) if config.data.labels else source

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from resnet_jax.data.sources import DIGITS
+from resnet_jax.data.choices import DIGITS
 from resnet_jax.training.config import Config
 
 RESIZE, CROP, INTERPOLATION = "resize_shorter_side", "center_crop", "interpolation"
