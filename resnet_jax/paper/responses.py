@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Int
 
 from resnet_jax.models import ResNet, stack_blocks, unstack_blocks
-from resnet_jax.models.layers import no_shortcut
+from resnet_jax.models.shortcuts import no_shortcut
 
 Images = Float[Array | np.ndarray, "n h w 3"]
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.choices import CHANNEL, CORRUPT, CROPS, IMAGENET, PIXEL, STATISTICS_SUFFIX
 from resnet_jax.errors import UsageError
-from resnet_jax.models.named import FORM, is_name
+from resnet_jax.models.import_by_name import IMPORT_FORM, is_import_name
 from resnet_jax.parallel import MAPPINGS
 from resnet_jax.training.optimizer import DECAYED, FACTOR, MOMENTUM_FORMS, OPTIMIZERS
 from resnet_jax.training.profile import PROFILED
@@ -202,9 +202,9 @@ def validate(config: ConfigDict) -> None:
         raise ConfigError(
             "config.optimizer has boundaries and a plateau_patience: the rate decays at the one or on the other"
         )
-    if optimizer.name not in OPTIMIZERS and not is_name(optimizer.name):
+    if optimizer.name not in OPTIMIZERS and not is_import_name(optimizer.name):
         raise ConfigError(
-            f"config.optimizer.name is {optimizer.name!r}; it must be {', '.join(OPTIMIZERS)} or a function: {FORM}"
+            f"config.optimizer.name is {optimizer.name!r}; it must be {', '.join(OPTIMIZERS)} or a function: {IMPORT_FORM}"
         )
     if optimizer.schedule and (optimizer.boundaries or optimizer.warmup_steps):
         raise ConfigError(
@@ -270,7 +270,7 @@ def names_code(config: ConfigDict) -> bool:
     """Tells whether the config names functions or classes of modules."""
     return any(
         map(
-            is_name,
+            is_import_name,
             [*config.model.values(), *(config.optimizer[field] for field in ("name", "schedule", "loss"))],
         )
     )
