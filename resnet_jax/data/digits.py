@@ -63,6 +63,6 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     bunch = sklearn.datasets.load_digits()
     # RandomState's stream is frozen by NumPy, so the split is the same everywhere and for ever.
     order = np.random.RandomState(0).permutation(len(bunch.target))
-    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    images = grey.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2)[..., None].repeat(3, axis=-1)
+    gray = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    images = gray.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2)[..., None].repeat(3, axis=-1)
     return images[order], bunch.target[order]

@@ -42,6 +42,9 @@ class FolderExamples:
                 f"{self.describe(index)} cannot be read: {error.strerror or error}; see to the file"
             ) from error
 
+    def label(self, index: int) -> int:
+        return self.labels[index]
+
     def describe(self, index: int) -> str:
         return f"{self.root}/{self.files[index]} (example {index})"
 

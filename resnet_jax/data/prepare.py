@@ -21,6 +21,7 @@ import numpy as np
 import simplejpeg
 from etils import epath
 
+from resnet_jax.data.crops import scaled
 from resnet_jax.data.decode import decode, image_size
 from resnet_jax.data.encoded import Examples, Payload
 from resnet_jax.data.errors import CorruptImageError, DataError
@@ -28,7 +29,6 @@ from resnet_jax.data.folder import open_folder, splits_of
 from resnet_jax.data.prepared import FORMAT, MANIFEST, Shard, checksum, pack, read_manifest, verify
 from resnet_jax.data.scale import keep_to_one_thread
 from resnet_jax.data.tars import has_tars, open_tars
-from resnet_jax.data.views import scaled
 
 PLAN = "plan.json"
 """What the shards that are there are parts of; removed at the end."""

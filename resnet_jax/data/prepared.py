@@ -64,6 +64,9 @@ class PreparedExamples:
             ) from error
         return payload, label
 
+    def label(self, index: int) -> int:
+        return self.read(index)[1]
+
     def describe(self, index: int) -> str:
         path, number = self._place(index)
         return f"record {number} of {path} (example {index})"

@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.errors import DataError
-from resnet_jax.data.sources import Source
+from resnet_jax.data.source import Source
 from resnet_jax.evaluation.counts import Counts, predicted
 from resnet_jax.evaluation.ensemble import average, collect
+from resnet_jax.evaluation.protocols import SINGLE, Protocol, ProtocolError, look_of
 from resnet_jax.evaluation.scoring import Net, Scores
-from resnet_jax.evaluation.views import SINGLE, Protocol, ProtocolError, look_of
 from resnet_jax.models import ResNet, create_model
 from resnet_jax.models.stacking import stack_arrays
 from resnet_jax.parallel import create_mapping
@@ -85,7 +85,7 @@ class Predictions:
         labels: int32[N], the true ones.
         log_probabilities: float32[N, classes], natural logarithms.
         class_names: By label.
-        source: The split; `source.read(numbers)` gives images, uint8, and labels.
+        source: The split; `source.read(numbers)` gives images, uint8, labels and a mask.
         split: Its name.
         steps: Of the checkpoints.
     """
@@ -140,7 +140,7 @@ def evaluate_checkpoint(
         source: The data set, as `config.data.source`; None is the run's. Its classes must be the run's, in the same order.
         data_dir: Where the data set is; None is where the run found it.
         protocol: A name, or a Protocol with its options.
-        statistics: Of batch normalisation: "moving", or "precise" where they were recomputed.
+        statistics: Of batch normalization: "moving", or "precise" where they were recomputed.
         batch_size: See `Net.scores`; None is the run's.
 
     Raises:
@@ -172,7 +172,7 @@ def predictions(
     Example:
         >>> found = predictions("runs/digits_resnet20")
         >>> wrong = np.flatnonzero(found.predicted != found.labels)
-        >>> images, labels = found.source.read(found.numbers[wrong])
+        >>> images, labels, _ = found.source.read(found.numbers[wrong])
         >>> found.counts.results()["top1"], found.counts.confusion
     """
     trials = open_trials(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from etils import epath
 from ml_collections import ConfigDict
 
-from resnet_jax.data.sources import DIGITS, SYNTHETIC
+from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.interop import caffe, pytorch
 from resnet_jax.interop.assemble import Imported, assemble
 from resnet_jax.interop.described import FORMAT, embedded_record, from_record, record_path

@@ -12,9 +12,10 @@ from etils import epath
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
-from resnet_jax.data import DataError
-from resnet_jax.data.augment import normalise
-from resnet_jax.data.sources import DIGITS, SYNTHETIC, is_path, open_examples
+from resnet_jax.data.augment import normalize
+from resnet_jax.data.catalog import is_path, open_encoded
+from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.errors import DataError
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.interop.layouts import FLATTENED
 from resnet_jax.interop.preprocessing import Preprocessing
@@ -63,7 +64,7 @@ class Trained:
             pictures: uint8[n, crop, crop, 3], RGB.
         """
         logits: Any = self.model.apply(
-            variables, normalise(pictures, jnp.asarray(self.preprocessing.image_mean))
+            variables, normalize(pictures, jnp.asarray(self.preprocessing.image_mean))
         )
         return logits
 
@@ -114,13 +115,13 @@ def class_names(config: ConfigDict) -> tuple[str, ...]:
     elif data.source == SYNTHETIC:
         names = tuple(f"class {label}" for label in range(data.synthetic_classes))
     elif is_path(data.source):
-        names = tuple(open_examples(data.source, data.test_split).class_names)
+        names = tuple(open_encoded(data.source, data.test_split).class_names)
     else:
         from resnet_jax.data.tfds_sets import (
-            class_names as names_in_tfds,
+            tfds_class_names,
         )  # Here: others need not wait for TFDS.
 
-        names = tuple(names_in_tfds(data.source, config.run.data_dir or None))
+        names = tuple(tfds_class_names(data.source, config.run.data_dir or None))
     return tuple(names[label] for label in data.labels if label < len(names)) if data.labels else names
 
 

@@ -10,9 +10,9 @@ import rich
 from rich.console import Console
 from rich.table import Table
 
+from resnet_jax.analysis.checkpoint_responses import EXAMPLES, analyze_checkpoint, analyze_run
 from resnet_jax.data.errors import DataError
 from resnet_jax.paper import PaperError
-from resnet_jax.paper.analysis import EXAMPLES, analyse_checkpoint, analyse_run
 from resnet_jax.paper.making import Made, Request, as_text, make, plan, write_csv
 from resnet_jax.paper.reported import DATA, FIGURES, TABLES, Figure
 from resnet_jax.paper.results import Rows, table_1
@@ -144,9 +144,9 @@ def responses_command(arguments: argparse.Namespace) -> None:
         "data_dir": arguments.data_dir,
     }
     if arguments.all:
-        found = analyse_run(arguments.workdir, **options)
+        found = analyze_run(arguments.workdir, **options)
     else:
-        found = [analyse_checkpoint(arguments.workdir, arguments.step, **options)]
+        found = [analyze_checkpoint(arguments.workdir, arguments.step, **options)]
     if arguments.json:
         print(json.dumps([dataclasses.asdict(analysis) for analysis in found]))
         return

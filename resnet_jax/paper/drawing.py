@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.paper.analysis import Analysis
+from resnet_jax.analysis import Analysis
 from resnet_jax.paper.results import Rows
 
 COLOURS = ("tab:olive", "tab:cyan", "tab:green", "tab:red", "black", "tab:purple", "tab:orange")

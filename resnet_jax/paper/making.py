@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
+from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.data.errors import DataError
 from resnet_jax.models import create_model, default_image_size, summarize
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.paper import PaperError
-from resnet_jax.paper.analysis import analyse_checkpoint
 from resnet_jax.paper.drawing import draw_curves, draw_responses, draw_table
 from resnet_jax.paper.reported import DIGITS, FIGURES, SINGLE, TABLES, Figure, Row, Table, reported_error
 from resnet_jax.paper.results import Rows, Setting, curve_rows, final_rows, members_of, table_rows
@@ -195,7 +195,7 @@ def _make_figure(
     if request.name == "fig7":
         shown = [run for run in finished if run.seed == 0]
         analyses = {
-            run.net: analyse_checkpoint(run.workdir, data_dir=request.place.data_dir or None) for run in shown
+            run.net: analyze_checkpoint(run.workdir, data_dir=request.place.data_dir or None) for run in shown
         }
         examples = {analysis.examples for analysis in analyses.values()}
         seen = (

@@ -1,13 +1,13 @@
 """What trained runs come to: final errors of a table's rows over seeds, curves, and the captions that say what was done."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from resnet_jax.evaluation.evaluate import evaluate_checkpoint
+from resnet_jax.files import read_json, write_json
 from resnet_jax.models import create_model, default_image_size, summarize
 from resnet_jax.paper.reported import CIFAR10, DIGITS, MULTIPLY_ADDS, SINGLE, TABLE_1_SHORTCUTS, Row, Table
 from resnet_jax.paper.runs import PaperRun
@@ -172,10 +172,8 @@ def _errors(members: list[PaperRun], protocol: str) -> dict[str, float]:
         return {name: 100 * (1 - last[f"test_{name}"]) for name in ("top1", "top5") if f"test_{name}" in last}
     names = [run.workdir.name for run in members]
     kept = members[0].workdir / f"evaluated_{protocol}{'_ensemble' if len(members) > 1 else ''}.json"
-    found = json.loads(kept.read_text()) if kept.exists() else {}
+    found = read_json(kept) if kept.exists() else {}
     if found.get("of") != names:
         found = {"of": names, **evaluate_checkpoint([run.workdir for run in members], protocol=protocol)}
-        partial = kept.with_suffix(".partial")
-        partial.write_text(json.dumps(found))
-        partial.replace(kept)
+        write_json(kept, found)
     return {name: 100 * (1 - found[name]) for name in ("top1", "top5") if name in found}

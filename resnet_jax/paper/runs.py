@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from resnet_jax.data.sources import open_examples
+from resnet_jax.data.catalog import open_encoded
 from resnet_jax.paper.reported import CIFAR10, DIGITS
 from resnet_jax.recipes import load_recipe
 from resnet_jax.training.checkpoints import steps_in
@@ -107,8 +107,7 @@ def data_sizes(config: ConfigDict) -> tuple[int, int]:
     """
     splits = config.data.train_split, config.data.test_split
     train, test = (
-        len(open_examples(config.data.source, split, data_dir=config.run.data_dir or None))
-        for split in splits
+        len(open_encoded(config.data.source, split, data_dir=config.run.data_dir or None)) for split in splits
     )
     return train, test
 

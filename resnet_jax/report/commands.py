@@ -8,10 +8,11 @@ from typing import Any
 
 from etils import epath
 
+from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.data.errors import DataError
-from resnet_jax.evaluation.views import ProtocolError
+from resnet_jax.evaluation.protocols import ProtocolError
+from resnet_jax.files import write_text
 from resnet_jax.models import ModelError
-from resnet_jax.paper.analysis import analyse_checkpoint
 from resnet_jax.report.mistakes import check_there, find_mistakes
 from resnet_jax.report.page import write_page
 from resnet_jax.report.runs import Run, read_runs
@@ -62,10 +63,10 @@ def report_command(arguments: argparse.Namespace) -> None:
     data_dir, examples = arguments.data_dir, arguments.examples
     mistakes = [_or_why(run, skipped, find_mistakes, examples=examples, data_dir=data_dir) for run in runs]
     analyses = [
-        _or_why(run, skipped, analyse_checkpoint, examples=ANALYSED, data_dir=data_dir) for run in runs
+        _or_why(run, skipped, analyze_checkpoint, examples=ANALYSED, data_dir=data_dir) for run in runs
     ]
     page = write_page(runs, mistakes, analyses, now=datetime.datetime.now(datetime.UTC))
-    write_atomically(target, page)
+    write_text(target, page)
     left_out = [
         f"{what} of {run.name}: {why}"
         for what, found in (("mistakes", mistakes), ("responses", analyses))
@@ -89,13 +90,6 @@ def report_command(arguments: argparse.Namespace) -> None:
         f"{target}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.2f} MB; open it in a browser"
     )
     print("".join(f"  left out: {line}\n" for line in left_out), end="")
-
-
-def write_atomically(target: epath.Path, text: str) -> None:
-    """Writes a file under another name, and renames it: whoever opens it finds the old one or the new one, whole."""
-    partial = target.with_name(f"{target.name}.partial")
-    partial.write_text(text)
-    partial.replace(target)
 
 
 def _or_why(run: Run, skipped: str, find: Callable[..., Any], **options: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from resnet_jax.paper.analysis import Analysis
+from resnet_jax.analysis import Analysis
 from resnet_jax.report.chart import Chart, draw_chart
 from resnet_jax.report.markup import Markup, element, join
 from resnet_jax.report.mistakes import Mistakes

@@ -14,10 +14,13 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from resnet_jax.data.augment import Augment, normalise, pad_crop_mirror, vary_colour
+from resnet_jax.data.augment import Augment, normalize, pad_crop_mirror, vary_color
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_threads
-from resnet_jax.data.sources import Reading, Source, SyntheticSource, check_classes, open_source
-from resnet_jax.data.statistics import colour_of, image_mean
+from resnet_jax.data.catalog import check_classes, open_source
+from resnet_jax.data.encoded import DecodeOptions
+from resnet_jax.data.label_subset import with_labels
+from resnet_jax.data.source import Source, SyntheticSource
+from resnet_jax.data.statistics import color_components, image_mean
 from resnet_jax.models import ResNet, create_model
 from resnet_jax.models.import_by_name import import_by_name, is_import_name
 from resnet_jax.parallel import (
@@ -34,7 +37,6 @@ from resnet_jax.training.optimizer import by_module, decay_on_plateau, sgd, warm
 from resnet_jax.training.schedules import Schedule, step_decay
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import Loss, cross_entropy, make_evaluation_step, make_train_step
-from resnet_jax.training.subset import with_labels
 
 SCANNED_DEPTH = 9
 """Blocks in a stage from which "auto" scans them."""
@@ -110,7 +112,7 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
     model = looped(create_model(**arguments), config)
     optimizer, make_step = build_training(config, model, image_shape=train.image_shape)
     spread = spread_over(model)
-    evaluation_step = make_evaluation_step(spread, normalise, axis_name=AXIS_NAME)
+    evaluation_step = make_evaluation_step(spread, normalize, axis_name=AXIS_NAME)
     share = process_share(config.batch_size, devices, parts=config.run.accumulation)
     share_of_part = process_share(part_size(config), devices)
     workers = reading_threads(config.run.workers)
@@ -257,8 +259,8 @@ def build_augmentation(options: ConfigDict) -> Augment:
     augment = pad_crop_mirror(pad=options.pad, mirror=options.mirror)
     if not options.colour:
         return augment
-    colour = colour_of(options.colour)
-    return vary_colour(augment, colour.eigenvalues, colour.eigenvectors, deviation=options.colour_deviation)
+    color = color_components(options.colour)
+    return vary_color(augment, color.eigenvalues, color.eigenvectors, deviation=options.colour_deviation)
 
 
 def build_loss(options: ConfigDict, code_dir: str = "") -> Loss:
@@ -327,10 +329,10 @@ def build_optimizer(
 def open_split(config: ConfigDict, split: str, *, test: bool = False) -> Source:
     """Opens a split of the config's data, with its labels that the config names."""
     data, examples = config.data, config.data.synthetic_examples
-    reading = None
+    decoding = None
     if data.image_size:
         size, scales, areas = data.image_size, tuple(data.scales), tuple(data.areas)
-        reading = Reading.named(
+        decoding = DecodeOptions(
             data.crop, size=size, scales=scales, areas=areas, test_scale=data.test_scale, corrupt=data.corrupt
         )
     synthetic = SyntheticSource(
@@ -340,6 +342,10 @@ def open_split(config: ConfigDict, split: str, *, test: bool = False) -> Source:
         seed=int(test),
     )
     source = open_source(
-        config.data.source, split, data_dir=config.run.data_dir or None, synthetic=synthetic, reading=reading
+        config.data.source,
+        split,
+        data_dir=config.run.data_dir or None,
+        synthetic=synthetic,
+        decoding=decoding,
     )
     return with_labels(source, config.data.labels) if config.data.labels else source

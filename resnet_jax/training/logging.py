@@ -9,6 +9,7 @@ from typing import Any
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from resnet_jax.files import write_text
 from resnet_jax.training.workdir import METRICS, TENSORBOARD
 
 Record = dict[str, float]
@@ -29,9 +30,7 @@ class MetricsLog:
     def __init__(self, workdir: epath.Path, *, step: int, tensorboard: bool) -> None:
         path = workdir / METRICS
         kept = [record for record in read_metrics(workdir) if record["step"] <= step]
-        partial = workdir / f"{METRICS}.partial"
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        partial.replace(path)
+        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a")
         self._events = SummaryWriter(str(workdir / TENSORBOARD), purge_step=step + 1) if tensorboard else None
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.data import DataError
+from resnet_jax.data.errors import DataError
 from resnet_jax.models import create_model
 from resnet_jax.parallel import DeviceError
 from resnet_jax.parallel.chips import Topology

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from resnet_jax.files import open_for_replacing
 from resnet_jax.training.checkpoints import Arrays, Checkpoint, CheckpointError
 
 DIRECTORY = "precise_bn"
@@ -32,12 +33,10 @@ def save_precise(
     """
     target = _file(workdir, checkpoint.step)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f"{target.name}.partial"
-    with partial.open("wb") as file:
+    with open_for_replacing(target) as file:
         stored: dict[str, Any] = {f"statistics/{name}": array for name, array in statistics.items()}
         checksum = _digest({**statistics, "images": np.array(images)})
         np.savez(file, images=images, weights=_weights_of(checkpoint), checksum=checksum, **stored)
-    partial.replace(target)
     return target
 
 

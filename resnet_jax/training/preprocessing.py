@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.data.sources import DIGITS
+from resnet_jax.data.choices import DIGITS
 
 RESIZE, CROP, INTERPOLATION = "resize_shorter_side", "center_crop", "interpolation"
 """Keys of the record."""

@@ -110,7 +110,7 @@ def make_train_step(
 
 
 def make_evaluation_step(
-    model: nn.Module, normalise: Callable[[Array, Array], Array], *, axis_name: str
+    model: nn.Module, normalize: Callable[[Array, Array], Array], *, axis_name: str
 ) -> Callable[[TrainState, Batch], Sums]:
     """Returns `evaluation_step(state, batch) -> sums` over the global batch's unmasked examples.
 
@@ -119,7 +119,7 @@ def make_evaluation_step(
     """
 
     def evaluation_step(state: TrainState, batch: Batch) -> Sums:
-        images = normalise(batch["image"], state.image_mean)
+        images = normalize(batch["image"], state.image_mean)
         logits = apply_in_slices(model, state.variables, images)
         return lax.psum(masked_sums(logits, batch["label"], batch["mask"]), axis_name)
 

@@ -1,7 +1,6 @@
 """A workdir holds one run: config.json, metrics.jsonl, checkpoints/, TensorBoard events, curves.png. One process owns it."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ import filelock
 from etils import epath
 
 from resnet_jax.errors import UsageError
+from resnet_jax.files import is_partial, read_json, write_json
 from resnet_jax.training.config import FORMAT_VERSION, recipe_differences
 
 CONFIG, METRICS, CURVES, TENSORBOARD = "config.json", "metrics.jsonl", "curves.png", "tensorboard"
@@ -32,7 +32,9 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            entries = [entry.name for entry in path.iterdir() if entry.name != LOCK]
+            entries = [
+                entry.name for entry in path.iterdir() if entry.name != LOCK and not is_partial(entry.name)
+            ]
             if entries and CONFIG not in entries:
                 raise WorkdirError(
                     f"{path} is not empty and holds no {CONFIG}, so it is not the workdir of a run (it has {entries[0]}); "
@@ -64,9 +66,7 @@ def store_config(workdir: epath.Path, config: dict[str, Any]) -> None:
                 f"{workdir} holds a run of another recipe: {'; '.join(differences)}; choose another --workdir, or give the old "
                 "values (fields under `run` may change)"
             )
-    partial = workdir / f"{CONFIG}.partial"
-    partial.write_text(json.dumps({"format_version": FORMAT_VERSION, **config}, indent=2) + "\n")
-    partial.replace(workdir / CONFIG)
+    write_json(workdir / CONFIG, {"format_version": FORMAT_VERSION, **config}, indent=2)
 
 
 def read_config(workdir: epath.PathLike) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def read_config(workdir: epath.PathLike) -> dict[str, Any]:
             f"{workdir} is not the workdir of a run: it holds no {CONFIG}; train one with `python train.py`"
         )
     try:
-        config = json.loads(path.read_text())
+        config = read_json(path)
         version = config.pop("format_version")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise WorkdirError(f"{path} is not the config of a run; choose another workdir") from error

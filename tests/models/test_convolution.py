@@ -101,7 +101,6 @@ def test_gradients_equal_finite_differences(shape, seed) -> None:  # type: ignor
     assert float(slope) == pytest.approx(float((ahead - behind) / (2 * step)), rel=1e-4, abs=1e-3)
 
 
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("width", "channels", "filters", "size", "pixels"),
     [
@@ -140,6 +139,7 @@ def test_only_a_cpu_computes_several_pixels_at_once() -> None:
         assert strides in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
+@pytest.mark.usefixtures("x64")
 def test_second_order_vmap_and_scan() -> None:
     x, kernel = drawn((2, 6, 6, 3)), drawn((3, 3, 3, 3), seed=1)
     directions = drawn((4, *kernel.shape), seed=2)

@@ -1,6 +1,7 @@
 """On CPU freed memory is kept for the next step, and each device's thread has a core."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,11 @@ if sys.argv[2] == "anew":
 prepare_backend(4, None, int(sys.argv[1]))
 choose_devices(4, None)
 run = jax.jit(lambda x: x @ x.T)
-x = jnp.ones((4096, 8))
-run(x).block_until_ready(), run(x).block_until_ready()
+x = jnp.ones((3072, 8))
+run(jnp.ones((8192, 8))).block_until_ready()
+run(x).block_until_ready()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(4):
+for _ in range(16):
     run(x).block_until_ready()
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 tasks = "/proc/self/task"
@@ -46,9 +48,12 @@ def run(devices: int, memory: str = "kept", platforms: str = "cpu") -> list[int]
 
 @LINUX
 def test_the_pages_of_one_run_serve_the_next() -> None:
+    """Some runs get fresh pages anyway: glibc does not find a freed block of exactly the size that it aligns."""
     kept, *_ = run(1)
     anew, *_ = run(1, "anew")
-    assert kept < 4096 < anew  # The product is 64 MB: 16,384 pages.
+    pages = 16 * 3072**2 * 4 // resource.getpagesize()
+    assert kept < pages / 4
+    assert anew > pages / 2
 
 
 def test_accelerators_are_looked_for_without_starting_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_jax.paper.analysis import Analysis
-from resnet_jax.paper.responses import Responses
+from resnet_jax.analysis import Analysis, Responses
 from resnet_jax.report.page import write_page
 from resnet_jax.report.runs import read_runs
 from tests.report import workdirs

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from resnet_jax.functional.losses import Loss, Params
+from resnet_jax.analysis.losses import Params, ParamsLoss
 
 
-def filter_normalised_direction(params: Params, *, seed: int) -> Params:
+def filter_normalized_direction(params: Params, *, seed: int) -> Params:
     """Returns a random direction, every filter of which has the norm of the filter of the parameters (§4 of arXiv 1712.09913).
 
     d_j ← d_j ‖θ_j‖ / ‖d_j‖ with d drawn from a normal distribution; a filter is a kernel's part for one output, of convolutions
@@ -41,12 +41,12 @@ def _direction(array: Array, key: jax.Array) -> Array:
 
 
 def loss_slice(
-    loss: Loss, params: Params, directions: Sequence[Params], coordinates: Sequence[Float[Array, " n"]]
+    loss: ParamsLoss, params: Params, directions: Sequence[Params], coordinates: Sequence[Float[Array, " n"]]
 ) -> Float[Array, "..."]:
     """Returns the loss at `params` + Σ aᵢ dᵢ for every combination of coordinates: an array with one axis for each direction.
 
     Args:
-        loss: For example `cross_entropy(…)`.
+        loss: For example `loss_function(…)`.
         params: The middle of the slice.
         directions: One for a line, two for a plane.
         coordinates: The aᵢ of each direction.

@@ -1,4 +1,4 @@
-"""The functional tools against closed forms, finite differences and NumPy, on the smallest net in float64."""
+"""The analyses against closed forms, finite differences and NumPy, on the smallest net in float64."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,16 +10,16 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from resnet_jax import create_model, features
-from resnet_jax.functional import (
-    cross_entropy,
+from resnet_jax.analysis import (
     ensemble_probabilities,
-    filter_normalised_direction,
+    estimate_statistics,
+    filter_normalized_direction,
     hessian_vector_product,
     interpolate,
+    loss_function,
     loss_slice,
     member_logits,
     per_example_gradients,
-    recompute_statistics,
     stack_variables,
     top_eigenvalue,
 )
@@ -73,15 +73,15 @@ def test_per_example_gradients(net: Any) -> None:
     np.testing.assert_allclose(
         gradients["head"]["kernel"], np.einsum("nc,nk->nck", pooled, difference), rtol=1e-9, atol=1e-12
     )
-    mean = jax.jit(jax.grad(cross_entropy(model, variables, images, labels)))(variables["params"])
+    mean = jax.jit(jax.grad(loss_function(model, variables, images, labels)))(variables["params"])
     for one, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(mean), strict=True):
         np.testing.assert_allclose(one.mean(0), other, rtol=1e-9, atol=1e-12)
 
 
 def test_a_product_with_the_hessian_is_the_difference_of_gradients(net: Any) -> None:
     model, variables, images, labels = net
-    params, loss = variables["params"], cross_entropy(model, variables, images, labels)
-    direction = filter_normalised_direction(params, seed=1)
+    params, loss = variables["params"], loss_function(model, variables, images, labels)
+    direction = filter_normalized_direction(params, seed=1)
     product = ravel_pytree(jax.jit(lambda p, d: hessian_vector_product(loss, p, d))(params, direction))[0]
     gradient, step = jax.jit(jax.grad(loss)), 1e-6
 
@@ -110,7 +110,7 @@ def test_the_top_eigenvalue_of_a_quadratic_and_of_the_last_layer(net: Any) -> No
     )  # Spanned by one vector.
 
     model, variables, images, labels = net
-    loss = cross_entropy(model, variables, images, labels)
+    loss = loss_function(model, variables, images, labels)
     head = variables["params"]["head"]
     of_bias = lambda bias: loss({**variables["params"], "head": {**head, "bias": bias}})  # noqa: E731
     probabilities = softmax(np.asarray(model.apply(variables, images)))
@@ -122,13 +122,13 @@ def test_the_top_eigenvalue_of_a_quadratic_and_of_the_last_layer(net: Any) -> No
 
 def test_directions_have_the_norms_of_the_filters(net: Any) -> None:
     params = net[1]["params"]
-    direction = filter_normalised_direction(params, seed=0)
+    direction = filter_normalized_direction(params, seed=0)
     kernel, drawn = (np.asarray(tree["stage2"]["block1"]["conv1"]["kernel"]) for tree in (params, direction))
     np.testing.assert_allclose(
         np.linalg.norm(drawn.reshape(-1, 4), axis=0), np.linalg.norm(kernel.reshape(-1, 4), axis=0)
     )
     assert not np.allclose(
-        drawn, filter_normalised_direction(params, seed=1)["stage2"]["block1"]["conv1"]["kernel"]
+        drawn, filter_normalized_direction(params, seed=1)["stage2"]["block1"]["conv1"]["kernel"]
     )
     assert not direction["stem"]["norm"]["scale"].any()
     assert not direction["head"]["bias"].any()
@@ -147,7 +147,7 @@ def test_a_slice_of_a_quadratic_is_its_values() -> None:
 def test_a_slice_does_not_depend_on_the_size_of_filters_that_are_normalised(net: Any) -> None:
     """With statistics of the batch a net is one function whatever its filters are multiplied by (§4 of arXiv 1712.09913)."""
     model, variables, images, labels = net
-    loss = cross_entropy(
+    loss = loss_function(
         model.clone(norm=lambda **k: model.norm(epsilon=0.0, **k)),
         variables,
         images,
@@ -160,7 +160,7 @@ def test_a_slice_does_not_depend_on_the_size_of_filters_that_are_normalised(net:
 
     @jax.jit
     def line(params: Any) -> jax.Array:
-        return loss_slice(loss, params, [filter_normalised_direction(params, seed=0)], [along])
+        return loss_slice(loss, params, [filter_normalized_direction(params, seed=0)], [along])
 
     np.testing.assert_allclose(line(params), line(larger), rtol=1e-7)
     np.testing.assert_allclose(line(params)[1], jax.jit(loss)(params), rtol=1e-12)
@@ -196,7 +196,7 @@ def test_interpolation_ends_at_the_nets_and_refuses_others(net: Any) -> None:
 def test_recomputed_statistics_are_those_of_the_images(net: Any) -> None:
     """Of the first layer, over two batches, as NumPy has them of all images; old statistics leave no trace."""
     model, variables, images, _ = net
-    found = recompute_statistics(model, variables, [images[:2], images[2:]])["batch_stats"]["stem"]["norm"]
+    found = estimate_statistics(model, variables, [images[:2], images[2:]])["batch_stats"]["stem"]["norm"]
     kernel = np.asarray(variables["params"]["stem"]["conv"]["kernel"])
     padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
@@ -204,7 +204,7 @@ def test_recomputed_statistics_are_those_of_the_images(net: Any) -> None:
     np.testing.assert_allclose(found["mean"], outputs.mean((0, 1, 2)), rtol=1e-9)
     np.testing.assert_allclose(found["var"], outputs.var((0, 1, 2)), rtol=1e-9)
     with pytest.raises(ModelError, match="no batches"):
-        recompute_statistics(model, variables, [])
+        estimate_statistics(model, variables, [])
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from resnet_jax.functional.losses import Loss, Params
+from resnet_jax.analysis.losses import Params, ParamsLoss
 
 
 class Eigenpair(NamedTuple):
@@ -25,25 +25,25 @@ class Eigenpair(NamedTuple):
     residual: float
 
 
-def hessian_vector_product(loss: Loss, params: Params, direction: Params) -> Params:
+def hessian_vector_product(loss: ParamsLoss, params: Params, direction: Params) -> Params:
     """Returns H v for the Hessian H of the loss at `params` and a direction v, a tree like the parameters; H is not formed.
 
     Forward over reverse (Pearlmutter 1994): the derivative of the gradient along v, for about twice the cost of the gradient.
 
     Example:
-        >>> product = hessian_vector_product(cross_entropy(model, variables, images, labels), variables["params"], direction)
+        >>> product = hessian_vector_product(loss_function(model, variables, images, labels), variables["params"], direction)
     """
     return jax.jvp(jax.grad(loss), (params,), (direction,))[1]
 
 
-def top_eigenvalue(loss: Loss, params: Params, *, iterations: int = 20, seed: int = 0) -> Eigenpair:
+def top_eigenvalue(loss: ParamsLoss, params: Params, *, iterations: int = 20, seed: int = 0) -> Eigenpair:
     """Returns the largest eigenvalue of the Hessian of the loss, with its eigenvector.
 
     Lanczos's method from a random vector, every vector made orthogonal to all before it. It keeps `iterations` vectors as long as
     the parameters, and makes as many products with the Hessian. Whether these were enough, `residual` says.
 
     Args:
-        loss: Twice differentiable at `params`, for example `cross_entropy(…)`.
+        loss: Twice differentiable at `params`, for example `loss_function(…)`.
         params: A tree of arrays.
         iterations: At most; the dimension is enough for an exact result.
         seed: Of the first vector.

@@ -1,8 +1,7 @@
 """Nets between two nets: weights on the line from one to the other, with statistics of their own."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,14 +9,14 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
-from resnet_jax.functional.losses import Variables
+from resnet_jax.analysis.losses import Variables
 from resnet_jax.models import ModelError
 
 
 def interpolate(one: Variables, other: Variables, share: float | Array) -> Variables:
     """Returns (1 - share) · one + share · other, parameters and running statistics alike.
 
-    The statistics of a net between two are not between theirs: `recompute_statistics` measures them.
+    The statistics of a net between two are not between theirs: `estimate_statistics` measures them.
 
     Args:
         one: At share 0.
@@ -39,7 +38,7 @@ def interpolate(one: Variables, other: Variables, share: float | Array) -> Varia
     return jax.tree.map(lambda a, b: (1 - share) * a + share * b, one, other)
 
 
-def recompute_statistics(
+def estimate_statistics(
     model: nn.Module, variables: Variables, batches: Iterable[Float[Array, "n h w 3"]]
 ) -> Variables:
     """Returns the variables with the running statistics of these batches of images, and no trace of the old ones.
@@ -57,27 +56,30 @@ def recompute_statistics(
     """
     if not variables.get("batch_stats"):
         return variables
-    forgetful: Any = model.clone(norm=partial(model.norm, momentum=0.0))
+    # With momentum 0 the running statistics after a batch are the batch's own.
+    forgetful = model.clone(norm=partial(model.norm, momentum=0.0))
 
     @jax.jit
-    def moments(variables: Variables, images: Array) -> Any:
-        updated = forgetful.apply(variables, images, train=True, mutable=["batch_stats"])[1]["batch_stats"]
-        return _map_statistics(lambda mean, variance: (mean, variance + jnp.square(mean)), updated)
+    def moments(variables: Variables, images: Array) -> Variables:
+        _, updated = forgetful.apply(variables, images, train=True, mutable=["batch_stats"])
+        return _map_statistics(
+            lambda mean, variance: (mean, variance + jnp.square(mean)), updated["batch_stats"]
+        )
 
     total, count = None, 0
     for images in batches:
         found = moments(variables, images)
         total, count = found if total is None else jax.tree.map(jnp.add, total, found), count + 1
-    if not count:
+    if total is None:
         raise ModelError("there are no batches to take statistics of; give one or more")
     means = jax.tree.map(lambda array: array / count, total)
-    return {
-        **variables,
-        "batch_stats": _map_statistics(lambda mean, square: (mean, square - jnp.square(mean)), means),
-    }
+    statistics = _map_statistics(lambda mean, square: (mean, square - jnp.square(mean)), means)
+    return {**variables, "batch_stats": statistics}
 
 
-def _map_statistics(function: Any, statistics: Any) -> Any:
+def _map_statistics(
+    function: Callable[[Array, Array], tuple[Array, Array]], statistics: Variables
+) -> Variables:
     """Applies a function of a pair to `mean` and `var` of every layer."""
     if "mean" in statistics and "var" in statistics:
         return dict(zip(("mean", "var"), function(statistics["mean"], statistics["var"]), strict=True))

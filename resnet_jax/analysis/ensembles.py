@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
-from resnet_jax.functional.losses import Variables
+from resnet_jax.analysis.losses import Variables
 from resnet_jax.models import ModelError
 
 

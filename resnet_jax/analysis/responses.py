@@ -1,33 +1,32 @@
-"""Responses of layers (Fig. 7), how far blocks are from the identity, and gradients by layer, of any net.
+"""Responses of layers (Fig. 7), and how far blocks are from the identity, of any network.
 
 A layer is a 3×3 convolution; in bottlenecks too, whose 1×1 convolutions are left out. Its response is the output of the module
-that the convolution's output is given to, which is its batch normalisation: before the ReLU, and before the addition. Where it is
-given to none, as in VGG, the response is the convolution's own output.
+that takes the convolution's output, which is its batch normalization: before the ReLU, and before the addition. Where no module
+takes it, as in VGG, the response is the convolution's own output.
 
-The net is called module by module and every call is looked at (`flax.linen.intercept_methods`), so that the blocks need not know.
-Every kind of block is one compiled program: 1202 layers compile as quickly as 20.
+The calls of modules are intercepted (`flax.linen.intercept_methods`), so that the blocks need not know. Every kind of block is one
+compiled program: 1202 layers compile as quickly as 20.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax.traverse_util import flatten_dict
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, PyTree
 
-from resnet_jax.models import ResNet, stack_blocks, unstack_blocks
+from resnet_jax.analysis.losses import Variables
+from resnet_jax.models import ResNet, unstack_blocks
 from resnet_jax.models.shortcuts import no_shortcut
 
 Images = Float[Array | np.ndarray, "n h w 3"]
 
 SIZE = (3, 3)
-"""Of the kernels of the layers that are looked at."""
+"""Size of the kernels of the layers that are measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,27 +44,21 @@ class Responses:
     distances: dict[str, float]
 
 
-def responses(model: nn.Module, variables: Any, images: Images) -> dict[str, float]:
-    """Returns the standard deviation of every 3×3 layer's response, by layer, in the order of computation (Fig. 7, top).
+def measure_responses(
+    model: nn.Module, variables: Variables, images: Images, *, batch_size: int = 128
+) -> Responses:
+    """Returns the responses of a network in evaluation, with its running statistics.
 
-    `sorted(responses(…).values(), reverse=True)` are those of Fig. 7, bottom. For the arguments see `analyse`.
+    Args:
+        model: Any network, scanned or not.
+        variables: Its `params` and `batch_stats`.
+        images: Images normalized as for `model.apply`.
+        batch_size: Images that are computed at a time; the result does not depend on it.
 
     Example:
         >>> model, variables = load_checkpoint("runs/digits_resnet20")
-        >>> list(responses(model, variables, images))[:2]
+        >>> list(measure_responses(model, variables, images).deviations)[:2]
         ['stem/conv', 'stage1/block1/conv1']
-    """
-    return analyse(model, variables, images).deviations
-
-
-def analyse(model: nn.Module, variables: Any, images: Images, *, batch_size: int = 128) -> Responses:
-    """Returns the responses of a net in evaluation, with its running statistics.
-
-    Args:
-        model: Any net, scanned or not.
-        variables: Its `params` and `batch_stats`.
-        images: Normalised as for `model.apply`.
-        batch_size: Images that are computed at a time; the result does not depend on it.
     """
     model, variables = _unrolled(model, variables)
     recorder = _Recorder()
@@ -81,55 +74,8 @@ def analyse(model: nn.Module, variables: Any, images: Images, *, batch_size: int
     )
 
 
-def gradient_norms(
-    model: nn.Module,
-    variables: Any,
-    images: Images,
-    labels: Int[Array | np.ndarray, " n"],
-    *,
-    train: bool = True,
-) -> dict[str, float]:
-    """Returns the norm of the loss's gradient with respect to the kernel of every 3×3 layer, by layer as in `responses`.
-
-    The loss is the mean cross-entropy of the images, without weight decay.
-
-    Args:
-        model: Any net, scanned or not.
-        variables: Its `params` and `batch_stats`.
-        images: Normalised as for `model.apply`, and with `train` a multiple of the model's `group_size`.
-        labels: Of the images.
-        train: Normalise with the batch's statistics, as in training; else with the running ones.
-    """
-    layers = _layers(model, variables, images)
-    if isinstance(model, ResNet) and not model.scan:
-        model, variables = model.clone(scan=True), stack_blocks(variables)
-    rest = {name: collection for name, collection in variables.items() if name != "params"}
-
-    def loss(params: Any) -> Array:
-        options: dict[str, Any] = (
-            {"mutable": list(rest), "rngs": {"dropout": jax.random.key(0)}} if train else {}
-        )
-        output: Any = model.apply({"params": params, **rest}, jnp.asarray(images), train=train, **options)
-        return optax.softmax_cross_entropy_with_integer_labels(
-            output[0] if train else output, jnp.asarray(labels)
-        ).mean()
-
-    gradients = flatten_dict(
-        unstack_blocks(jax.device_get(jax.jit(jax.grad(loss))(variables["params"]))), sep="/"
-    )
-    return {layer: float(np.linalg.norm(gradients[f"{layer}/kernel"].astype(np.float64))) for layer in layers}
-
-
-def _unrolled(model: nn.Module, variables: Any) -> tuple[nn.Module, Any]:
-    return (
-        (model.clone(scan=False, remat=0), unstack_blocks(variables))
-        if getattr(model, "scan", False)
-        else (model, variables)
-    )
-
-
-def _layers(model: nn.Module, variables: Any, images: Any) -> list[str]:
-    """Returns the paths of the layers; nothing is computed."""
+def find_layers(model: nn.Module, variables: Variables, images: Images) -> list[str]:
+    """Returns the paths of the 3×3 layers, in the order of computation; nothing is computed."""
     model, variables = _unrolled(model, variables)
     image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
     found = jax.eval_shape(
@@ -138,42 +84,49 @@ def _layers(model: nn.Module, variables: Any, images: Any) -> list[str]:
     return list(found.moments)
 
 
+def _unrolled(model: nn.Module, variables: Variables) -> tuple[nn.Module, Variables]:
+    if not getattr(model, "scan", False):
+        return model, variables
+    return model.clone(scan=False, remat=0), unstack_blocks(variables)
+
+
+Pair = tuple[Array, Array]
+Output: TypeAlias = PyTree[Array]
+"""Of a module: the blocks and layers of this package give an array, a network perhaps its features too."""
+
+
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass
 class _Record:
     """Of a batch: mean and variance of responses by layer, and squared norms of F(x) and x by block, in the order of calls."""
 
-    moments: dict[str, tuple[Array, Array]] = dataclasses.field(default_factory=dict)
-    norms: dict[str, tuple[Array, Array]] = dataclasses.field(default_factory=dict)
+    moments: dict[str, Pair] = dataclasses.field(default_factory=dict)
+    norms: dict[str, Pair] = dataclasses.field(default_factory=dict)
 
-    # JAX sorts the keys of a dictionary, and their order is what this keeps.
-    def tree_flatten(self) -> tuple[Any, Any]:
-        return (list(self.moments.values()), list(self.norms.values())), (
-            tuple(self.moments),
-            tuple(self.norms),
-        )
+    # JAX sorts the keys of a dictionary, and this keeps their order.
+    def tree_flatten(self) -> tuple[tuple[list[Pair], list[Pair]], tuple[tuple[str, ...], tuple[str, ...]]]:
+        values = list(self.moments.values()), list(self.norms.values())
+        return values, (tuple(self.moments), tuple(self.norms))
 
     @classmethod
-    def tree_unflatten(cls, names: Any, values: Any) -> "_Record":
-        return cls(
-            *(dict(zip(keys, arrays, strict=True)) for keys, arrays in zip(names, values, strict=True))
-        )
+    def tree_unflatten(cls, names: Sequence[tuple[str, ...]], values: Sequence[list[Pair]]) -> "_Record":
+        return cls(*(dict(zip(*pair, strict=True)) for pair in zip(names, values, strict=True)))
 
 
 class _Recorder:
-    """Looks at the calls of modules; keeps the programs of blocks from one batch to the next."""
+    """Intercepts the calls of modules, and keeps the programs of blocks from one batch to the next."""
 
     def __init__(self) -> None:
-        self._programs: dict[Any, Callable[..., tuple[Array, _Record]]] = {}
+        self._programs: dict[Hashable, Callable[[Variables, Array], tuple[Output, _Record]]] = {}
         self._record = _Record()
         self._unread: dict[str, Array] = {}
 
-    def record(self, call: Callable[[], Any]) -> _Record:
-        """Returns what is seen in the call of a net."""
-        with nn.intercept_methods(self._look):
+    def record(self, call: Callable[[], Output]) -> _Record:
+        """Returns what is seen in the call of a network."""
+        with nn.intercept_methods(self._intercept):
             return self._collect(call)[1]
 
-    def _collect(self, call: Callable[[], Any]) -> tuple[Any, _Record]:
+    def _collect(self, call: Callable[[], Output]) -> tuple[Output, _Record]:
         before = self._record, self._unread
         self._record, self._unread = _Record(), {}
         output = call()
@@ -183,7 +136,13 @@ class _Recorder:
         self._record, self._unread = before
         return output, record
 
-    def _look(self, call: Any, arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
+    def _intercept(
+        self,
+        call: Callable[..., Output],
+        arguments: tuple[Array, ...],
+        options: Mapping[str, object],
+        context: nn.module.InterceptorContext,
+    ) -> Output:
         module = context.module
         if context.method_name != "__call__" or not arguments:
             return call(*arguments, **options)
@@ -215,11 +174,11 @@ class _Recorder:
             self._record.norms[path] = record.norms[""]
         return output
 
-    def _residual(self, block: Any, variables: Any, x: Array) -> Array:
+    def _residual(self, block: nn.Module, variables: Variables, x: Array) -> Array:
         """Returns the output of a block, and records ‖F(x)‖² and ‖x‖²: F(x) is what is activated at the end, less the shortcut."""
         passed, activated = [], []
 
-        def shortcut(*arguments: Any, **options: Any) -> Any:
+        def shortcut(*arguments: Array, **options: object) -> Array:
             passed.append(block.shortcut(*arguments, **options))
             return passed[-1]
 
@@ -227,7 +186,7 @@ class _Recorder:
             activated.append((x, block.activation(x)))
             return activated[-1][1]
 
-        output: Any = block.clone(shortcut=shortcut, activation=activation).apply(variables, x)
+        output: Output = block.clone(shortcut=shortcut, activation=activation).apply(variables, x)
         if block.shortcut is not no_shortcut:
             total = next((before for before, after in activated if after is output), output)
             self._record.norms[""] = (_square_sum(total - passed[-1]), _square_sum(x))
@@ -240,7 +199,7 @@ def _kernel_size(module: nn.Module) -> tuple[int, ...] | None:
     return tuple(kernel.shape[:2]) if kernel is not None and kernel.ndim == 4 else None
 
 
-def _kind(value: Any) -> Any:
+def _kind(value: object) -> Hashable:
     """Returns what is equal for two modules that compute the same function of variables and input."""
     if isinstance(value, partial):
         return (
@@ -254,7 +213,7 @@ def _kind(value: Any) -> Any:
     return value
 
 
-def _moments(x: Array) -> tuple[Array, Array]:
+def _moments(x: Array) -> Pair:
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return x.mean(), x.var()
 
@@ -263,13 +222,13 @@ def _square_sum(x: Array) -> Array:
     return jnp.square(x.astype(jnp.promote_types(x.dtype, jnp.float32))).sum()
 
 
-def _deviation(moments: list[tuple[Any, Any]], weights: np.ndarray) -> float:
+def _deviation(moments: Sequence[Pair], weights: Float[np.ndarray, " n"]) -> float:
     """Returns the standard deviation over all batches, from means and variances of each, by the law of total variance."""
     means, variances = np.array(moments, np.float64).T
     mean = weights @ means
     return float(np.sqrt(weights @ (variances + np.square(means - mean))))
 
 
-def _ratio(norms: list[tuple[Any, Any]]) -> float:
+def _ratio(norms: Sequence[Pair]) -> float:
     inside, around = np.array(norms, np.float64).sum(0)
     return float(np.sqrt(inside / around))

@@ -9,9 +9,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from resnet_jax import create_model, stack_blocks
-from resnet_jax.data.sources import open_source
-from resnet_jax.paper.analysis import analyse_checkpoint, analyse_run
-from resnet_jax.paper.responses import analyse, gradient_norms, responses
+from resnet_jax.analysis import analyze_checkpoint, analyze_run, gradient_norms, measure_responses
+from resnet_jax.data.catalog import open_source
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.run import run
 from tests.models.numpy_reference import convolution, normalization, randomised, relu
@@ -66,7 +65,7 @@ def test_responses_and_distances_equal_a_forward_pass_that_is_written_out(name: 
     deviations, distances = forward(variables, images(7), residual="resnet" in name)
     if scan:
         model, variables = model.clone(scan=True, remat=2), stack_blocks(variables)
-    found = analyse(model, variables, images(7), batch_size=3)
+    found = measure_responses(model, variables, images(7), batch_size=3)
     assert list(found.deviations) == list(deviations)
     assert len(found.deviations) == int(name[-2:]) - 1
     assert list(found.distances) == list(distances)
@@ -78,7 +77,7 @@ def test_the_3x3_layers_of_bottlenecks_are_found_and_projections_are_not() -> No
     model = create_model("resnet14", num_classes=5, stage_depths=(2, 2), width=WIDTH, shortcut="C")
     x = images(2, 32)
     variables = randomised(jax.eval_shape(model.init, jax.random.key(0), x), seed=2)
-    found = analyse(model, variables, x)
+    found = measure_responses(model, variables, x)
     blocks = [f"stage{stage}/block{number}" for stage in (1, 2) for number in (1, 2)]
     assert list(found.deviations) == [f"{block}/conv2" for block in blocks]
     assert list(found.distances) == blocks
@@ -107,7 +106,7 @@ def test_without_normalisation_the_response_is_the_convolutions() -> None:
     expected = {
         name: value["__call__"][0].std() for name, value in kept["intermediates"].items() if "_conv" in name
     }
-    found = responses(model, variables, x)
+    found = measure_responses(model, variables, x).deviations
     assert len(found) == 5
     for name, deviation in found.items():
         np.testing.assert_allclose(deviation, expected[name], rtol=1e-5)
@@ -118,7 +117,7 @@ def test_gradients_by_layer_are_those_of_the_loss_scanned_or_not() -> None:
     model, variables = net("cifar_resnet20")
     x, labels = images(6), np.arange(6) % 5
     norms = gradient_norms(model, variables, x, labels, train=False)
-    assert list(norms) == list(responses(model, variables, x))
+    assert list(norms) == list(measure_responses(model, variables, x).deviations)
     scanned = gradient_norms(model.clone(scan=True), stack_blocks(variables), x, labels, train=False)
     np.testing.assert_allclose(list(scanned.values()), list(norms.values()), rtol=1e-4)
     layer = ("stage2", "block2", "conv1", "kernel")
@@ -137,9 +136,9 @@ def test_gradients_by_layer_are_those_of_the_loss_scanned_or_not() -> None:
 
 def test_a_run_is_analysed_at_every_checkpoint_that_it_keeps(tmp_path: Path) -> None:
     run(tiny.get_config(**{"run.steps": 4, "run.checkpoint_every": 2, "data.source": "digits"}), tmp_path)
-    found = analyse_run(tmp_path, examples=20)
+    found = analyze_run(tmp_path, examples=20)
     assert [analysis.step for analysis in found] == [2, 4]
-    last = analyse_checkpoint(tmp_path, examples=20, gradients=True)
+    last = analyze_checkpoint(tmp_path, examples=20, gradients=True)
     assert last.responses == found[-1].responses
     assert found[0].responses.deviations != last.responses.deviations
     assert last.gradients is not None
