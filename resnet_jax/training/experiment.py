@@ -22,7 +22,7 @@ from resnet_jax.data.label_subset import with_labels
 from resnet_jax.data.source import Source, SyntheticSource
 from resnet_jax.data.statistics import color_components, image_mean
 from resnet_jax.models import ResNet, create_model
-from resnet_jax.models.named import is_name, named
+from resnet_jax.models.import_by_name import import_by_name, is_import_name
 from resnet_jax.parallel import (
     AXIS_NAME,
     Mapping,
@@ -147,7 +147,9 @@ def model_arguments(config: Config, classes: int) -> dict[str, Any]:
             {} if options.norm else {"variance": options.variance}
         )
     arguments |= {name: options[name] for name in MODEL_OPTIONS if options[name]}
-    return arguments | ({"code_dir": config.run.code_dir} if any(map(is_name, arguments.values())) else {})
+    return arguments | (
+        {"code_dir": config.run.code_dir} if any(map(is_import_name, arguments.values())) else {}
+    )
 
 
 def build_training(
@@ -262,14 +264,14 @@ def build_augmentation(options: DataConfig) -> Augment:
 def build_loss(options: OptimizerConfig, code_dir: str | None = None) -> Loss:
     """Returns the loss of each example that the section `optimizer` of a config describes."""
     if options.loss:
-        return named(options.loss, field="config.optimizer.loss", directory=code_dir)
+        return import_by_name(options.loss, field="config.optimizer.loss", directory=code_dir)
     return partial(cross_entropy, smoothing=options.label_smoothing)
 
 
 def build_schedule(options: OptimizerConfig, code_dir: str | None = None) -> Schedule:
     """Returns the learning rate by step that the section `optimizer` of a config describes."""
     if options.schedule:
-        schedule = named(options.schedule, field="config.optimizer.schedule", directory=code_dir)
+        schedule = import_by_name(options.schedule, field="config.optimizer.schedule", directory=code_dir)
         return partial(schedule, learning_rate=options.learning_rate)
     return step_decay(
         options.learning_rate,
@@ -303,8 +305,8 @@ def build_optimizer(
                 factor=options.factor, patience=patience, window=window, threshold=options.plateau_threshold
             )
         )
-    if is_name(options.name):
-        make = named(options.name, field="config.optimizer.name", directory=code_dir)
+    if is_import_name(options.name):
+        make = import_by_name(options.name, field="config.optimizer.name", directory=code_dir)
         optimizer = optax.with_extra_args_support(optax.chain(make(learning_rate=schedule), *factors))
     else:
         optimizer = sgd(

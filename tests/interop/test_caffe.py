@@ -39,7 +39,7 @@ def test_every_block_gives_the_activations_computed_from_the_arrays(depth: int, 
 
 @pytest.mark.parametrize("side", [64, 65, 66, 67])
 def test_the_pool_sees_the_pixels_that_caffes_sees(side: int) -> None:
-    from resnet_jax.models.pooling import max_pool
+    from resnet_jax.models.kernels.pooling import max_pool
     from resnet_jax.models.registry import POOLS
 
     x = np.random.default_rng(side).normal(size=(1, side, side, 2))

@@ -16,7 +16,7 @@ import pytest
 from resnet_jax import cli, create_model, load_checkpoint
 from resnet_jax.entry import train
 from resnet_jax.models import ModelError
-from resnet_jax.models.named import named
+from resnet_jax.models.import_by_name import import_by_name
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.config import resolve
 from resnet_jax.training.config_fields import ConfigError
@@ -153,7 +153,7 @@ def test_what_cannot_be_imported_is_one_clear_line(elsewhere: Path, name: str, m
     (elsewhere / "parts" / "broken.py").write_text("1 / 0\n")
     (elsewhere / "parts" / "needy.py").write_text("import not_installed\n")
     with pytest.raises(ModelError, match=message) as caught:
-        named(name, field="block", directory=str(elsewhere / "parts"))
+        import_by_name(name, field="block", directory=str(elsewhere / "parts"))
     assert "\n" not in str(caught.value)
 
 
