@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from resnet_jax.cli import guard, main
-from resnet_jax.recipes import load_recipe, recipes
 from resnet_jax.training.checkpoints import read_checkpoint, steps_in
+from resnet_jax.training.recipes import load_recipe, recipes
 from resnet_jax.training.run import run
 from tests.training import runs, tiny
 from tests.training.runs import train

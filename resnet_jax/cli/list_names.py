@@ -22,7 +22,7 @@ def execute(arguments: argparse.Namespace) -> None:
         _print_variants(arguments.json)
         return
     from resnet_jax.models.registry import list_models
-    from resnet_jax.recipes import recipes
+    from resnet_jax.training.recipes import recipes
 
     if arguments.json:
         print_json({"models": list_models(), "recipes": list(recipes())})

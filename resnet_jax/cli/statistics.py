@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", metavar="SOURCE", help="image folder, prepared set, or the name of a TFDS dataset"
     )
     parser.add_argument(
-        "file", metavar="FILE.npz", help="file to write; for --config.data.mean and --config.data.colour"
+        "file", metavar="FILE.npz", help="file to write; for --config.data.mean and --config.data.color"
     )
     parser.add_argument("--split", default="train", help="split to measure (default: train)")
     parser.add_argument(
@@ -81,5 +81,5 @@ def execute(arguments: argparse.Namespace) -> None:
     print(f"{found['examples']:,} images of {arguments.source}, split {arguments.split}, in {arguments.file}")
     print("\n".join(f"  {name:13}{value}" for name, value in found.items() if name != "examples"))
     print(
-        f"  python train.py --config=imagenet --config.data.mean={arguments.file} --config.data.colour={arguments.file}"
+        f"  python train.py --config=imagenet --config.data.mean={arguments.file} --config.data.color={arguments.file}"
     )

@@ -2,8 +2,8 @@
 
 import argparse
 
-from resnet_jax.console import format_table, print_json
-from resnet_jax.models import ModelError, create_model, default_image_size, summarize, to_json
+from resnet_jax.console import print_json
+from resnet_jax.models import ModelError, create_model, default_image_size, summarize
 
 EXAMPLES = (
     "resnet-jax summary resnet50",
@@ -48,12 +48,6 @@ def execute(arguments: argparse.Namespace) -> None:
         raise ModelError(f"--image-size is {size}; it must be a number of pixels above 0")
     summary = summarize(model, size)
     if arguments.json:
-        print_json(to_json(arguments.name, summary))
-        return
-    header = ("layer", "kind", "output", "parameters", "multiply-adds")
-    rows = [
-        (row.path, row.kind, " × ".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.macs:,}")
-        for row in summary.rows
-    ]
-    footer = ("sum", "", "", f"{summary.params:,}", f"{summary.macs:,}")
-    print(format_table(header, rows, footer=footer, text_columns=3))
+        print_json(summary.to_json(arguments.name))
+    else:
+        print(summary.to_table())

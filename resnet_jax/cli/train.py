@@ -18,7 +18,7 @@ Kubernetes none of the three options is needed; --processes=1 trains on one proc
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `train`."""
-    from resnet_jax.recipes import DEFAULT, recipes
+    from resnet_jax.training.recipes import DEFAULT, recipes
 
     parser.description = f"{parser.description}\n{ABOUT}"
     parser.set_defaults(overrides=[])
@@ -58,8 +58,8 @@ def execute(arguments: argparse.Namespace) -> None:
 
     from resnet_jax.console import print_json
     from resnet_jax.parallel import Processes
-    from resnet_jax.recipes import load_recipe, recipe_name
     from resnet_jax.training.checkpoints import SaveError
+    from resnet_jax.training.recipes import load_recipe, recipe_name
     from resnet_jax.training.run import run
 
     with Processes() as processes:

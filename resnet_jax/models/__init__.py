@@ -5,7 +5,7 @@ from resnet_jax.models.layers import ModelError
 from resnet_jax.models.registry import create_model, default_image_size, list_models
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.stacking import stack_blocks, unstack_blocks
-from resnet_jax.models.summary import Layer, Summary, summarize, to_json
+from resnet_jax.models.summary import Layer, Summary, summarize
 
 __all__ = [
     "FeatureShape",
@@ -20,6 +20,5 @@ __all__ = [
     "list_models",
     "stack_blocks",
     "summarize",
-    "to_json",
     "unstack_blocks",
 ]

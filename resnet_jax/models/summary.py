@@ -13,6 +13,9 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
+from resnet_jax.console import format_table
+from resnet_jax.files import JsonObject
+
 Path = tuple[str, ...]
 
 
@@ -42,6 +45,21 @@ class Summary:
     rows: tuple[Layer, ...]
     params: int
     macs: int
+
+    def to_table(self) -> str:
+        """Returns a table for people: a line for every layer, and the sums at its foot."""
+        header = ["layer", "kind", "output", "parameters", "multiply-adds"]
+        rows = [
+            [row.path, row.kind, " × ".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.macs:,}"]
+            for row in self.rows
+        ]
+        footer = ["sum", "", "", f"{self.params:,}", f"{self.macs:,}"]
+        return format_table(header, rows, footer=footer, text_columns=3)
+
+    def to_json(self, name: str) -> JsonObject:
+        """Returns name, params, macs and layers, a list of the attributes of every layer."""
+        layers = [asdict(row) | {"output_shape": list(row.output_shape)} for row in self.rows]
+        return {"name": name, "params": self.params, "macs": self.macs, "layers": layers}
 
 
 def summarize(model: nn.Module, image_size: int) -> Summary:
@@ -86,12 +104,6 @@ def summarize(model: nn.Module, image_size: int) -> Summary:
         if params[path] or macs[path]
     )
     return Summary(tuple(rows), params.total(), macs.total())
-
-
-def to_json(name: str, summary: Summary) -> dict[str, Any]:
-    """Returns name, params, macs and layers, a list of the attributes of every layer, for `json.dumps`."""
-    layers = [asdict(row) | {"output_shape": list(row.output_shape)} for row in summary.rows]
-    return {"name": name, "params": summary.params, "macs": summary.macs, "layers": layers}
 
 
 def _count(program: Jaxpr, call: int) -> Counter[int]:
