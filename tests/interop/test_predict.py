@@ -131,7 +131,7 @@ def test_pictures_of_any_size_are_seen_as_evaluation_sees_them(tmp_path: Path) -
     source = open_source(
         str(root),
         "val",
-        decoding=DecodeOptions("centre", size=48, scales=(56, 56), areas=(1, 1), test_scale=56),
+        decoding=DecodeOptions("center", size=48, scales=(56, 56), areas=(1, 1), test_scale=56),
     )
     pixels, labels, _ = source.read(range(len(source)))
     named = [str(root / "val" / FOLDERS[label] / f"{1 + i % 2:04d}.jpg") for i, label in enumerate(labels)]
