@@ -19,7 +19,7 @@ EXAMPLES = (
     "resnet-jax evaluate --workdir runs/digits_resnet20",
     "resnet-jax evaluate --workdir runs/digits_resnet20 --step 150 --per-class --confusion",
     "resnet-jax evaluate --workdir runs/imagenet --protocol ten-crop --json",
-    "resnet-jax evaluate --workdir runs/imagenet --protocol multi-scale --scales 224,256,384 --precise-bn 50000",
+    "resnet-jax evaluate --workdir runs/imagenet --protocol multi-scale --precise-bn 50000",
     "resnet-jax evaluate --workdir runs/seed0 --workdir runs/seed1 --predictions predictions.csv",
 )
 
@@ -180,7 +180,7 @@ def _table_of_classes(rows: Sequence[Figures]) -> str:
 
 
 def _confusions(confusion: np.ndarray, names: Sequence[str]) -> str:
-    """Returns the matrix, rows by label and columns by prediction; of many classes, the most frequent mistakes."""
+    """Returns the matrix, rows by label; of many classes, the most frequent mistakes."""
     if len(names) <= MATRIX:
         rows = [(name, *map(str, row)) for name, row in zip(names, confusion, strict=True)]
         return format_table(("", *names), rows, title="label by prediction:")
