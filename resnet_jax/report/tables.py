@@ -69,7 +69,7 @@ def run_cards(runs: Sequence[RunRecord]) -> Markup:
 
 def differences_table(runs: Sequence[RunRecord]) -> Markup | None:
     """Returns the fields in which the runs differ, a column for each run; None where they differ in none."""
-    names = [name for name in all_fields(runs) if len({_json(run.fields.get(name)) for run in runs}) > 1]
+    names = [name for name in field_paths(runs) if len({_json(run.fields.get(name)) for run in runs}) > 1]
     if not names:
         return None
     return scrolling(_fields_table(runs, names), "Differences between the recipes")
@@ -78,7 +78,7 @@ def differences_table(runs: Sequence[RunRecord]) -> Markup | None:
 def defaults_table(run: RunRecord) -> Markup | None:
     """Returns the fields of a run that are not at their defaults; None where there is none."""
     defaults = flat_fields(base_config())
-    names = [name for name in all_fields([run]) if _json(run.fields[name]) != _json(defaults.get(name))]
+    names = [name for name in field_paths([run]) if _json(run.fields[name]) != _json(defaults.get(name))]
     return (
         scrolling(_fields_table([run], names), f"Fields of {run.name} that are not at their defaults")
         if names
@@ -88,10 +88,10 @@ def defaults_table(run: RunRecord) -> Markup | None:
 
 def recipes_table(runs: Sequence[RunRecord]) -> Markup:
     """Returns every field of every run."""
-    return scrolling(_fields_table(runs, all_fields(runs)), "All fields")
+    return scrolling(_fields_table(runs, field_paths(runs)), "All fields")
 
 
-def all_fields(runs: Sequence[RunRecord]) -> list[str]:
+def field_paths(runs: Sequence[RunRecord]) -> list[str]:
     """Returns the paths of the fields of any of the runs, the recipe's before the operation's."""
     names = {name for run in runs for name in run.fields}
     return sorted(names, key=lambda name: (name.startswith("run."), name.count(".") > 0, name))
