@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 import absl.logging
 
 from resnet_jax.data.errors import DataError
-from resnet_jax.evaluation.predict import UnreadableError
 from resnet_jax.evaluation.protocols import ProtocolError
+from resnet_jax.inference.predict import UnreadableError
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.models import ModelError
 from resnet_jax.paper import PaperError

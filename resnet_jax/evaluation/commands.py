@@ -18,11 +18,17 @@ from resnet_jax.data.errors import DataError
 from resnet_jax.evaluation.counts import Counts
 from resnet_jax.evaluation.evaluate import all_scores, described, open_trials
 from resnet_jax.evaluation.precise_statistics import recompute_statistics
-from resnet_jax.evaluation.predict import Prediction, Unreadable, UnreadableError, find_pictures, predict
 from resnet_jax.evaluation.predictions_file import PredictionsFile
 from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol, ProtocolError
-from resnet_jax.interop.trained import read_trained
-from resnet_jax.training.precise import MOVING, PRECISE, STATISTICS
+from resnet_jax.inference import load_trained
+from resnet_jax.inference.predict import (
+    Prediction,
+    Unreadable,
+    UnreadableError,
+    find_pictures,
+    predict_files,
+)
+from resnet_jax.training.stored_statistics import MOVING, PRECISE, STATISTICS
 
 MATRIX = 20
 """Classes of the largest confusion matrix that is printed, and mistakes that are printed of a larger one."""
@@ -177,14 +183,14 @@ def predict_command(arguments: argparse.Namespace) -> None:
     files = find_pictures(_named(arguments.images))
     if not files:
         raise DataError("no picture is named on stdin; give a path on every line")
-    trained = read_trained(arguments.workdir, arguments.step)
+    trained = load_trained(arguments.workdir, arguments.step)
     predictions, unreadable = [], []
     rows = csv.writer(sys.stdout, lineterminator="\n")
     if arguments.csv:
         rows.writerow(COLUMNS)
     for note in trained.notes:
         print(f"resnet-jax: {note}", file=sys.stderr)
-    for found in predict(trained, files, top=arguments.top, threads=reading_threads(0)):
+    for found in predict_files(trained, files, top=arguments.top, threads=reading_threads(0)):
         if isinstance(found, Unreadable):
             print(f"resnet-jax: left out {found.file}: {found.reason}", file=sys.stderr)
             unreadable.append(found)

@@ -14,11 +14,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import caffe, pytorch
 from resnet_jax.interop.assemble import Imported, assemble
 from resnet_jax.interop.described import FORMAT, embedded_record, from_record, record_path
 from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
-from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.training.checkpoints import CheckpointWriter
 from resnet_jax.training.config import base_config, to_json
 from resnet_jax.training.state import TrainState

@@ -1,10 +1,9 @@
 """How a picture of any size becomes an image of the network, as a checkpoint records it."""
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from resnet_jax.data.choices import DIGITS
+from resnet_jax.files import JsonObject
 
 RESIZE, CROP, INTERPOLATION = "resize_shorter_side", "center_crop", "interpolation"
 """Keys of the record."""
@@ -14,7 +13,7 @@ ANTIALIAS, REPEAT = "antialias", "repeat"
 the pixels of a square picture if that gives the size of the crop, as was done with the embedded digits, and else is the same."""
 
 
-def evaluation_preprocessing(config: ConfigDict, side: int) -> dict[str, Any]:
+def evaluation_preprocessing(config: ConfigDict, side: int) -> JsonObject:
     """Returns the record that a checkpoint stores: pictures as evaluation sees them, or as the config says otherwise.
 
     The image mean is not part of it, since the state holds that, nor are the scales of channels, an option of the model.
