@@ -49,7 +49,7 @@ def statistics_arguments(parser: argparse.ArgumentParser) -> None:
         "source", metavar="SOURCE", help="image folder, prepared set, or the name of a set of TFDS"
     )
     parser.add_argument(
-        "file", metavar="FILE.npz", help="to be written; for --config.data.mean and --config.data.colour"
+        "file", metavar="FILE.npz", help="to be written; for --config.data.mean and --config.data.color"
     )
     parser.add_argument("--split", default="train", help="(default: train)")
     parser.add_argument(
@@ -145,7 +145,7 @@ def statistics_command(arguments: argparse.Namespace) -> None:
     print(f"{found['examples']:,} images of {arguments.source}, split {arguments.split}, in {arguments.file}")
     print("\n".join(f"  {name:13}{value}" for name, value in found.items() if name != "examples"))
     print(
-        f"  python train.py --config=imagenet --config.data.mean={arguments.file} --config.data.colour={arguments.file}"
+        f"  python train.py --config=imagenet --config.data.mean={arguments.file} --config.data.color={arguments.file}"
     )
 
 

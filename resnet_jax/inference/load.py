@@ -6,7 +6,6 @@ from typing import cast
 import jax
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 
 from resnet_jax.data.catalog import is_path, open_encoded
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
@@ -16,7 +15,7 @@ from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.inference.trained import Trained
 from resnet_jax.models import create_model, default_image_size
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
-from resnet_jax.training.config import resolve
+from resnet_jax.training.config import Config, from_json
 from resnet_jax.training.preprocessing import CROP, INTERPOLATION, RESIZE, evaluation_preprocessing
 from resnet_jax.training.state import split_variables
 from resnet_jax.training.stored_statistics import MOVING, with_statistics
@@ -42,7 +41,7 @@ def load_trained(workdir: epath.PathLike, step: int | None = None, statistics: s
         InferenceError: The images of the network are not square.
     """
     checkpoint, _ = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
-    config = resolve(ConfigDict(checkpoint.config))
+    config = from_json(checkpoint.config)
     arguments = {**checkpoint.model, "dtype": "float32"}
     variables, mean = split_variables(checkpoint.arrays)
     names, notes = _known_names(config, checkpoint.class_names, arguments["num_classes"])
@@ -59,14 +58,14 @@ def load_trained(workdir: epath.PathLike, step: int | None = None, statistics: s
 
 
 def _known_names(
-    config: ConfigDict, stored: tuple[str, ...] | None, classes: int
+    config: Config, stored: tuple[str, ...] | None, classes: int
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
     """Returns the names of the classes, None if they are not known, and notes that say so.
 
     Checkpoints of format 1, and imports, store none: then they come from the data, if that is there.
     """
     try:
-        names = tuple(config.images.class_names) or stored or _names_in_data(config)
+        names = config.inference.class_names or stored or _names_in_data(config)
     except DataError as error:
         return None, (f"the names of the classes are not known, and their numbers stand for them: {error}",)
     if len(names) == classes:
@@ -76,7 +75,7 @@ def _known_names(
     )
 
 
-def _names_in_data(config: ConfigDict) -> tuple[str, ...]:
+def _names_in_data(config: Config) -> tuple[str, ...]:
     """Returns the names of the classes that a run was trained on, without reading an image or preparing a set.
 
     Raises:
@@ -94,11 +93,11 @@ def _names_in_data(config: ConfigDict) -> tuple[str, ...]:
     else:
         from resnet_jax.data.tfds_sets import tfds_class_names  # Here: others need not wait for TFDS.
 
-        names = tuple(tfds_class_names(data.source, config.run.data_dir or None))
+        names = tuple(tfds_class_names(data.source, config.run.data_dir))
     return tuple(names[label] for label in data.labels if label < len(names)) if data.labels else names
 
 
-def _preprocessing(checkpoint: Checkpoint, config: ConfigDict, mean: np.ndarray) -> Preprocessing:
+def _preprocessing(checkpoint: Checkpoint, config: Config, mean: np.ndarray) -> Preprocessing:
     """Returns what the checkpoint stores, or, if its format is 1, what follows from the config and from the arrays."""
     if mean.ndim > 1 and mean.shape[0] != mean.shape[1]:
         raise InferenceError(
@@ -117,7 +116,7 @@ def _preprocessing(checkpoint: Checkpoint, config: ConfigDict, mean: np.ndarray)
     )
 
 
-def _side(checkpoint: Checkpoint, config: ConfigDict) -> int:
+def _side(checkpoint: Checkpoint, config: Config) -> int:
     """Returns the side of the images that a net was trained on, where nothing states it."""
     flattened = checkpoint.arrays.get(f"params/{FLATTENED}/kernel")
     if flattened is not None:  # VGG takes one size only, which its first fully connected layer tells.
@@ -132,6 +131,6 @@ def _side(checkpoint: Checkpoint, config: ConfigDict) -> int:
     sizes = {DIGITS: DIGITS_SIDE, SYNTHETIC: config.data.synthetic_image_size}
     return (
         config.data.image_size
-        or sizes.get(config.data.source)
+        or sizes.get(config.data.source or "")
         or default_image_size(checkpoint.model["name"])
     )

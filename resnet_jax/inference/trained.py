@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.typing import VariableDict
 from jaxtyping import Array, Float, UInt8
-from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.inference.pictures import Pictures, list_pictures
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.models import features
 from resnet_jax.training.checkpoints import ModelArguments
+from resnet_jax.training.config import Config
 
 BATCH = 32
 """Pictures that the network sees at once; fewer if fewer are asked for."""
@@ -56,7 +56,7 @@ class Trained:
 
     model: nn.Module
     variables: VariableDict
-    config: ConfigDict
+    config: Config
     class_names: tuple[str, ...] | None
     preprocessing: Preprocessing
     model_arguments: ModelArguments

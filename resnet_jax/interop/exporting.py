@@ -73,7 +73,9 @@ def export(
         _check_free(path, overwrite=overwrite)
     trained = load_trained(workdir, step)
     data = trained.config.data
-    source = "" if data.labels else data.source  # Labels of the network are then not those of the data set.
+    source = (
+        "" if data.labels else data.source or ""
+    )  # Labels of the network are then not those of the data set.
     record = describe(trained.model_arguments, trained.preprocessing, trained.class_names or (), source)
     notes = trained.notes
     if chosen == SAFETENSORS:

@@ -17,7 +17,7 @@ from resnet_jax.report.mistakes import check_there, find_mistakes
 from resnet_jax.report.page import write_page
 from resnet_jax.report.runs import Run, read_runs
 from resnet_jax.training.checkpoints import CheckpointError
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config_fields import ConfigError
 
 MISSING = (CheckpointError, ConfigError, DataError, ModelError, ProtocolError)
 """What leaves a section out, and not the page."""

@@ -1,11 +1,12 @@
 """SHA-256 sums of the files of a directory, stored beside them: any flipped bit is noticed when they are read."""
 
 import hashlib
+import json
 from collections.abc import Collection, Iterable, Iterator
 
 from etils import epath
 
-from resnet_jax.files import read_json, write_json
+from resnet_jax.files import read_json, write_text
 
 CHECKSUMS = "checksums.json"
 
@@ -24,7 +25,8 @@ def write_checksums(directory: epath.Path, *, apart: Collection[str], only_apart
     else:
         sums = _checksums(directory, _files(directory))
         sums = {name: digest for name, digest in sums.items() if name not in apart}
-    write_json(directory / CHECKSUMS, sums)
+    # Without a newline at its end, so that the file is no JSON when its last byte is lost.
+    write_text(directory / CHECKSUMS, json.dumps(sums, separators=(",", ":")))
 
 
 def find_damage(directory: epath.Path, *, optional: Collection[str]) -> str | None:

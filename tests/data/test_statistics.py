@@ -22,7 +22,7 @@ from resnet_jax.data.statistics import (
 )
 from tests.data.photographs import write_folder
 
-DECODING = DecodeOptions("centre", size=64, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
+DECODING = DecodeOptions("center", size=64, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_training_takes_the_mean_and_the_colors_from_the_file(folder: Path, tmp_
     assert (image_mean(source, "imagenet") == IMAGENET_MEAN).all()
     assert color_components("imagenet") is IMAGENET_COLOR
     assert not list(tmp_path.glob("*.partial"))
-    other = DecodeOptions("centre", size=32, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
+    other = DecodeOptions("center", size=32, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
     with pytest.raises(DataError, match=r"is of images of 64×64, and config.data has 32×32"):
         image_mean(open_source(str(folder), "train", decoding=other), file)
 

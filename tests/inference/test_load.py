@@ -25,7 +25,7 @@ SEEN = [
     ("synthetic images", MODEL, {}, (40, 40)),
     ("a set of the net's own size", MODEL, {"data__source": "cifar10"}, (32, 32)),
     ("VGG's first layer", VGG, {"data__source": "cifar10", "side": 96}, (96, 96)),
-    ("the section images", MODEL, {"images__crop": 20, "images__resize": 30}, (30, 20)),
+    ("the section inference", MODEL, {"inference__crop": 20, "inference__resize": 30}, (30, 20)),
 ]
 
 
@@ -44,7 +44,7 @@ def test_sizes_are_those_that_evaluation_saw(
 NAMES = [
     ({"data__source": "digits", "data__labels": (7, 0, 3)}, ("7", "0", "3")),
     ({"data__source": "synthetic", "data__synthetic_classes": 3}, ("class 0", "class 1", "class 2")),
-    ({"data__source": "digits", "images__class_names": ("a", "b", "c")}, ("a", "b", "c")),
+    ({"data__source": "digits", "inference__class_names": ("a", "b", "c")}, ("a", "b", "c")),
     ({"data__source": "digits"}, None),
     ({"data__source": ""}, None),
     ({"data__source": "/gone"}, None),

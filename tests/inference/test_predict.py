@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     mean = workdirs.pixel_mean(SIDE)
     return workdirs.write(
-        folder / "run", MODEL, side=SIDE, mean=mean, steps=(4, 9), images__class_names=NAMES
+        folder / "run", MODEL, side=SIDE, mean=mean, steps=(4, 9), inference__class_names=NAMES
     )
 
 
@@ -129,7 +129,7 @@ def test_pictures_of_any_size_are_seen_as_evaluation_sees_them(tmp_path: Path) -
     source = open_source(
         str(root),
         "val",
-        decoding=DecodeOptions("centre", size=48, scales=(56, 56), areas=(1, 1), test_scale=56),
+        decoding=DecodeOptions("center", size=48, scales=(56, 56), areas=(1, 1), test_scale=56),
     )
     pixels, labels, _ = source.read(range(len(source)))
     named = [str(root / "val" / FOLDERS[label] / f"{1 + i % 2:04d}.jpg") for i, label in enumerate(labels)]

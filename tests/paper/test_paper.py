@@ -21,9 +21,9 @@ from resnet_jax.paper.making import Request, nets_of, plan
 from resnet_jax.paper.reported import TABLES, Row, Table, reported_error
 from resnet_jax.paper.results import Setting, table_rows
 from resnet_jax.paper.runs import PaperRun, Place, plan_run, train_missing
-from resnet_jax.recipes import load_recipe, recipes
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.recipes import load_recipe, recipes
 from resnet_jax.training.run import run
 from tests.data.stand_in import TEST, TRAIN, prepare
 from tests.training import tiny
