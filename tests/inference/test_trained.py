@@ -11,13 +11,13 @@ import PIL.Image
 import pytest
 
 from resnet_jax import create_model
-from resnet_jax.entry import train
 from resnet_jax.evaluation.evaluate import predictions
 from resnet_jax.inference import InferenceError, Trained, load_trained
 from resnet_jax.models import ModelError, features
 from resnet_jax.training.checkpoints import read_checkpoint
 from tests.data.photographs import CLASSES, photograph, write_folder
 from tests.interop import workdirs
+from tests.training.runs import train
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "checkpoint_v1"
 SIDE = 24
