@@ -3,7 +3,7 @@
 A command is a module of this package with `EXAMPLES`, `add_arguments(parser)` and `execute(arguments)`, and a
 line in `COMMANDS`. It prints text for people, and one JSON object with `--json`. A failure is one line on
 standard error that says what is wrong and what to do. Exit codes: 0 done, 1 failed, 2 a mistake in the
-    command, 75 stopped and saved.
+command, 75 stopped and saved.
 """
 
 import argparse

@@ -19,10 +19,9 @@ def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory if JAX has only a CPU; does nothing with another C library.
 
     XLA allocates the buffers of a program anew at every run, and the system clears every page of them anew:
-        for ResNet-50 370,000
-    pages a step. Kept are large blocks too, in one arena, since the others give their memory back whatever
-    they are told. To be called before JAX starts its threads, each of which keeps the arena that it begins
-    with.
+    for ResNet-50 370,000 pages a step. Kept are large blocks too, in one arena, since the others give their
+    memory back whatever they are told. To be called before JAX starts its threads, each of which keeps the
+    arena that it begins with.
     """
     if not (sys.platform == "linux" and _cpu_alone()):
         return

@@ -110,8 +110,7 @@ def robust_axis(series: Sequence[Series]) -> tuple[Axis, bool]:
     """Returns a linear range from 0, and whether values lie above it.
 
     Where a run begins far above the rest of itself, as errors do at chance, the first tenth would flatten
-        everything: the range
-    then ends above nearly all that follows.
+    everything: the range then ends above nearly all that follows.
     """
     values = np.concatenate([one.values for one in series])
     later = np.concatenate([one.values[len(one) // 10 :] for one in series])

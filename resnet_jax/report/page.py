@@ -10,8 +10,8 @@ import numpy as np
 from resnet_jax.analysis import Analysis
 from resnet_jax.report.chart import Chart, draw_chart
 from resnet_jax.report.markup import Markup, element, join
+from resnet_jax.report.mistake_figures import draw_mistakes
 from resnet_jax.report.mistakes import Mistakes
-from resnet_jax.report.pictures import draw_mistakes
 from resnet_jax.report.run_records import RunRecord
 from resnet_jax.report.series import POINTS, Series
 from resnet_jax.report.tables import (
