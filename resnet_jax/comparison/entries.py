@@ -8,12 +8,13 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from resnet_jax.recipes import load_recipe
+from resnet_jax.sweeps.scaled_recipes import scale_steps, with_fields
 from resnet_jax.training.config import ConfigError, to_json
 
 Overrides = tuple[tuple[str, str], ...]
 """Pairs of a field's path and the text of its value."""
 
-DATA = (
+DATA_FIELDS = (
     "source",
     "train_split",
     "test_split",
@@ -23,9 +24,6 @@ DATA = (
     "synthetic_classes",
 )
 """Fields of the section `data` that say which set a net learns and is tested on."""
-
-SCALED = ("steps", "evaluate_every", "checkpoint_every", "log_every")
-SCALED_OF_OPTIMIZER = ("warmup_steps", "plateau_window")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +47,7 @@ class Entry:
 
     def with_seed(self, number: int) -> ConfigDict:
         """Returns the config of the run of that number, from 0."""
-        config = self.config.copy_and_resolve_references()
-        with config.unlocked():
-            config.seed += number
-        return config
+        return with_fields(self.config, {"seed": self.config.seed + number})
 
 
 def parse_entry(text: str, *, common: Iterable[tuple[str, str]] = (), budget: float = 1.0) -> Entry:
@@ -85,29 +80,6 @@ def parse_entry(text: str, *, common: Iterable[tuple[str, str]] = (), budget: fl
     return Entry(name or asked, asked, config)
 
 
-def scale_steps(config: ConfigDict, factor: float) -> ConfigDict:
-    """Returns a config whose steps, and all that is counted in steps, are times the factor: a shorter run of the same form.
-
-    Raises:
-        ConfigError: The factor is not above 0.
-    """
-    if not factor > 0:
-        raise ConfigError(f"--budget is {factor}; it must be a number above 0, the share of the steps")
-    if factor == 1:
-        return config
-    scaled = config.copy_and_resolve_references()
-
-    def times(steps: int) -> int:
-        return max(1, round(factor * steps)) if steps else 0
-
-    for name in SCALED:
-        scaled.run[name] = times(scaled.run[name])
-    for name in SCALED_OF_OPTIMIZER:
-        scaled.optimizer[name] = times(scaled.optimizer[name])
-    scaled.optimizer.boundaries = tuple(sorted({times(step) for step in scaled.optimizer.boundaries}))
-    return scaled
-
-
 def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> None:
     """Checks that configs can be compared in one table.
 
@@ -124,7 +96,9 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
     for entry in entries[1:]:
         one, other = (to_json(e.config)["data"] for e in (first, entry))
         differing = [
-            f"data.{name} {one[name]!r} and {other[name]!r}" for name in DATA if one[name] != other[name]
+            f"data.{name} {one[name]!r} and {other[name]!r}"
+            for name in DATA_FIELDS
+            if one[name] != other[name]
         ]
         if differing and not any_data:
             raise ConfigError(

@@ -3,20 +3,21 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import rich
 from rich.console import Console
 from rich.table import Table
 
-from resnet_jax.analysis.checkpoint_responses import EXAMPLES, analyze_checkpoint, analyze_run
+from resnet_jax.analysis.checkpoint_responses import RESPONSE_EXAMPLES, analyze_checkpoint, analyze_run
 from resnet_jax.data.errors import DataError
 from resnet_jax.paper import PaperError
-from resnet_jax.paper.making import Made, Request, as_text, make, plan, write_csv
-from resnet_jax.paper.reported import DATA, FIGURES, TABLES, Figure
-from resnet_jax.paper.results import Rows, table_1
-from resnet_jax.paper.runs import Place
+from resnet_jax.paper.artifacts import Artifact, make, plan
+from resnet_jax.paper.error_rows import table_1
+from resnet_jax.paper.reported import DATASETS, FIGURES, TABLES
+from resnet_jax.paper.request import Place, Request
+from resnet_jax.sweeps.outputs import write_csv
 
 TABLE_1 = "table1"
 OPERATIONS_PER_SECOND = 25e12
@@ -34,7 +35,7 @@ def paper_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--data",
-        choices=DATA,
+        choices=DATASETS,
         default="",
         help="the paper's data set (default), or digits: the same in miniature, without a download",
     )
@@ -101,7 +102,7 @@ def paper_command(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(made.rows))
     else:
-        _print(request, made)
+        _print(made)
     if made.missing:
         reason = made.missing.replace("--config.run.data_dir", "--data-dir").replace(
             "config.data.source", "--source"
@@ -124,9 +125,9 @@ def responses_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--examples",
         type=int,
-        default=EXAMPLES,
+        default=RESPONSE_EXAMPLES,
         metavar="N",
-        help=f"test images, the first so many (default: {EXAMPLES})",
+        help=f"test images, the first so many (default: {RESPONSE_EXAMPLES})",
     )
     add("--gradients", action="store_true", help="norms of the gradient too, of the first training batch")
     add("--data-dir", help="where the data set is (default: where the run found it)")
@@ -218,35 +219,15 @@ def _print_plan(request: Request, as_json: bool) -> None:
     rich.print(table)
 
 
-def _print(request: Request, made: Made) -> None:
-    subject = request.subject
-    header, lines = (
-        _figure_text(made.rows) if isinstance(subject, Figure) else as_text(subject.columns, made.rows)
-    )
-    table = _table("", header)
-    for line in lines:
+def _print(made: Artifact) -> None:
+    table = _table("", made.header)
+    for line in made.lines:
         table.add_row(*line)
     rich.print(table)
     print(made.caption)
 
 
-def _figure_text(rows: Rows) -> tuple[list[str], list[list[str]]]:
-    def error(row: dict[str, Any], name: str) -> str:
-        deviation = row.get(f"{name}_std")
-        return (
-            "–"
-            if row[name] is None
-            else f"{row[name]:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
-        )
-
-    header = ["", "training error (%)", "test error (%)", "paper's test error (%)"]
-    return header, [
-        [row["name"], *(error(row, name) for name in ("train_error", "test_error", "paper_test_error"))]
-        for row in rows
-    ]
-
-
-def _table(title: str, header: list[str]) -> Table:
+def _table(title: str, header: Sequence[str]) -> Table:
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left", no_wrap=True)
