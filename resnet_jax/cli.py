@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import rich
-
 from resnet_jax.entry import guard
 
 Command = Callable[[argparse.Namespace], None]
@@ -262,7 +260,7 @@ def _add(commands: Any, name: str, command: Command, text: str, *examples: str) 
 def _list(arguments: argparse.Namespace) -> None:
     from resnet_jax.models import list_models
     from resnet_jax.models.variants import VARIANTS
-    from resnet_jax.recipes import recipes
+    from resnet_jax.training.recipes import recipes
 
     if arguments.variants:
         variants = {
@@ -297,9 +295,7 @@ def _summary(arguments: argparse.Namespace) -> None:
         ModelError,
         create_model,
         default_image_size,
-        format_table,
         summarize,
-        to_json,
     )
 
     options = {
@@ -313,9 +309,9 @@ def _summary(arguments: argparse.Namespace) -> None:
         raise ModelError(f"--image-size is {size}; it must be a number of pixels above 0")
     summary = summarize(model, size)
     if arguments.json:
-        print(json.dumps(to_json(arguments.name, summary)))
+        print(json.dumps(summary.to_json(arguments.name)))
         return
-    rich.print(format_table(summary))
+    print(summary.to_table())
 
 
 def _import(arguments: argparse.Namespace) -> None:

@@ -15,16 +15,16 @@ from collections.abc import Callable, Sequence
 
 import absl.logging
 
-from resnet_jax.data import DataError
+from resnet_jax.data.errors import DataError
 from resnet_jax.evaluation.predict import UnreadableError
-from resnet_jax.evaluation.views import ProtocolError
+from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.models import ModelError
 from resnet_jax.paper import PaperError
 from resnet_jax.parallel import DeviceError, ProcessError, Processes
-from resnet_jax.recipes import DEFAULT, load_recipe, recipe_name, recipes
 from resnet_jax.training.checkpoints import CheckpointError, SaveError
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.recipes import DEFAULT, load_recipe, recipe_name, recipes
 from resnet_jax.training.run import DivergedError, Interrupted, run
 from resnet_jax.training.workdir import WorkdirError
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from resnet_jax import cli
 from resnet_jax.entry import parse, train
-from resnet_jax.recipes import load_recipe
+from resnet_jax.training.recipes import load_recipe
 from resnet_jax.training.run import run
 from tests.data.photographs import write_folder
 from tests.interop import nets, workdirs

@@ -14,8 +14,8 @@ import pytest
 
 from resnet_jax.cli import main
 from resnet_jax.entry import guard, train
-from resnet_jax.recipes import load_recipe, recipes
 from resnet_jax.training.checkpoints import read_checkpoint, steps_in
+from resnet_jax.training.recipes import load_recipe, recipes
 from resnet_jax.training.run import run
 from tests.training import runs, tiny
 

@@ -9,6 +9,7 @@ from resnet_jax.analysis.examples import stored_config
 from resnet_jax.analysis.gradients import gradient_norms
 from resnet_jax.analysis.responses import Responses, measure_responses
 from resnet_jax.data.errors import DataError
+from resnet_jax.data.source import read_all
 from resnet_jax.models import create_model
 from resnet_jax.training.checkpoints import read_checkpoint, steps_in
 from resnet_jax.training.experiment import open_split
@@ -70,7 +71,7 @@ def analyze_checkpoint(
 
     def first(split: str, count: int, *, test: bool = False) -> tuple[np.ndarray, np.ndarray]:
         source = open_split(config, split, test=test)
-        images, labels = source.read(range(min(count, len(source))))
+        images, labels = read_all(source, range(min(count, len(source))))
         return images.astype(np.float32) - image_mean, labels
 
     images, _ = first(config.data.test_split, examples, test=True)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PyTree
 
 from resnet_jax.analysis.losses import Variables
 from resnet_jax.models import ResNet, unstack_blocks
-from resnet_jax.models.layers import no_shortcut
+from resnet_jax.models.shortcuts import no_shortcut
 
 Images = Float[Array | np.ndarray, "n h w 3"]
 

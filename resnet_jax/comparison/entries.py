@@ -5,25 +5,24 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from resnet_jax.recipes import load_recipe
-from resnet_jax.sweeps.scaled_recipes import scale_steps, with_fields
-from resnet_jax.training.config import ConfigError, to_json
+from resnet_jax.sweeps.scaled_recipes import scale_steps
+from resnet_jax.training.config import Config, flat_fields, with_fields
+from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.recipes import load_recipe
 
 Overrides = tuple[tuple[str, str], ...]
 """Pairs of a field's path and the text of its value."""
 
 DATA_FIELDS = (
-    "source",
-    "train_split",
-    "test_split",
-    "labels",
-    "synthetic_examples",
-    "synthetic_image_size",
-    "synthetic_classes",
+    "data.source",
+    "data.train_split",
+    "data.test_split",
+    "data.labels",
+    "data.synthetic_examples",
+    "data.synthetic_image_size",
+    "data.synthetic_classes",
 )
-"""Fields of the section `data` that say which set a net learns and is tested on."""
+"""Fields that say which set a net learns and is tested on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +37,14 @@ class Entry:
 
     name: str
     text: str
-    config: ConfigDict
+    config: Config
 
     @property
     def directory(self) -> str:
         """The name without what a file system or a shell might stumble over."""
         return re.sub(r"[^\w.=+-]+", "_", self.name).strip("_.") or "config"
 
-    def with_seed(self, number: int) -> ConfigDict:
+    def with_seed(self, number: int) -> Config:
         """Returns the config of the run of that number, from 0."""
         return with_fields(self.config, {"seed": self.config.seed + number})
 
@@ -94,11 +93,9 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
         raise ConfigError(f"two configs are called {twice!r}; give them names: NAME={entries[0].text}")
     first = entries[0]
     for entry in entries[1:]:
-        one, other = (to_json(e.config)["data"] for e in (first, entry))
+        one, other = flat_fields(first.config), flat_fields(entry.config)
         differing = [
-            f"data.{name} {one[name]!r} and {other[name]!r}"
-            for name in DATA_FIELDS
-            if one[name] != other[name]
+            f"{name} {one[name]!r} and {other[name]!r}" for name in DATA_FIELDS if one[name] != other[name]
         ]
         if differing and not any_data:
             raise ConfigError(

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from resnet_jax.data.batches import reading_threads
-from resnet_jax.data.choices import CENTRE
+from resnet_jax.data.catalog import open_source
+from resnet_jax.data.choices import CENTER
+from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.prepare import prepare
-from resnet_jax.data.sources import Reading, open_source
 from resnet_jax.data.statistics import measure, save
 
 
@@ -48,7 +49,7 @@ def statistics_arguments(parser: argparse.ArgumentParser) -> None:
         "source", metavar="SOURCE", help="image folder, prepared set, or the name of a set of TFDS"
     )
     parser.add_argument(
-        "file", metavar="FILE.npz", help="to be written; for --config.data.mean and --config.data.colour"
+        "file", metavar="FILE.npz", help="to be written; for --config.data.mean and --config.data.color"
     )
     parser.add_argument("--split", default="train", help="(default: train)")
     parser.add_argument(
@@ -56,7 +57,7 @@ def statistics_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=224,
         metavar="N",
-        help="side of the centre crop (default: 224); 0: images of one size",
+        help="side of the center crop (default: 224); 0: images of one size",
     )
     parser.add_argument(
         "--scale",
@@ -121,22 +122,22 @@ def statistics_command(arguments: argparse.Namespace) -> None:
         raise DataError(
             f"--image-size is {size} and --scale {scale}; allowed are 0 or more, and the image size or more"
         )
-    reading = (
-        Reading.named(CENTRE, size=size, scales=(size, size), areas=(1.0, 1.0), test_scale=scale)
+    decoding = (
+        DecodeOptions(CENTER, size=size, scales=(size, size), areas=(1.0, 1.0), test_scale=scale)
         if size
         else None
     )
     if not arguments.file.endswith(".npz") or not Path(arguments.file).absolute().parent.is_dir():
         raise DataError(f"{arguments.file} cannot be written: it must be FILE.npz, in a folder that is there")
-    source = open_source(arguments.source, arguments.split, data_dir=arguments.data_dir, reading=reading)
+    source = open_source(arguments.source, arguments.split, data_dir=arguments.data_dir, decoding=decoding)
     statistics = measure(source, workers=workers)
     save(arguments.file, statistics)
-    colour = statistics.colour
+    color = statistics.color
     found: dict[str, Any] = {
         "examples": statistics.examples,
         "mean": [round(float(value), 3) for value in statistics.mean.mean((0, 1))],
-        "eigenvalues": [round(float(value), 5) for value in colour.eigenvalues],
-        "eigenvectors": [[round(float(value), 4) for value in row] for row in colour.eigenvectors],
+        "eigenvalues": [round(float(value), 5) for value in color.eigenvalues],
+        "eigenvectors": [[round(float(value), 4) for value in row] for row in color.eigenvectors],
     }
     if arguments.json:
         print(json.dumps({"file": arguments.file, **found}))
@@ -144,7 +145,7 @@ def statistics_command(arguments: argparse.Namespace) -> None:
     print(f"{found['examples']:,} images of {arguments.source}, split {arguments.split}, in {arguments.file}")
     print("\n".join(f"  {name:13}{value}" for name, value in found.items() if name != "examples"))
     print(
-        f"  python train.py --config=imagenet --config.data.mean={arguments.file} --config.data.colour={arguments.file}"
+        f"  python train.py --config=imagenet --config.data.mean={arguments.file} --config.data.color={arguments.file}"
     )
 
 

@@ -16,10 +16,10 @@ import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
 
+from resnet_jax.data.crops import Box
 from resnet_jax.data.errors import CorruptImageError
 from resnet_jax.data.scale import crop, keep_to_one_thread, surroundings
 from resnet_jax.data.turbojpeg import ALIGNMENT, Region, decode_region
-from resnet_jax.data.views import Box
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 
@@ -58,7 +58,7 @@ def image_size(encoded: bytes) -> tuple[int, int]:
 def decode(encoded: bytes) -> Pixels:
     """Returns the pixels of an image file in RGB.
 
-    Grey, palette, 16-bit and CMYK images become 8-bit RGB; transparency is dropped, and EXIF orientation ignored, as in every
+    Gray, palette, 16-bit and CMYK images become 8-bit RGB; transparency is dropped, and EXIF orientation ignored, as in every
     published ImageNet result. The array is the caller's until the thread's next call.
 
     Raises:
@@ -179,7 +179,7 @@ def _is_rgb(encoded: bytes) -> bool:
 
 
 def _jpeg_header(encoded: bytes) -> tuple[int, int, str]:
-    """Returns width, height and the name of the colour space."""
+    """Returns width, height and the name of the color space."""
     try:
         height, width, kind, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
     except (ValueError, KeyError) as error:

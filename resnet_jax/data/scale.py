@@ -8,12 +8,13 @@ k pixels are cut off. Where none comes near enough, a slower function that begin
 import functools
 import math
 import threading
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from resnet_jax.data.views import Box
+from resnet_jax.data.crops import Box, Look, Sight
 
 LINEAR_LIMIT = 1.5
 """Linear interpolation up to this shrinkage, and averaging beyond, since linear interpolation does not antialias."""
@@ -87,6 +88,20 @@ def crop(
     if any(missing):  # The image ends half a pixel short of the crop.
         result = cv2.copyMakeBorder(result, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
     out[:] = result
+
+
+def look_at(pixels: UInt8[np.ndarray, "H W 3"], look: Look) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Returns what is seen of an image in memory."""
+    sights = look(pixels.shape[1], pixels.shape[0])
+    seen = empty_pictures(sights)
+    for sight, picture in zip(sights, seen, strict=True):
+        crop(pixels, sight.box, picture)
+    return seen
+
+
+def empty_pictures(sights: Sequence[Sight]) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Returns memory for what is seen of an image."""
+    return [np.empty((sight.height, sight.width, 3), np.uint8) for sight in sights]
 
 
 @functools.cache

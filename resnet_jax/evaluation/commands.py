@@ -17,10 +17,10 @@ from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.errors import DataError
 from resnet_jax.evaluation.counts import Counts
 from resnet_jax.evaluation.evaluate import all_scores, described, open_trials
-from resnet_jax.evaluation.precise import recompute_statistics
+from resnet_jax.evaluation.precise_statistics import recompute_statistics
 from resnet_jax.evaluation.predict import Prediction, Unreadable, UnreadableError, find_pictures, predict
-from resnet_jax.evaluation.views import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol, ProtocolError
-from resnet_jax.evaluation.written import PredictionsFile
+from resnet_jax.evaluation.predictions_file import PredictionsFile
+from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol, ProtocolError
 from resnet_jax.interop.trained import read_trained
 from resnet_jax.training.precise import MOVING, PRECISE, STATISTICS
 
@@ -85,7 +85,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--statistics",
         default=MOVING,
-        help=f"of batch normalisation: {' or '.join(STATISTICS)} (default: {MOVING})",
+        help=f"of batch normalization: {' or '.join(STATISTICS)} (default: {MOVING})",
     )
     add(
         "--precise-bn",

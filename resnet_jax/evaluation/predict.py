@@ -13,11 +13,11 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
+from resnet_jax.data.choices import DIGITS
+from resnet_jax.data.crops import CenterCrop
 from resnet_jax.data.decode import decode, decode_crop, image_size
 from resnet_jax.data.errors import CorruptImageError, DataError
-from resnet_jax.data.folder import SUFFIXES
-from resnet_jax.data.sources import DIGITS
-from resnet_jax.data.views import CentreCrop
+from resnet_jax.data.folder import IMAGE_SUFFIXES
 from resnet_jax.errors import ResNetError
 from resnet_jax.interop.trained import Trained
 
@@ -109,10 +109,10 @@ def find_pictures(names: Iterable[str]) -> list[str]:
             os.path.join(folder, file)
             for folder, _, files in os.walk(name)
             for file in files
-            if os.path.splitext(file)[1].lower() in SUFFIXES and not file.startswith(".")
+            if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES and not file.startswith(".")
         ]
         if not inside:
-            raise DataError(f"folder {name} has no pictures; allowed are {', '.join(sorted(SUFFIXES))}")
+            raise DataError(f"folder {name} has no pictures; allowed are {', '.join(sorted(IMAGE_SUFFIXES))}")
         found += sorted(inside)
     return found
 
@@ -134,7 +134,7 @@ def _pictures(
     trained: Trained, files: Sequence[str], *, threads: int, ahead: int
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"] | str]]:
     """Yields every file with its pixels, or with why there are none, in order; at most `ahead` are held."""
-    view = CentreCrop(trained.preprocessing.crop, trained.preprocessing.resize)
+    view = CenterCrop(trained.preprocessing.crop, trained.preprocessing.resize)
     see = partial(_see, view=view, doubled=trained.source == DIGITS)
     pending: collections.deque[concurrent.futures.Future] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
@@ -145,7 +145,7 @@ def _pictures(
             yield done, pending.popleft().result()
 
 
-def _see(file: str, *, view: CentreCrop, doubled: bool) -> UInt8[np.ndarray, "h w 3"] | str:
+def _see(file: str, *, view: CenterCrop, doubled: bool) -> UInt8[np.ndarray, "h w 3"] | str:
     """Returns the pixels of a file through a view, or why it has none.
 
     Args:

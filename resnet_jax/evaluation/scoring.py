@@ -13,12 +13,12 @@ import scipy.special
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from resnet_jax.data.augment import normalise
+from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import read_ahead
 from resnet_jax.data.errors import DataError
-from resnet_jax.data.sources import Source
-from resnet_jax.evaluation.views import LOGITS, SOFTMAX, Protocol, SeenExamples, look_of, means_of
-from resnet_jax.models.inference import infer
+from resnet_jax.data.source import Source
+from resnet_jax.evaluation.protocols import LOGITS, SOFTMAX, Protocol, SeenExamples, look_of, means_of
+from resnet_jax.models.sliced_apply import apply_in_slices
 from resnet_jax.parallel import AXIS_NAME, Mapping
 
 Shape = tuple[int, int]
@@ -60,10 +60,10 @@ def make_scoring_step(
 
     def scoring_step(net: tuple[Any, Array], views: Array) -> Array:
         variables, mean = net
-        images = normalise(views, mean)
+        images = normalize(views, mean)
         if mirrored:
             images = jnp.concatenate([images, images[:, :, :, ::-1]], axis=1)
-        logits = infer(model, variables, images.reshape(-1, *images.shape[2:]))
+        logits = apply_in_slices(model, variables, images.reshape(-1, *images.shape[2:]))
         logits = logits.reshape(*images.shape[:2], -1)
         if average == LOGITS:
             scores = logits.mean(1)

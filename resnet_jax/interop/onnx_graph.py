@@ -14,9 +14,10 @@ from resnet_jax.interop.foreign import InteropError, Path
 from resnet_jax.interop.layouts import to_foreign
 from resnet_jax.interop.trained import Trained
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import SHORTCUTS, Conv, no_shortcut
-from resnet_jax.models.normalisation import BatchNorm, begin_at_zero
+from resnet_jax.models.layers import Conv
+from resnet_jax.models.normalization import BatchNorm, begin_at_zero
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
+from resnet_jax.models.shortcuts import SHORTCUTS, no_shortcut
 from resnet_jax.models.vgg import VGG
 
 OPSET, IR_VERSION = 17, 8

@@ -60,7 +60,7 @@ def differences_from_torchvision(trained: Trained) -> list[str]:
         found.append(
             "torchvision's bottlenecks have the stride on the 3x3, and this net on the 1x1: move it after loading"
         )
-    if arguments.get("pool", "centred") != "centred":
+    if arguments.get("pool", "centered") != "centered":
         found.append("torchvision's maximum after conv1 is padded on all sides, and this net's as in Caffe")
     if arguments.get("epsilon", 1e-5) != 1e-5:
         found.append(

@@ -36,13 +36,13 @@ def features(
     | `pooled` | | 512 | 2048 | | 64 |
 
     `feature_shapes` gives them for any net. Maps are in the model's dtype, `pooled`, the mean over the last of them and what the
-    head takes, in float32 at least. Normalisation is with the running statistics. A pure function, to be put under `jax.jit` with
+    head takes, in float32 at least. Normalization is with the running statistics. A pure function, to be put under `jax.jit` with
     the model fixed, and differentiable.
 
     Args:
         model: A residual or plain net.
         variables: Its `params` and `batch_stats`.
-        images: Normalised as for `model.apply`.
+        images: Normalized as for `model.apply`.
 
     Raises:
         ModelError: The model is another net, such as VGG.

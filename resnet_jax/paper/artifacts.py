@@ -4,13 +4,15 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from resnet_jax.analysis import analyze_checkpoint
+from resnet_jax.data.catalog import open_encoded
+from resnet_jax.data.choices import DIGITS
 from resnet_jax.data.errors import DataError
-from resnet_jax.data.sources import DIGITS, open_examples
-from resnet_jax.evaluation.views import SINGLE
+from resnet_jax.evaluation.protocols import SINGLE
 from resnet_jax.models import create_model, default_image_size, summarize
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.paper.drawing import draw_error_panels, draw_responses, draw_table
@@ -104,7 +106,7 @@ def plan(request: Request) -> Rows:
     for net in nets_of(request):
         run = request.run(net, 0)
         config = run.config
-        options = {"shortcut": config.model.shortcut} if config.model.shortcut else {}
+        options: dict[str, Any] = {"shortcut": config.model.shortcut} if config.model.shortcut else {}
         model = create_model(config.model.name, **options)
         model = model.clone(scan=True) if isinstance(model, ResNet) else model
         small = request.chosen_data == DIGITS
@@ -129,7 +131,7 @@ def _setting(request: Request, run: SweepRun) -> tuple[Setting, str]:
     sizes, missing = [0, 0], ""
     try:
         sizes = [
-            len(open_examples(config.data.source, split, data_dir=config.run.data_dir or None))
+            len(open_encoded(str(config.data.source), split, data_dir=config.run.data_dir))
             for split in (config.data.train_split, config.data.test_split)
         ]
     except DataError as error:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnet_jax.evaluation.evaluate import evaluate_checkpoint
-from resnet_jax.evaluation.views import SINGLE
+from resnet_jax.evaluation.protocols import SINGLE
 from resnet_jax.files import read_json, write_json
 from resnet_jax.models import create_model, default_image_size, summarize
 from resnet_jax.paper.reported import MULTIPLY_ADDS, TABLE_1_SHORTCUTS, Row, Table, reported_error

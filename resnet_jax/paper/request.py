@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from etils import epath
-from ml_collections import ConfigDict
 
-from resnet_jax.data.sources import DIGITS
+from resnet_jax.data.choices import DIGITS
 from resnet_jax.paper import PaperError
 from resnet_jax.paper.reported import FIGURES, TABLES, Figure, Row, Table
-from resnet_jax.recipes import load_recipe
-from resnet_jax.sweeps.scaled_recipes import scale_steps, with_fields
+from resnet_jax.sweeps.scaled_recipes import scale_steps
 from resnet_jax.sweeps.sweep import SweepRun, check_seeds
+from resnet_jax.training.config import Config, with_fields
+from resnet_jax.training.recipes import load_recipe
 
 DIGITS_STEPS = 400
 """Iterations on the digits at budget 1: 36 epochs."""
@@ -123,9 +123,9 @@ def plan_run(net: str, *, data: str, family: str, seed: int, budget: float, plac
     recipe = full_recipe(net, data=data, family=family)
     config = scale_steps(recipe, budget)
     steps = config.run.steps
-    fields = {
+    fields: dict[str, object] = {
         "seed": seed,
-        "run.data_dir": place.data_dir,
+        "run.data_dir": place.data_dir or None,
         "run.evaluate_every": min(recipe.run.evaluate_every, max(1, steps // EVALUATIONS)),
         "run.checkpoint_every": min(recipe.run.checkpoint_every, max(1, steps // CHECKPOINTS)),
         "run.log_every": min(recipe.run.log_every, max(1, steps // RECORDS)),
@@ -136,12 +136,12 @@ def plan_run(net: str, *, data: str, family: str, seed: int, budget: float, plac
     return SweepRun(net, with_fields(config, fields), workdir)
 
 
-def full_recipe(net: str, *, data: str, family: str) -> ConfigDict:
+def full_recipe(net: str, *, data: str, family: str) -> Config:
     """Returns the recipe of a net at budget 1; on the digits that of the digits, with the net and the warm-up of the other."""
     recipe = load_recipe(f"{family}:{net}")
     if data != DIGITS:
         return recipe
-    fields = {
+    fields: dict[str, object] = {
         "model.name": recipe.model.name,
         "model.shortcut": recipe.model.shortcut,
         "optimizer.warmup_until_error": recipe.optimizer.warmup_until_error,

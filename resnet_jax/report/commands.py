@@ -10,14 +10,14 @@ from etils import epath
 
 from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.data.errors import DataError
-from resnet_jax.evaluation.views import ProtocolError
+from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.files import write_text
 from resnet_jax.models import ModelError
 from resnet_jax.report.mistakes import check_there, find_mistakes
 from resnet_jax.report.page import write_page
 from resnet_jax.report.runs import Run, read_runs
 from resnet_jax.training.checkpoints import CheckpointError
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config_fields import ConfigError
 
 MISSING = (CheckpointError, ConfigError, DataError, ModelError, ProtocolError)
 """What leaves a section out, and not the page."""

@@ -25,7 +25,9 @@ def write_csv(path: PathLike, rows: Sequence[Mapping[str, object]]) -> None:
     write_text(path, text.getvalue())
 
 
-def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> "Figure":
+def new_figure(
+    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> "Figure":
     """Returns an empty figure of a size in inches."""
     from matplotlib.figure import Figure
 

@@ -1,22 +1,10 @@
-"""Recipes that are changed and scaled: the same schedule in more or fewer steps."""
+"""Scaled recipes: the same schedule in more or fewer steps."""
 
-from collections.abc import Mapping
-
-from ml_collections import ConfigDict
-
-from resnet_jax.files import JsonValue
-from resnet_jax.training.config import ConfigError, resolve
+from resnet_jax.training.config import Config, with_fields
+from resnet_jax.training.config_fields import ConfigError
 
 
-def with_fields(config: ConfigDict, fields: Mapping[str, JsonValue]) -> ConfigDict:
-    """Returns a copy of a config with other values of the fields at these paths, resolved again."""
-    changed = config.copy_and_resolve_references()
-    with changed.unlocked():
-        changed.update_from_flattened_dict(fields)
-    return resolve(changed)
-
-
-def scale_steps(config: ConfigDict, factor: float) -> ConfigDict:
+def scale_steps(config: Config, factor: float) -> Config:
     """Returns a config whose steps, and all that is counted in steps, are multiplied by the factor.
 
     Raises:

@@ -6,12 +6,12 @@ from itertools import groupby
 
 import jax
 from etils import epath
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from resnet_jax.console import ProgressBar
 from resnet_jax.training.checkpoints import steps_in
-from resnet_jax.training.config import ConfigError, recipe_differences, to_json
+from resnet_jax.training.config import Config, recipe_differences
+from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.experiment import prepare_jax
 from resnet_jax.training.logging import Record, read_metrics
 from resnet_jax.training.run import DivergedError, Interrupted, run
@@ -32,7 +32,7 @@ class SweepRun:
     """
 
     name: str
-    config: ConfigDict
+    config: Config
     workdir: epath.Path
 
     @property
@@ -54,7 +54,7 @@ class SweepRun:
         """Raises WorkdirError, with the advice, where the workdir holds a run of another recipe, or a longer one."""
         if not self.step:
             return
-        differences = recipe_differences(read_config(self.workdir), to_json(self.config))
+        differences = recipe_differences(read_config(self.workdir), self.config)
         if self.step > self.config.run.steps:
             differences.append(f"step {self.step}, which is beyond run.steps {self.config.run.steps}")
         if differences:

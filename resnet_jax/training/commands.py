@@ -47,9 +47,9 @@ def plan_command(arguments: argparse.Namespace) -> None:
     """
     from resnet_jax.parallel.chips import parse_topology
     from resnet_jax.parallel.plan import prepare_compiler
-    from resnet_jax.recipes import load_recipe
-    from resnet_jax.training.config import ConfigError
+    from resnet_jax.training.config_fields import ConfigError
     from resnet_jax.training.planning import make_plan
+    from resnet_jax.training.recipes import load_recipe
 
     topologies = [parse_topology(name) for name in arguments.topology]
     pairs = [text.partition("=") for text in arguments.set]

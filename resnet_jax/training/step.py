@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from resnet_jax.data.batches import EvaluationBatches
-from resnet_jax.models.inference import infer
-from resnet_jax.models.randomness import EXAMPLES
+from resnet_jax.models.rng_streams import EXAMPLES_RNG
+from resnet_jax.models.sliced_apply import apply_in_slices
 from resnet_jax.parallel import Mapping
 from resnet_jax.training.accumulation import mean_over_parts
 from resnet_jax.training.optimizer import rate_factor
@@ -54,8 +54,8 @@ def make_train_step(
         augment: Of images; its keys are folded from the seed, the step and the example's index in the global batch.
         schedule: Only to report the rate.
         loss: None is cross-entropy.
-        seed: Of augmentation, dropout and stochastic depth, see `resnet_jax.models.randomness`; it may be traced, as where steps of
-            several seeds are one program.
+        seed: Of augmentation, dropout and stochastic depth, see `resnet_jax.models.rng_streams`; it may be traced, as where
+            steps of several seeds are one program.
         axis_name: The mapped axis.
         accumulation: Parts that a batch is computed in, one after the other, each a slice of the global batch that is spread over
             the devices; a device has its share of the first part, then of the second, and so on. The model's normalisations
@@ -74,7 +74,7 @@ def make_train_step(
             examples = _step_key(seed, EXAMPLES_STREAM, state.step)
             if accumulation > 1:  # Positions in a part come again in the next.
                 examples = jax.random.fold_in(examples, number)
-            rngs = {"dropout": dropout, EXAMPLES: examples}
+            rngs = {"dropout": dropout, EXAMPLES_RNG: examples}
 
             def loss_function(params: Any) -> tuple[Array, tuple[Array, Any]]:
                 variables = {"params": params, **carried, "batch_stats": state.batch_stats}
@@ -110,7 +110,7 @@ def make_train_step(
 
 
 def make_evaluation_step(
-    model: nn.Module, normalise: Callable[[Array, Array], Array], *, axis_name: str
+    model: nn.Module, normalize: Callable[[Array, Array], Array], *, axis_name: str
 ) -> Callable[[TrainState, Batch], Sums]:
     """Returns `evaluation_step(state, batch) -> sums` over the global batch's unmasked examples.
 
@@ -119,8 +119,8 @@ def make_evaluation_step(
     """
 
     def evaluation_step(state: TrainState, batch: Batch) -> Sums:
-        images = normalise(batch["image"], state.image_mean)
-        logits = infer(model, state.variables, images)
+        images = normalize(batch["image"], state.image_mean)
+        logits = apply_in_slices(model, state.variables, images)
         return lax.psum(masked_sums(logits, batch["label"], batch["mask"]), axis_name)
 
     return evaluation_step

@@ -9,7 +9,7 @@ import pytest
 from resnet_jax import create_model
 from resnet_jax.analysis import read_examples
 from resnet_jax.data.errors import DataError
-from resnet_jax.data.sources import SyntheticSource
+from resnet_jax.data.source import SyntheticSource
 from resnet_jax.training.checkpoints import CheckpointWriter
 from resnet_jax.training.config import resolve, to_json
 from resnet_jax.training.optimizer import sgd
@@ -65,7 +65,7 @@ def test_the_page_runs(page: Path, nets: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_examples_are_those_of_the_split_less_the_mean(nets: Path) -> None:
     images, labels = read_examples(nets / "runs" / "seed1", 3, first=47)
     source = SyntheticSource(examples=50, image_size=8, classes=7, seed=1)
-    wanted, classes = source.read(np.arange(47, 50))
+    wanted, classes, _ = source.read(np.arange(47, 50))
     np.testing.assert_array_equal(images, wanted.astype(np.float32) - MEAN)
     np.testing.assert_array_equal(labels, classes)
     with pytest.raises(DataError, match="split test has 50 examples, and 4 from number 47 on were asked for"):

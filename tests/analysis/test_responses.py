@@ -10,10 +10,10 @@ from flax.traverse_util import flatten_dict
 
 from resnet_jax import create_model, stack_blocks
 from resnet_jax.analysis import analyze_checkpoint, analyze_run, gradient_norms, measure_responses
-from resnet_jax.data.sources import open_source
+from resnet_jax.data.catalog import open_source
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.run import run
-from tests.models.numpy_reference import convolution, normalisation, randomised, relu
+from tests.models.numpy_reference import convolution, normalization, randomised, relu
 from tests.training import tiny
 
 WIDTH = 4
@@ -40,7 +40,7 @@ def forward(variables: dict, x: np.ndarray, *, residual: bool) -> tuple[dict[str
         kernels, means = params, statistics
         for parent in parents:
             kernels, means = kernels[parent], means[parent]
-        y = normalisation(convolution(x, kernels[name]["kernel"], stride), kernels[norm], means[norm])
+        y = normalization(convolution(x, kernels[name]["kernel"], stride), kernels[norm], means[norm])
         deviations[path] = y.std()
         return y
 

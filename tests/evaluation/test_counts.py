@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from resnet_jax.cli import main
 from resnet_jax.evaluation.counts import Counts, predicted, top_classes
 from resnet_jax.evaluation.evaluate import predictions
+from resnet_jax.evaluation.protocols import Protocol
 from resnet_jax.evaluation.scoring import Scores
-from resnet_jax.evaluation.views import Protocol
 from tests.interop import workdirs
 
 CIFAR_NET = {"name": "cifar_resnet8", "width": 4, "num_classes": 7}

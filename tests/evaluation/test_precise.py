@@ -15,11 +15,11 @@ from flax.traverse_util import flatten_dict
 
 from resnet_jax import load_checkpoint
 from resnet_jax.data.batches import TrainBatches
-from resnet_jax.data.sources import SyntheticSource
+from resnet_jax.data.source import SyntheticSource
 from resnet_jax.evaluation.evaluate import evaluate_checkpoint
-from resnet_jax.evaluation.precise import measure_statistics, recompute_statistics
+from resnet_jax.evaluation.precise_statistics import measure_statistics, recompute_statistics
+from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.evaluation.scoring import Net
-from resnet_jax.evaluation.views import ProtocolError
 from resnet_jax.models.stacking import stack_blocks
 from resnet_jax.parallel import create_mapping
 from resnet_jax.training.checkpoints import CheckpointError
@@ -45,7 +45,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Recorder(nn.Module):
-    """Normalises in groups, in NumPy's words, and records what it is given."""
+    """Normalizes in groups, in NumPy's words, and records what it is given."""
 
     record: Callable[[str, jax.Array], None]
     group_size: int
@@ -65,7 +65,7 @@ class Recorder(nn.Module):
 
 @functools.cache
 def one_pass(workdir: Path, seed: int) -> dict[str, np.ndarray]:
-    """Returns mean and variance of all inputs of every normalisation, the whole set going through the net at once in float64."""
+    """Returns mean and variance of all inputs of every normalization, the whole set going through the net at once in float64."""
     source = SyntheticSource(examples=IMAGES, image_size=8, classes=7, seed=0)
     model, variables = load_checkpoint(str(workdir))
     order = TrainBatches(source, BATCH, seed, slice(0, BATCH)).examples_at(np.arange(len(source)))
@@ -181,8 +181,8 @@ def test_more_images_than_there_are_is_a_mistake(images: int, workdir: Path) -> 
         recompute_statistics(workdir, images=images)
 
 
-def test_a_net_without_normalisation_has_none(tmp_path: Path) -> None:
+def test_a_net_without_normalization_has_none(tmp_path: Path) -> None:
     vgg = {"name": "vgg8", "stage_depths": [1, 1, 1, 1, 1], "width": 2, "hidden": 4, "num_classes": 3}
     run = workdirs.write(tmp_path / "run", vgg, side=32, data__synthetic_examples=8)
-    with pytest.raises(ProtocolError, match="vgg8 has no batch normalisation"):
+    with pytest.raises(ProtocolError, match="vgg8 has no batch normalization"):
         recompute_statistics(run)

@@ -13,8 +13,9 @@ import pytest
 
 from resnet_jax import load_checkpoint
 from resnet_jax.cli import main
+from resnet_jax.data.catalog import open_source
 from resnet_jax.data.digits import load_digits
-from resnet_jax.data.sources import Reading, open_source
+from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.evaluation import predict as module
 from resnet_jax.evaluation.predict import Prediction, Unreadable, predict
 from resnet_jax.interop import Trained, read_trained
@@ -130,9 +131,9 @@ def test_pictures_of_any_size_are_seen_as_evaluation_sees_them(tmp_path: Path) -
     source = open_source(
         str(root),
         "val",
-        reading=Reading.named("centre", size=48, scales=(56, 56), areas=(1, 1), test_scale=56),
+        decoding=DecodeOptions("center", size=48, scales=(56, 56), areas=(1, 1), test_scale=56),
     )
-    pixels, labels = source.read(range(len(source)))
+    pixels, labels, _ = source.read(range(len(source)))
     named = [str(root / "val" / FOLDERS[label] / f"{1 + i % 2:04d}.jpg") for i, label in enumerate(labels)]
     found = predicted(read_trained(workdir), named, top=3)
     assert_are(found, probabilities(workdir, pixels), top=3)

@@ -19,10 +19,10 @@ from resnet_jax.paper.artifacts import plan
 from resnet_jax.paper.error_rows import Setting, table_rows
 from resnet_jax.paper.reported import TABLES, Row, Table, reported_error
 from resnet_jax.paper.request import Place, Request, nets_of, plan_run
-from resnet_jax.recipes import load_recipe, recipes
 from resnet_jax.sweeps.sweep import SweepRun
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.recipes import load_recipe, recipes
 from resnet_jax.training.run import run
 from tests.data.stand_in import TEST, TRAIN, prepare
 from tests.training import tiny

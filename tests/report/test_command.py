@@ -9,7 +9,7 @@ import pytest
 
 from resnet_jax import load_checkpoint
 from resnet_jax.cli import main
-from resnet_jax.data.sources import SyntheticSource
+from resnet_jax.data.source import SyntheticSource
 from resnet_jax.training.checkpoints import CheckpointWriter, read_checkpoint
 from resnet_jax.training.config import to_json
 from resnet_jax.training.experiment import Experiment, build_experiment
@@ -45,7 +45,7 @@ def write_run(workdir: Path, experiment: Experiment, **changes: Any) -> Path:
 def predicted(workdir: Path) -> np.ndarray:
     """Returns what the net takes the images of the test split for."""
     model, variables = load_checkpoint(workdir)
-    images, _ = SyntheticSource(examples=25, image_size=8, classes=7, seed=1).read(range(25))
+    images, _, _ = SyntheticSource(examples=25, image_size=8, classes=7, seed=1).read(range(25))
     mean = read_checkpoint(workdir).arrays["image_mean"]
     return np.asarray(jax.jit(model.apply)(variables, images - mean)).argmax(1)
 

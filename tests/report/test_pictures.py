@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_jax.data.sources import ArraySource
+from resnet_jax.data.source import ArraySource
 from resnet_jax.report.mistakes import SUREST, Mistakes, spread, surest_mistakes
 from resnet_jax.report.pictures import draw_mistakes, picture_uri
 from tests.report.reading import Node, read

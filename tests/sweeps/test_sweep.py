@@ -9,9 +9,10 @@ from rich.console import Console
 
 from resnet_jax.sweeps import sweep
 from resnet_jax.sweeps.errors_over_seeds import CurvePoint, error_curve, format_error, mean_curve
-from resnet_jax.sweeps.scaled_recipes import scale_steps, with_fields
+from resnet_jax.sweeps.scaled_recipes import scale_steps
 from resnet_jax.sweeps.sweep import SweepRun, train_missing
-from resnet_jax.training.config import ConfigError, to_json
+from resnet_jax.training.config import with_fields
+from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.run import DivergedError, Interrupted
 from resnet_jax.training.workdir import WorkdirError, store_config
 from tests.training import tiny
@@ -104,7 +105,7 @@ def test_ctrl_c_says_how_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_another_run_in_a_workdir_is_refused_once_it_has_a_checkpoint(tmp_path: Path) -> None:
     run = SweepRun("net", tiny.get_config(), tmp_path)
     other = with_fields(run.config, {"optimizer.momentum": 0.5})
-    store_config(tmp_path, to_json(other))
+    store_config(tmp_path, other)
     run.check("")
     (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     with pytest.raises(WorkdirError, match=r"another run than net, seed 0: .*momentum: 0.5 -> 0.9; move it"):

@@ -10,7 +10,8 @@ from resnet_jax.entry import train
 from resnet_jax.models import create_model
 from resnet_jax.models.stacking import is_stacked
 from resnet_jax.training.checkpoints import from_arrays, read_checkpoint, to_arrays
-from resnet_jax.training.config import ConfigError, resolve
+from resnet_jax.training.config import resolve
+from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.experiment import build_experiment, looped
 from resnet_jax.training.logging import read_metrics
 from tests.training.tiny import PATH, get_config

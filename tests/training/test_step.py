@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_jax.data.augment import normalise
+from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import EvaluationBatches
-from resnet_jax.data.sources import ArraySource
+from resnet_jax.data.source import ArraySource
 from resnet_jax.parallel import AXIS_NAME, create_mapping
 from resnet_jax.training.experiment import build_experiment
 from resnet_jax.training.step import evaluate, make_evaluation_step, masked_sums
@@ -49,10 +49,10 @@ def test_evaluation_of_a_ragged_split_equals_all_at_once(mapping: str) -> None:
     )
     state = ours.initial_state()
     laid = create_mapping(mapping, jax.devices()[:4])
-    step = laid.map(make_evaluation_step(ours.model, normalise, axis_name=AXIS_NAME), donate=False)
+    step = laid.map(make_evaluation_step(ours.model, normalize, axis_name=AXIS_NAME), donate=False)
     results = evaluate(step, laid.replicate(state), EvaluationBatches(source, 16, slice(0, 16)), laid)
 
-    logits = ours.model.apply(state.variables, normalise(source.images, state.image_mean))
+    logits = ours.model.apply(state.variables, normalize(source.images, state.image_mean))
     expected = masked_sums(logits, source.labels, np.ones(37, bool))
     assert results["examples"] == 37
     assert results["top1"] == pytest.approx(float(expected["top1"]) / 37)

@@ -12,7 +12,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from resnet_jax import create_model
-from resnet_jax.data.augment import normalise
+from resnet_jax.data.augment import normalize
 from resnet_jax.interop import InteropError
 from resnet_jax.interop.assemble import assemble
 from resnet_jax.interop.described import describe, from_record
@@ -82,7 +82,7 @@ def trained_on(
     step = make_train_step(
         model.clone(axis_name=AXIS_NAME),
         optimizer,
-        lambda _, images, mean: normalise(images, mean) / 64,
+        lambda _, images, mean: normalize(images, mean) / 64,
         schedule=schedule,
         seed=0,
         axis_name=AXIS_NAME,
@@ -131,7 +131,7 @@ def test_it_leaves_whole_or_is_refused(case: str, tmp_path: Path) -> None:
     back = assemble(from_record(file, json.loads(json.dumps(record))))
     jax.tree.map(np.testing.assert_array_equal, back.variables, variables)
     np.testing.assert_allclose(
-        back.model.apply(back.variables, normalise(images, preprocessing.image_mean)), expected, atol=1e-5
+        back.model.apply(back.variables, normalize(images, preprocessing.image_mean)), expected, atol=1e-5
     )
     assert differences_from_torchvision(trained)
 

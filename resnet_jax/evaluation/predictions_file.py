@@ -8,8 +8,8 @@ import numpy as np
 from etils import epath
 
 from resnet_jax.evaluation.counts import TOP, predicted, top_classes
+from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.evaluation.scoring import Scores
-from resnet_jax.evaluation.views import ProtocolError
 from resnet_jax.files import write_bytes
 
 SUFFIXES = (".csv", ".npz")

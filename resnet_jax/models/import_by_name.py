@@ -16,16 +16,18 @@ from typing import Any
 
 from resnet_jax.models.layers import ModelError
 
-NAME = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<object>[A-Za-z_][\w.]*)(?P<arguments>\(.*\))?", re.DOTALL)
-FORM = "package.module:name, with arguments where there are any: my_parts:Block(ratio=2)"
+IMPORT_NAME = re.compile(
+    r"(?P<module>[A-Za-z_][\w.]*):(?P<object>[A-Za-z_][\w.]*)(?P<arguments>\(.*\))?", re.DOTALL
+)
+IMPORT_FORM = "package.module:name, with arguments where there are any: my_parts:Block(ratio=2)"
 
 
-def is_name(value: Any) -> bool:
+def is_import_name(value: Any) -> bool:
     """Tells whether a value is such a name; of the named options of this package none has a colon."""
     return isinstance(value, str) and ":" in value
 
 
-def named(value: Any, *, field: str, directory: str = "") -> Any:
+def import_by_name(value: Any, *, field: str, directory: str | None = None) -> Any:
     """Returns what a name means, with its arguments bound; any other value as it is.
 
     Its module is imported, which runs it: names come from a config or a checkpoint that the user trusts.
@@ -38,11 +40,11 @@ def named(value: Any, *, field: str, directory: str = "") -> Any:
     Raises:
         ModelError: The name has another form, or what it means cannot be imported or called.
     """
-    if not is_name(value):
+    if not is_import_name(value):
         return value
-    match = NAME.fullmatch(value.strip())
+    match = IMPORT_NAME.fullmatch(value.strip())
     if not match:
-        raise ModelError(f"{field} is {value!r}; the form is {FORM}")
+        raise ModelError(f"{field} is {value!r}; the form is {IMPORT_FORM}")
     found = _attribute(_module(match["module"], value, field, directory), match["object"], value, field)
     if not callable(found):
         raise ModelError(
@@ -52,12 +54,14 @@ def named(value: Any, *, field: str, directory: str = "") -> Any:
     return partial(found, **arguments) if arguments else found
 
 
-def named_options(options: Mapping[str, Any], *, directory: str = "") -> dict[str, Any]:
+def import_options(options: Mapping[str, Any], *, directory: str | None = None) -> dict[str, Any]:
     """Returns the options with the names among them replaced by what they mean."""
-    return {field: named(value, field=field, directory=directory) for field, value in options.items()}
+    return {
+        field: import_by_name(value, field=field, directory=directory) for field, value in options.items()
+    }
 
 
-def _module(name: str, value: str, field: str, directory: str) -> Any:
+def _module(name: str, value: str, field: str, directory: str | None) -> Any:
     places = list(dict.fromkeys(os.path.abspath(place) for place in (directory, ".") if place))
     sys.path += [place for place in places if place not in sys.path]
     importlib.invalidate_caches()
@@ -102,5 +106,5 @@ def _arguments(text: str, value: str, field: str) -> dict[str, Any]:
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise ModelError(
-            f"{field} is {value!r}; its arguments must be names with literals, as in {FORM}"
+            f"{field} is {value!r}; its arguments must be names with literals, as in {IMPORT_FORM}"
         ) from error

@@ -14,7 +14,7 @@ from flax.core.scope import LazyRng
 from jax import lax
 from jaxtyping import Array
 
-EXAMPLES = "examples"
+EXAMPLES_RNG = "examples"
 Keys = dict[str, Any]
 """Keys by name of their sequence."""
 

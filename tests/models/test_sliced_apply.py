@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from resnet_jax import create_model
-from resnet_jax.models.inference import infer
+from resnet_jax.models.sliced_apply import apply_in_slices
 
 MODEL = create_model("cifar_resnet8", stage_depths=(1, 1, 1), num_classes=7)
 
@@ -18,7 +18,7 @@ def variables():  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("images", [1, 3, 12, 24, 34])
 def test_pieces_give_the_same(variables, images: int) -> None:  # type: ignore[no-untyped-def]
     x = np.random.RandomState(0).standard_normal((images, 16, 16, 3)).astype(np.float32)
-    logits = jax.jit(lambda v, x: infer(MODEL, v, x))(variables, x)
+    logits = jax.jit(lambda v, x: apply_in_slices(MODEL, v, x))(variables, x)
     np.testing.assert_allclose(logits, MODEL.apply(variables, x, train=False), rtol=1e-5, atol=1e-5)
 
 
@@ -27,7 +27,7 @@ def test_pieces_give_the_same(variables, images: int) -> None:  # type: ignore[n
     [("cpu", 24, True), ("cpu", 16, False), ("cpu", 34, False), ("tpu", 24, False)],
 )
 def test_only_a_cpu_takes_pieces(variables, platform: str, images: int, pieces: bool) -> None:  # type: ignore[no-untyped-def]
-    lowered = jax.jit(lambda v, x: infer(MODEL, v, x)).trace(
+    lowered = jax.jit(lambda v, x: apply_in_slices(MODEL, v, x)).trace(
         variables, np.zeros((images, 16, 16, 3), np.float32)
     )
     assert ("stablehlo.while" in lowered.lower(lowering_platforms=(platform,)).as_text()) == pieces

@@ -101,7 +101,7 @@ class ResizedCrop:
 
 
 @dataclasses.dataclass(frozen=True)
-class CentreCrop:
+class CenterCrop:
     """The middle of the image at a fixed scale; nothing is drawn.
 
     Attributes:
@@ -119,8 +119,8 @@ class CentreCrop:
         return crop_of_scaled(width, height, shorter=self.shorter, left=left, top=top, size=self.size)
 
 
-def corners_and_centre(width: int, height: int, *, shorter: int, size: int) -> list[Box]:
-    """Returns the five boxes of 10-crop testing (the other five are their mirrors): top left and right, bottom ones, centre."""
+def corners_and_center(width: int, height: int, *, shorter: int, size: int) -> list[Box]:
+    """Returns the five boxes of 10-crop testing (the other five are their mirrors): top left and right, bottom ones, center."""
     scaled_width, scaled_height = scaled(width, height, shorter)
     right, bottom = scaled_width - size, scaled_height - size
     places = [(0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2)]

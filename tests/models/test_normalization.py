@@ -1,4 +1,4 @@
-"""Batch normalisation against NumPy in closed form, on one device and on several; what it keeps and what it sends."""
+"""Batch normalization against NumPy in closed form, on one device and on several; what it keeps and what it sends."""
 
 from functools import partial
 
@@ -10,8 +10,8 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from resnet_jax.models import create_model
-from resnet_jax.models.normalisation import BatchNorm, check_group_size
-from tests.models.numpy_reference import normalisation
+from resnet_jax.models.normalization import BatchNorm, check_group_size
+from tests.models.numpy_reference import normalization
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -103,7 +103,7 @@ def expected_training(group_size, unbiased=False, momentum=0.9):
     ("mapping", "devices"), [(None, 1), ("pmap", 4), ("shard_map", 4), ("pmap", 8), ("shard_map", 8)]
 )
 @pytest.mark.parametrize("group_size", [1, 2, 4, 8, None])
-def test_batch_normalisation_is_the_same_function_on_any_number_of_devices(mapping, devices, group_size):
+def test_batch_normalization_is_the_same_function_on_any_number_of_devices(mapping, devices, group_size):
     actual = train_on_devices(mapping, devices, group_size=group_size)
     expected = expected_training(group_size or 8)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10), tuple(actual), expected)
@@ -118,7 +118,7 @@ def test_running_variance_counts_the_spread_of_the_groups_means(mapping):
 
 
 @pytest.mark.parametrize("mapping", [None, "pmap"])
-def test_unbiased_running_variance_and_biased_normalisation(mapping):
+def test_unbiased_running_variance_and_biased_normalization(mapping):
     actual = train_on_devices(mapping, 4 if mapping else 1, group_size=4, variance="unbiased", momentum=0.7)
     expected = expected_training(4, unbiased=True, momentum=0.7)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10), tuple(actual), expected)
@@ -149,12 +149,12 @@ def test_training_with_a_group_that_does_not_fit_is_an_error():
 def test_evaluation_uses_the_running_statistics_and_leaves_them_alone():
     layer = BatchNorm(use_running_average=True, group_size=3, axis_name="batch", dtype=jnp.float64)
     outputs, updated = layer.apply(VARIABLES, IMAGES[:5], mutable=["batch_stats"])
-    expected = normalisation(IMAGES[:5], VARIABLES["params"], VARIABLES["batch_stats"])
+    expected = normalization(IMAGES[:5], VARIABLES["params"], VARIABLES["batch_stats"])
     np.testing.assert_allclose(outputs, expected, rtol=1e-12, atol=1e-12)
     jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], VARIABLES["batch_stats"])
 
 
-def test_initialisation_does_not_look_at_the_images():
+def test_initialization_does_not_look_at_the_images():
     variables = BatchNorm(use_running_average=False, dtype=jnp.float64).init(jax.random.key(0), IMAGES)
     expected = {
         "params": {"scale": np.ones(4), "bias": np.zeros(4)},
@@ -186,7 +186,7 @@ def test_what_devices_send_each_other(group_size, sums):
     assert sum("psum" in equation.primitive.name for equation in program.eqns) == sums
 
 
-def test_a_loop_over_blocks_keeps_the_input_of_a_normalisation_and_no_other_array_of_its_size():
+def test_a_loop_over_blocks_keeps_the_input_of_a_normalization_and_no_other_array_of_its_size():
     """Of a block: its input, what both convolutions give and the first activation, and where the two activations let through."""
     model = create_model("cifar_resnet20", width=3, scan=True)
     images = jnp.zeros((2, 8, 8, 3), jnp.float32)

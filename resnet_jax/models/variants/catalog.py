@@ -7,14 +7,15 @@ from typing import Any
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.layers import ModelError
-from resnet_jax.models.normalisation import BatchNorm, begin_at_zero
+from resnet_jax.models.normalization import BatchNorm, begin_at_zero
 from resnet_jax.models.resnet import CifarStem, ImageNetStem
-from resnet_jax.models.variants.norms import StandardisedConv, bias, group_norm
+from resnet_jax.models.variants.downsampling import DeepStem, average_pool, blur_pool, pooled_shortcut
+from resnet_jax.models.variants.norms import StandardizedConv, bias, group_norm
 from resnet_jax.models.variants.preactivation import (
     PreactivationBlock,
     PreactivationBottleneckBlock,
     bare,
-    normalise_and_activate,
+    normalize_and_activate,
 )
 from resnet_jax.models.variants.residuals import (
     after,
@@ -22,7 +23,6 @@ from resnet_jax.models.variants.residuals import (
     squeeze_and_excitation,
     stochastic_depth,
 )
-from resnet_jax.models.variants.shortcuts import DeepStem, average, blur, pooled
 
 Attributes = dict[str, Any]
 """Of a ResNet, by name."""
@@ -98,7 +98,7 @@ def _parts(factory: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _with_norm(attributes: Attributes, norm: Any) -> Attributes:
-    """Returns the attributes with another normalisation, which begins as that before it did."""
+    """Returns the attributes with another normalization, which begins as that before it did."""
     before, options = _parts(attributes.get("norm", BatchNorm))
     return attributes | {
         "norm": partial(begin_at_zero, **options | {"norm": norm}) if before is begin_at_zero else norm
@@ -112,12 +112,12 @@ def _preactivation(attributes: Attributes) -> Attributes:
         raise ModelError("it changes block and stem, and one of them is changed already")
     if _parts(attributes.get("norm"))[0] is begin_at_zero:
         raise ModelError(
-            "its blocks do not end with a normalisation, whose scale could begin at 0; leave out zero_last_scale"
+            "its blocks do not end with a normalization, whose scale could begin at 0; leave out zero_last_scale"
         )
     changes = {
         "block": partial(kinds[block], **options),
         "stem": bare(attributes["stem"]),
-        "end": normalise_and_activate,
+        "end": normalize_and_activate,
     }
     return attributes | changes
 
@@ -155,14 +155,14 @@ def _stochastic_depth(attributes: Attributes, survival: float) -> Attributes:
 
 
 def _group_norm(attributes: Attributes, groups: int) -> Attributes:
-    return _with_norm(attributes, partial(group_norm, groups=groups)) | {"conv": StandardisedConv}
+    return _with_norm(attributes, partial(group_norm, groups=groups)) | {"conv": StandardizedConv}
 
 
 def _resnet_d(attributes: Attributes) -> Attributes:
     stem, _ = _parts(attributes["stem"])
     if stem not in STEMS:
         raise ModelError("it changes the stem, and so did another variant")
-    attributes |= {"stem": STEMS[stem], "shortcut": pooled(attributes["shortcut"], average)}
+    attributes |= {"stem": STEMS[stem], "shortcut": pooled_shortcut(attributes["shortcut"], average_pool)}
     block, options = _parts(attributes["block"])
     return attributes | (
         {"block": partial(block, **options | {"stride_on": "3x3"})} if hasattr(block, "stride_on") else {}
@@ -170,13 +170,13 @@ def _resnet_d(attributes: Attributes) -> Attributes:
 
 
 def _blur_shortcut(attributes: Attributes) -> Attributes:
-    return attributes | {"shortcut": pooled(attributes["shortcut"], blur)}
+    return attributes | {"shortcut": pooled_shortcut(attributes["shortcut"], blur_pool)}
 
 
 def _zero_last_scale(attributes: Attributes) -> Attributes:
     block, _ = _parts(attributes["block"])
     if block not in (BasicBlock, BottleneckBlock):
-        raise ModelError("it is for blocks that end with a normalisation")
+        raise ModelError("it is for blocks that end with a normalization")
     norm = attributes.get("norm", BatchNorm)
     return attributes | {"norm": partial(begin_at_zero, layer=f"norm{block.convolutions}", norm=norm)}
 
@@ -190,7 +190,7 @@ VARIANTS: dict[str, Variant] = {
     for variant in (
         Variant(
             "preactivation",
-            "normalise and activate before convolving, add only",
+            "normalize and activate before convolving, add only",
             "arXiv 1603.05027",
             {},
             _preactivation,
@@ -225,7 +225,7 @@ VARIANTS: dict[str, Variant] = {
         ),
         Variant(
             "group_norm",
-            "normalisation of each image over groups of channels, standardised weights",
+            "normalization of each image over groups of channels, standardized weights",
             "arXiv 1803.08494, 1903.10520",
             {"groups": 32},
             _group_norm,
@@ -253,7 +253,7 @@ VARIANTS: dict[str, Variant] = {
         ),
         Variant(
             "skip_init",
-            "no normalisation; F(x) times a number that begins at 0",
+            "no normalization; F(x) times a number that begins at 0",
             "arXiv 2002.10444",
             {},
             _skip_init,

@@ -91,7 +91,7 @@ def _cpu_gradients(
     whole = WEIGHT_GRADIENTS[weight_gradient_form(x.shape, kernel.shape, stride)]
     form = whole if groups == 1 else partial(by_columns, groups=groups)
     # XLA is kept from merging this with the rest. Otherwise it fuses the transposition of x with all that x was computed from:
-    # normalisations and additions back to the beginning of the stage, once more for every block.
+    # normalizations and additions back to the beginning of the stage, once more for every block.
     with set_xla_metadata(inlineable="false"):
         weights = jax.jit(form, static_argnums=(2, 3))(x, gradient, size, stride)
     return input_gradient(gradient, kernel, x.shape, stride, groups), weights
@@ -125,7 +125,7 @@ def input_gradient(
 
 
 def pixels_at_once(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int, groups: int = 1) -> int:
-    """Returns how many neighbours in a row of the output a CPU computes as channels of one, 1, 2 or 4: measured fastest on a core.
+    """Returns how many neighbors in a row of the output a CPU computes as channels of one, 1, 2 or 4: measured fastest on a core.
 
     XLA's fast convolutions (YNNPACK) are for more channels than the first stage of a CIFAR net has.
 
@@ -144,7 +144,7 @@ def pixels_at_once(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int,
 
 
 def several_pixels(x: Float[Array, "n h w c"], kernel: Float[Array, "a b c k"]) -> Float[Array, "n h w k"]:
-    """Returns the convolution of stride 1, with neighbours in a row as channels and a kernel that covers all their windows."""
+    """Returns the convolution of stride 1, with neighbors in a row as channels and a kernel that covers all their windows."""
     pixels = pixels_at_once(x.shape, kernel.shape, 1)
     height, width, _, filters = kernel.shape
     placed = [

@@ -1,4 +1,4 @@
-"""Batch normalisation over groups of images, which may be part of a device's batch or span devices."""
+"""Batch normalization over groups of images, which may be part of a device's batch or span devices."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,23 +14,23 @@ from resnet_jax.models.layers import Dtype, parameter_dtype, path_matches
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (arXiv 1502.03167) with statistics over groups of a stated number of images.
+    """Batch normalization (arXiv 1502.03167) with statistics over groups of a stated number of images.
 
     A group may be part of a device's batch, all of it, or span devices; so a net computes the same function on any number of
     devices. The running statistics are those of the whole global batch: the mean of the groups' means, and by the law of total
     variance the mean of their variances plus the variance of their means.
 
     Attributes:
-        use_running_average: Normalise with the running statistics and leave them alone (evaluation).
+        use_running_average: Normalize with the running statistics and leave them alone (evaluation).
         group_size: Images per group; None is the whole global batch. The paper: 32 on ImageNet (8 GPUs × 32), 64 on CIFAR-10.
         axis_name: Mapped axis that the global batch is spread over; None where the batch is all on one device.
         momentum: Of the running statistics: running = momentum · running + (1 - momentum) · batch.
         epsilon: Added to the variance.
         variance: Of the running variance, "biased" (divided by N, as Caffe) or "unbiased" (by N - 1, as PyTorch). The batch is
-            always normalised with the biased one.
+            always normalized with the biased one.
         dtype: Of the output; statistics, scale and bias are kept in `parameter_dtype(dtype)`.
-        scale_init: Initialiser of the scale [C].
-        frozen: Patterns of paths, see `path_matches`; a layer that one of them means normalises with its running statistics in
+        scale_init: Initializer of the scale [C].
+        frozen: Patterns of paths, see `path_matches`; a layer that one of them means normalizes with its running statistics in
             training too, and leaves them alone.
         parts: Parts that the global batch comes in, one after the other. The collection `moments`, shaped like `batch_stats` and
             zero before the first part, gathers what the running statistics are updated with: given those from before the step
@@ -63,12 +63,12 @@ class BatchNorm(nn.Module):
         frozen = path_matches("/".join(self.path), self.frozen)
         if self.use_running_average or frozen or self.is_initializing():
             mean, variance = running_mean.value[None], running_variance.value[None]
-            return _normalise(x, mean, variance, scale, bias, self.epsilon).astype(self.dtype)
+            return _normalize(x, mean, variance, scale, bias, self.epsilon).astype(self.dtype)
         mean, square = self._group_statistics(x)
         batch_mean, batch_variance = self._batch_statistics(mean, square, x.shape)
         running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * batch_mean
         running_variance.value = self.momentum * running_variance.value + (1 - self.momentum) * batch_variance
-        return _normalise_by_moments(x, mean, square, scale, bias, self.epsilon).astype(self.dtype)
+        return _normalize_by_moments(x, mean, square, scale, bias, self.epsilon).astype(self.dtype)
 
     def _group_statistics(self, x: Array) -> tuple[Array, Array]:
         """Returns the mean and mean square [groups, c] of each group."""
@@ -78,11 +78,11 @@ class BatchNorm(nn.Module):
         mean, square = _moments(x, images // min(size, images))
         if size > images:
             span = size // images
-            neighbours = (
+            neighbors = (
                 None if span == devices else [list(range(i, i + span)) for i in range(0, devices, span)]
             )
             mean, square = (
-                lax.psum(jnp.stack([mean, square]), self.axis_name, axis_index_groups=neighbours) / span
+                lax.psum(jnp.stack([mean, square]), self.axis_name, axis_index_groups=neighbors) / span
             )
         return mean, square
 
@@ -113,7 +113,7 @@ class BatchNorm(nn.Module):
 def begin_at_zero(
     *, name: str, layer: str, norm: Callable[..., nn.Module] = BatchNorm, **options: Any
 ) -> nn.Module:
-    """Makes a normalisation; the layers of that name begin with the scale 0.
+    """Makes a normalization; the layers of that name begin with the scale 0.
 
     For the last one of every block, which then begins as its shortcut (arXiv 1706.02677, §5.1).
     """
@@ -126,12 +126,12 @@ def check_group_size(size: int, images: int, devices: int) -> None:
     spans_devices = size > 0 and size % images == 0 and (images * devices) % size == 0
     if not (fits_device or spans_devices):
         raise ValueError(
-            f"batch normalisation over groups of {size} images does not fit {devices} device(s) with {images} images each; "
+            f"batch normalization over groups of {size} images does not fit {devices} device(s) with {images} images each; "
             f"the group must divide a device's images, or be a multiple of them that divides the global batch of {images * devices}"
         )
 
 
-# Between the passes a normalisation keeps its input and two vectors, and computes again what else its gradient needs. In a program
+# Between the passes a normalization keeps its input and two vectors, and computes again what else its gradient needs. In a program
 # without loops a compiler finds that for itself; a loop over blocks keeps every array that differentiation names.
 _recomputed = partial(jax.checkpoint, prevent_cse=False)
 
@@ -144,14 +144,14 @@ def _moments(x: Float[Array, "n h w c"], groups: int) -> tuple[Float[Array, "g c
 
 
 @partial(_recomputed, static_argnums=5)
-def _normalise_by_moments(
+def _normalize_by_moments(
     x: Array, mean: Array, square: Array, scale: Array, bias: Array, epsilon: float
 ) -> Array:
-    """Returns what `_normalise` does, with the variance of these moments."""
-    return _normalise(x, mean, jnp.maximum(square - jnp.square(mean), 0), scale, bias, epsilon)
+    """Returns what `_normalize` does, with the variance of these moments."""
+    return _normalize(x, mean, jnp.maximum(square - jnp.square(mean), 0), scale, bias, epsilon)
 
 
-def _normalise(
+def _normalize(
     x: Float[Array, "n h w c"],
     mean: Float[Array, "g c"],
     variance: Float[Array, "g c"],

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from resnet_jax.data.encoded import DecodedSource, look_at
-from resnet_jax.data.sources import Source
-from resnet_jax.data.views import Box, CentreCrop, Look, Sight, corners_and_centre, fully_convolutional
+from resnet_jax.data.crops import Box, Look, Sight, corners_and_center, fully_convolutional
+from resnet_jax.data.source import Source
 from resnet_jax.errors import UsageError
 
 SINGLE, TEN_CROP, MULTI_SCALE = PROTOCOLS = ("single", "ten-crop", "multi-scale")
@@ -36,7 +35,7 @@ class Protocol:
     """A way to evaluate.
 
     Attributes:
-        name: "single", the view that the run was tested with; "ten-crop", four corners and the centre and their mirror images
+        name: "single", the view that the run was tested with; "ten-crop", four corners and the center and their mirror images
             (§3.4); "multi-scale", the whole image at several scales.
         scales: Shorter sides for "multi-scale"; empty are the paper's 224, 256, 384, 480, 640, and for images of one size these in
             proportion to 224.
@@ -87,10 +86,9 @@ def look_of(protocol: Protocol, source: Source) -> Look:
     Raises:
         ProtocolError: The crop is larger than the images.
     """
-    if isinstance(source, DecodedSource):
-        view = source.view
-        size = protocol.crop or view.size
-        shorter = view.shorter if isinstance(view, CentreCrop) else view.size
+    view = source.view
+    if view is not None:
+        size, shorter = protocol.crop or view.size, view.shorter
         one: Look = partial(_square, view.box, view.size)
     else:
         shorter = min(source.image_shape[:2])
@@ -109,7 +107,7 @@ def look_of(protocol: Protocol, source: Source) -> Look:
 
 def default_scales(source: Source) -> tuple[int, ...]:
     """Returns the paper's scales; for images of one size, the same in proportion to the side that the net is trained on."""
-    if isinstance(source, DecodedSource):
+    if source.view is not None:
         return SCALES
     shorter = min(source.image_shape[:2])
     return tuple(round(scale * shorter / SIDE) for scale in SCALES)
@@ -137,14 +135,10 @@ class SeenExamples:
     look: Look
 
     def __getitem__(self, number: int) -> Seen | None:
-        if isinstance(self.source, DecodedSource):
-            found = self.source.look(number, self.look)
-            if found is None:
-                return None
-            pictures, label = found
-        else:
-            images, labels = self.source.read([number])
-            pictures, label = look_at(images[0], self.look), int(labels[0])
+        found = self.source.look(number, self.look)
+        if found is None:
+            return None
+        pictures, label = found
         return Seen(number, _by_shape(pictures, [picture.shape[:2] for picture in pictures]), label)
 
 
@@ -158,7 +152,7 @@ def means_of(
     telling which of its pixels belong where, and its average by channel is subtracted.
     """
     seen = {}
-    if image_mean.ndim == 3 and not isinstance(source, DecodedSource):
+    if image_mean.ndim == 3 and source.view is None:
         sights = look_of(protocol, source)(image_mean.shape[1], image_mean.shape[0])
         seen = _by_shape(
             [_see_mean(image_mean, sight) for sight in sights],
@@ -190,7 +184,7 @@ def _as_it_is(width: int, height: int) -> list[Sight]:
 
 
 def _ten_crop(shorter: int, size: int, width: int, height: int) -> list[Sight]:
-    return [Sight(box, size, size) for box in corners_and_centre(width, height, shorter=shorter, size=size)]
+    return [Sight(box, size, size) for box in corners_and_center(width, height, shorter=shorter, size=size)]
 
 
 def _scaled(scales: tuple[int, ...], width: int, height: int) -> list[Sight]:

@@ -1,4 +1,4 @@
-"""The maximum over windows, with a gradient of its own on CPU; see `resnet_jax.models.convolution` for why and how it is chosen."""
+"""The maximum over windows, with a gradient of its own on CPU, chosen as in `resnet_jax.models.kernels.convolution`."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""He initialisation (arXiv 1502.01852): zero-mean normal weights of variance 2 / fan_in, and what it is for."""
+"""He initialization (arXiv 1502.01852): zero-mean normal weights of variance 2 / fan_in, and what it is for."""
 
 from functools import cache, partial
 
@@ -65,7 +65,7 @@ def test_no_two_kernels_are_equal():
 
 
 def test_activations_of_plain_34_neither_vanish_nor_explode():
-    """Before training, batch normalisation with its initial statistics is the identity: only the initialisation keeps the scale.
+    """Before training, batch normalization with its initial statistics is the identity: only the initialization keeps the scale.
 
     Half of variance 2 / fan_in would lose a factor of √2 a layer, 10⁵ in 33.
     """

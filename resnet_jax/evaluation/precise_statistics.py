@@ -1,7 +1,7 @@
-"""Statistics of batch normalisation as a plain average over training images, after training: what the authors released.
+"""Statistics of batch normalization as a plain average over training images, after training: what the authors released.
 
 The weights stay. The training images, in an order drawn from the run's seed and seen as in evaluation, go through the net in groups
-as large as in training, each normalised with its own statistics. Of every layer the mean and the variance of all images are
+as large as in training, each normalized with its own statistics. Of every layer the mean and the variance of all images are
 kept, by the law of total variance the mean of the groups' variances plus the variance of their means. A group's statistics are
 those that training computes, and they are added in float64, so that neither the batch nor the number of devices matters.
 """
@@ -17,14 +17,12 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, UInt8
 
-from resnet_jax.data.augment import normalise
+from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import TrainBatches, read_ahead, reading_threads
-from resnet_jax.data.encoded import DecodedSource
-from resnet_jax.data.sources import Source
-from resnet_jax.data.views import DRAWS
+from resnet_jax.data.source import Source, read_decodable
 from resnet_jax.evaluation.evaluate import open_trial
+from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.evaluation.scoring import Net
-from resnet_jax.evaluation.views import ProtocolError
 from resnet_jax.models.stacking import unstack_arrays
 from resnet_jax.parallel import AXIS_NAME, create_mapping
 from resnet_jax.parallel.distributed import fits
@@ -54,14 +52,14 @@ def recompute_statistics(
         data_dir: Where the data set is; None is where the run found it.
 
     Raises:
-        ProtocolError: The net has no batch normalisation, or the training set has fewer images.
+        ProtocolError: The net has no batch normalization, or the training set has fewer images.
         CheckpointError, DataError: What was asked for is not there.
     """
     trial = open_trial(workdir, step=step, data_dir=data_dir, training=True)
     total = len(trial.source)
     if not hasattr(trial.net.model, "norm"):
         raise ProtocolError(
-            f"{trial.checkpoint.model['name']} has no batch normalisation, and so no statistics to recompute"
+            f"{trial.checkpoint.model['name']} has no batch normalization, and so no statistics to recompute"
         )
     if not 0 <= images <= total:
         raise ProtocolError(
@@ -93,7 +91,7 @@ def measure_statistics(
     frozen: tuple[str, ...] = (),
     workers: int = 1,
 ) -> Arrays:
-    """Returns mean and variance of every normalisation layer over training images, float32, by their names in a checkpoint.
+    """Returns mean and variance of every normalization layer over training images, float32, by their names in a checkpoint.
 
     Where groups do not divide the images, the last group is smaller and counts for less. Variances are biased (divided by N).
 
@@ -102,7 +100,7 @@ def measure_statistics(
         source: The training split.
         images: The first so many in an order drawn from the seed.
         batch_size: Images that the devices see at once; a multiple of the group.
-        group_size: Images that are normalised together.
+        group_size: Images that are normalized together.
         seed: Of the order.
         frozen: Patterns of the layers whose statistics stay, see `BatchNorm.frozen`.
         workers: Threads that read and decode.
@@ -138,14 +136,11 @@ class _Chosen:
 
     def __getitem__(self, number: int) -> UInt8[np.ndarray, "n h w 3"]:
         numbers = self.numbers[number * self.batch_size : (number + 1) * self.batch_size]
-        if isinstance(self.source, DecodedSource):
-            seen = dataclasses.replace(self.source, random_view=None)
-            return seen.read_random(numbers, np.zeros((len(numbers), DRAWS)))[0]
-        return self.source.read(numbers)[0]
+        return read_decodable(self.source, numbers)[0]
 
 
 class _Measure:
-    """Statistics of every layer over some images, normalised in groups: running statistics without a memory."""
+    """Statistics of every layer over some images, normalized in groups: running statistics without a memory."""
 
     def __init__(self, net: Net, frozen: tuple[str, ...]) -> None:
         self._net, self._frozen = net, frozen
@@ -171,7 +166,7 @@ class _Measure:
 
 def _batch_statistics(model: nn.Module, net: tuple[Any, Array], images: Array) -> Any:
     variables, mean = net
-    _, updated = model.apply(variables, normalise(images, mean), train=True, mutable=["batch_stats"])
+    _, updated = model.apply(variables, normalize(images, mean), train=True, mutable=["batch_stats"])
     return updated["batch_stats"]
 
 

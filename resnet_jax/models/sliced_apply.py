@@ -7,7 +7,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 
-def infer(model: nn.Module, variables: Any, images: Float[Array, "n h w c"]) -> Float[Array, "n classes"]:
+def apply_in_slices(
+    model: nn.Module, variables: Any, images: Float[Array, "n h w c"]
+) -> Float[Array, "n classes"]:
     """Returns `model.apply(variables, images, train=False)`, and computes it on a CPU for a few images after the other.
 
     A CPU's caches hold the activations of so few: a net for 32×32 pixels takes a tenth less time (docs/performance.md). They are

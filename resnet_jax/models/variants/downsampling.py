@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from resnet_jax.models.layers import LayerFactory, Shortcut
-from resnet_jax.models.pooling import max_pool
+from resnet_jax.models.kernels.pooling import max_pool
+from resnet_jax.models.layers import LayerFactory
+from resnet_jax.models.shortcuts import Shortcut
 
 
 class DeepStem(nn.Module):
@@ -34,7 +35,7 @@ class DeepStem(nn.Module):
         return max_pool(x, size=3, stride=2, padding=1)
 
 
-def average(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
+def average_pool(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
     """Returns means over windows of stride × stride pixels; a window over the edge counts the pixels that there are."""
     missing = [(0, -side % stride) for side in x.shape[1:3]]
 
@@ -46,7 +47,7 @@ def average(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"
     return total(x) / total(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
 
 
-def blur(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
+def blur_pool(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
     """Returns every stride-th pixel of x after the binomial filter 1-2-1 down and across, edges mirrored (arXiv 1904.11486)."""
     for axis in (1, 2):
         around = [(1, 1) if each == axis else (0, 0) for each in range(4)]
@@ -56,7 +57,7 @@ def blur(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
     return x
 
 
-def pooled(shortcut: Shortcut, pool: Callable[[Array, int], Array]) -> Shortcut:
+def pooled_shortcut(shortcut: Shortcut, pool: Callable[[Array, int], Array]) -> Shortcut:
     """Returns the shortcut behind a pool that takes over its stride."""
 
     def around(
