@@ -24,8 +24,9 @@ from resnet_jax.paper import PaperError
 from resnet_jax.parallel import DeviceError, ProcessError, Processes
 from resnet_jax.training.checkpoints import CheckpointError, SaveError
 from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.loop import DivergedError, Interrupted
 from resnet_jax.training.recipes import DEFAULT, load_recipe, recipe_name, recipes
-from resnet_jax.training.run import DivergedError, Interrupted, run
+from resnet_jax.training.run import run
 from resnet_jax.training.workdir import WorkdirError
 
 DONE, FAILED, MISTAKE, RESUMABLE = 0, 1, 2, 75

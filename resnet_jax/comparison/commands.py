@@ -51,7 +51,7 @@ def compare_command(arguments: argparse.Namespace) -> None:
     from resnet_jax.comparison.entries import parse_entry, parse_override
     from resnet_jax.comparison.figure import draw_comparison
     from resnet_jax.comparison.results import CSV, FIGURE, JSON, MARKDOWN, to_json, to_table, write_results
-    from resnet_jax.training.run import DivergedError
+    from resnet_jax.training.loop import DivergedError
 
     common = [parse_override(text) for text in arguments.set]
     entries = [parse_entry(text, common=common, budget=arguments.budget) for text in arguments.configs]

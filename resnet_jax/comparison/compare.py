@@ -15,9 +15,11 @@ from resnet_jax.comparison.results import Comparison, Net, collect, measure_net
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.config import Config, recipe_differences
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.experiment import build_experiment, prepare_jax
-from resnet_jax.training.run import DivergedError, Interrupted, run
-from resnet_jax.training.together import LARGEST_SEED, run_together, seconds_per_step
+from resnet_jax.training.loop import DivergedError, Interrupted
+from resnet_jax.training.network import prepare_jax
+from resnet_jax.training.run import run
+from resnet_jax.training.task import build_experiment
+from resnet_jax.training.vmapped_seeds import LARGEST_SEED, run_vmapped_seeds, seconds_per_step
 from resnet_jax.training.workdir import CONFIG, WorkdirError, read_config
 
 VMAP = ("auto", "yes", "no")
@@ -108,7 +110,7 @@ def _check(entry: Entry) -> Net:
     """Opens the data and makes the net of a config, so that a mistake in the last is known before the first is trained."""
     prepare_jax(entry.config)
     experiment = build_experiment(entry.config)
-    return measure_net(experiment.model, experiment.train.image_shape)
+    return measure_net(experiment.model, experiment.image_shape)
 
 
 def _groups(missing: Sequence[Run], vmap: str) -> Iterator[list[Run]]:
@@ -140,7 +142,7 @@ def _train(group: Sequence[Run], status: "_Status") -> dict[str, str]:
     status.begin(group)
     try:
         if len(group) > 1:
-            run_together([one.config for one in group], [one.workdir for one in group], status.console)
+            run_vmapped_seeds([one.config for one in group], [one.workdir for one in group], status.console)
         else:
             run(group[0].config, group[0].workdir, status.console)
     except DivergedError as error:

@@ -16,8 +16,9 @@ from resnet_jax.paper.reported import CIFAR10, DIGITS
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.config import Config, mutable_copy, resolve
 from resnet_jax.training.logging import Record, read_metrics
+from resnet_jax.training.loop import DivergedError
 from resnet_jax.training.recipes import load_recipe
-from resnet_jax.training.run import DivergedError, run
+from resnet_jax.training.run import run
 
 DIGITS_STEPS = 400
 """Iterations on the digits at budget 1: 36 epochs."""

@@ -29,9 +29,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--price", type=float, default=0.0, metavar="P", help="of a chip for an hour, for the cost"
     )
-    parser.add_argument(
-        "--classes", type=int, default=0, metavar="N", help="of the data, where it is not here"
-    )
+    parser.add_argument("--classes", type=int, metavar="N", help="of the data, where it is not here")
     parser.add_argument(
         "--no-search",
         action="store_true",

@@ -16,7 +16,7 @@ from resnet_jax.comparison.figure import evaluated_curve, training_curve
 from resnet_jax.models import create_model, summarize
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.logging import read_metrics
-from resnet_jax.training.run import DivergedError, Interrupted
+from resnet_jax.training.loop import DivergedError, Interrupted
 from tests.training import runs, tiny
 
 COMMON = ["--set", "run.steps=3", "--set", "data.synthetic_examples=64", "--set", "run.evaluate_every=1"]
@@ -129,13 +129,13 @@ def test_seeds_that_stand_at_one_step_are_trained_together_where_that_is_asked_f
     )
     monkeypatch.setattr(module, "collect", lambda *_, **__: None)
 
-    def run_together(configs, workdirs, console):  # type: ignore[no-untyped-def]
+    def run_vmapped_seeds(configs, workdirs, console):  # type: ignore[no-untyped-def]
         del workdirs, console
         groups.append([config.seed for config in configs])
         if len(groups) == 2:
             raise DivergedError("loss of seed 1 is nan")
 
-    monkeypatch.setattr(module, "run_together", run_together)
+    monkeypatch.setattr(module, "run_vmapped_seeds", run_vmapped_seeds)
     monkeypatch.setattr(module, "run", lambda config, *_: alone.append(config.seed))
     entry = module.Entry("tiny", "tiny", tiny.get_config())
     for vmap in ("yes", "yes", "auto", "no"):

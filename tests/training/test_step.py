@@ -11,8 +11,8 @@ from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import EvaluationBatches
 from resnet_jax.data.source import ArraySource
 from resnet_jax.parallel import AXIS_NAME, create_mapping
-from resnet_jax.training.experiment import build_experiment
 from resnet_jax.training.step import evaluate, make_evaluation_step, masked_sums
+from resnet_jax.training.task import build_experiment
 from tests.training.tiny import get_config
 
 
