@@ -220,7 +220,7 @@ def test_names_that_are_not_known_are_numbers_and_that_is_said(
 
 
 MISTAKES = [
-    (["--top", "0"], "--top is 0; it must be a number of classes above 0"),
+    (["--top", "0"], "argument --top: '0' is not a whole number of 1 or more"),
     (["--json", "--csv"], "choose one of them"),
     (["--workdir", "nowhere"], "nowhere holds no checkpoint"),
     (["--step", "5"], "has no checkpoint of step 5; it has 4, 9"),
