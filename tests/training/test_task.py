@@ -49,6 +49,8 @@ def test_a_task_from_outside_trains_resumes_after_a_kill_and_reports(
     evaluated = json.loads(capsys.readouterr().out)
     assert evaluated["squared_error"] == pytest.approx(records[-1]["test_squared_error"], rel=1e-5)
     assert evaluated["examples"] == 25
+    assert main(["evaluate", "--workdir", str(tmp_path / "killed"), "--confusion"]) == 2
+    assert "--confusion is only for classification" in capsys.readouterr().err
 
 
 def not_a_task() -> int:
