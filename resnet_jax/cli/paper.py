@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         choices=DATASETS,
         default="",
-        help="dataset: the paper's, or digits, the same in miniature without a download (default: the paper's)",
+        help="dataset; digits is the same in miniature, without a download (default: the paper's)",
     )
     add(
         "--seeds",
@@ -48,17 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train with the seeds 0 … N-1, and give mean ± deviation (default: 1)",
     )
     add(
-        "--budget",
-        type=float,
-        default=1.0,
-        metavar="B",
-        help="share of the iterations to train (default: 1)",
+        "--budget", type=float, default=1.0, metavar="B", help="share of the iterations to train (default: 1)"
     )
     add(
         "--nets",
         default="",
         metavar="NET,…",
-        help="train only these, such as resnet20,plain20; a comma in a name is a colon: resnet34:A (default: all)",
+        help="train only these, such as resnet20,plain20; resnet34:A stands for resnet34,A (default: all)",
     )
     add(
         "--with-1202",
@@ -165,7 +161,8 @@ def _print_plan(request: Request, as_json: bool) -> None:
         )
         for row in rows
     ]
-    title = f"{request.name} on {request.chosen_data}; hours at {OPERATIONS_PER_SECOND:.1e} multiply-adds a second"
+    speed = f"{OPERATIONS_PER_SECOND:.1e} multiply-adds a second"
+    title = f"{request.name} on {request.chosen_data}; hours at {speed}"
     error, training = "paper's error (%)", "of the training"
     header = ("recipe", "iterations", "batch", error, "multiply-adds", training, "hours")
     print(format_table(header, lines, title=title))
