@@ -123,7 +123,7 @@ class ImageTask(Task):
                 "image shape": list(shape),
             },
             image_shape=shape,
-            class_names=tuple(train.class_names),
+            class_names=config.inference.class_names or tuple(train.class_names),
             preprocessing=evaluation_preprocessing(config, shape[0]),
             seeds=seeds,
         )
