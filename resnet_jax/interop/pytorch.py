@@ -16,7 +16,7 @@ from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
 from resnet_jax.interop.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnet_jax.interop.torch_files import read_state_dict
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES
+from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, model_class
 
 COUNTER = "num_batches_tracked"
 FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
@@ -188,7 +188,7 @@ def _foreign(
     path: Path, arrays: Arrays, name_of: Any, model: dict[str, Any], preprocessing: Preprocessing, **more: Any
 ) -> Foreign:
     model = {**model, "input_scale": preprocessing.input_scale}
-    if not model["name"].startswith("vgg"):
+    if model_class(model["name"]).normalized:
         model |= {"epsilon": 1e-5, "variance": "unbiased"}
     return Foreign(os.fspath(path), arrays, name_of, model, preprocessing, source=IMAGENET, **more)
 

@@ -11,7 +11,6 @@ from rich.console import Console
 from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.data.errors import DataError
 from resnet_jax.models import create_model, default_image_size, summarize
-from resnet_jax.models.resnet import ResNet
 from resnet_jax.paper import PaperError
 from resnet_jax.paper.drawing import draw_curves, draw_responses, draw_table
 from resnet_jax.paper.reported import DIGITS, FIGURES, SINGLE, TABLES, Figure, Row, Table, reported_error
@@ -289,7 +288,6 @@ def _cost(request: Request, net: str) -> dict[str, Any]:
     options = {"shortcut": config.model.shortcut} if config.model.shortcut else {}
     model = create_model(config.model.name, **options)
     small = request.chosen_data == DIGITS
-    model = model.clone(scan=True) if isinstance(model, ResNet) else model
     macs = summarize(model, 16 if small else default_image_size(config.model.name)).macs
     return {
         "recipe": f"{request.subject.data}:{net}",
