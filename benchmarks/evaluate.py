@@ -124,7 +124,7 @@ def measure(model_name: str, *, images: int, batch_size: int, turns: int) -> dic
         model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32))
     )
     net = Net(model, variables, MEAN, create_mapping("auto", jax.devices()))
-    decoding = DecodeOptions("centre", size=SIDE, scales=(SCALE, SCALE), areas=(1, 1), test_scale=SCALE)
+    decoding = DecodeOptions("center", size=SIDE, scales=(SCALE, SCALE), areas=(1, 1), test_scale=SCALE)
     found: dict[str, Any] = {"images_per_second": {}, "per_processor_second": {}}
     with tempfile.TemporaryDirectory() as folder:
         write_photographs(Path(folder), images)

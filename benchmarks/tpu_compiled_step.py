@@ -30,9 +30,9 @@ from resnet_jax.models import create_model
 from resnet_jax.parallel import AXIS_NAME
 from resnet_jax.parallel.chips import parse_topology
 from resnet_jax.parallel.plan import Compiled, compile_step, devices_of, prepare_compiler
-from resnet_jax.recipes import load_recipe
 from resnet_jax.training.experiment import build_training, model_arguments
 from resnet_jax.training.planning import abstract_batch
+from resnet_jax.training.recipes import load_recipe
 from resnet_jax.training.state import create_state
 
 SHAPE, CLASSES = (224, 224, 3), 1000

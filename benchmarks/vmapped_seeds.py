@@ -15,8 +15,8 @@ from typing import Any
 
 import jax
 
-from resnet_jax.recipes import load_recipe
 from resnet_jax.training.experiment import prepare_jax
+from resnet_jax.training.recipes import load_recipe
 from resnet_jax.training.together import seconds_per_step
 
 CONFIGS: dict[str, list[tuple[str, str]]] = {

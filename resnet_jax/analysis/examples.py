@@ -4,13 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, Int
-from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import read_all
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
-from resnet_jax.training.config import resolve
+from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.experiment import open_split
 from resnet_jax.training.state import split_variables
 
@@ -44,8 +43,7 @@ def read_examples(
     return normalize(jnp.asarray(images), split_variables(checkpoint.arrays)[1]), jnp.asarray(labels)
 
 
-def stored_config(checkpoint: Checkpoint, data_dir: str | None = None) -> ConfigDict:
+def stored_config(checkpoint: Checkpoint, data_dir: str | None = None) -> Config:
     """Returns the config of a checkpoint's run, with another `run.data_dir` if one is given."""
-    config = resolve(ConfigDict(checkpoint.config))
-    config.run.data_dir = data_dir or config.run.data_dir
-    return config
+    config = from_json(checkpoint.config)
+    return with_fields(config, {"run.data_dir": data_dir or config.run.data_dir})

@@ -7,14 +7,14 @@ from itertools import groupby
 
 import jax
 from etils import epath
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from resnet_jax.comparison.entries import Entry, check_comparable
 from resnet_jax.comparison.results import Comparison, Net, collect, measure_net
 from resnet_jax.training.checkpoints import steps_in
-from resnet_jax.training.config import ConfigError, recipe_differences, to_json
+from resnet_jax.training.config import Config, recipe_differences
+from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.experiment import build_experiment, prepare_jax
 from resnet_jax.training.run import DivergedError, Interrupted, run
 from resnet_jax.training.together import LARGEST_SEED, run_together, seconds_per_step
@@ -28,7 +28,7 @@ class Run:
     """One seed of one config, and where it is kept."""
 
     entry: Entry
-    config: ConfigDict
+    config: Config
     workdir: epath.Path
 
     @property
@@ -44,7 +44,7 @@ class Run:
         """Raises WorkdirError where the workdir holds a run of another recipe, or a longer one."""
         if not (self.workdir / CONFIG).exists():
             return
-        differences = recipe_differences(read_config(self.workdir), to_json(self.config))
+        differences = recipe_differences(read_config(self.workdir), self.config)
         if self.step > self.config.run.steps:
             differences.append(f"step {self.step}, which is beyond run.steps {self.config.run.steps}")
         if differences:

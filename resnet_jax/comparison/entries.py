@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from resnet_jax.recipes import load_recipe
-from resnet_jax.training.config import ConfigError, to_json
+from resnet_jax.training.config import Config, flat_fields, mutable_copy, resolve, with_fields
+from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.recipes import load_recipe
 
 Overrides = tuple[tuple[str, str], ...]
 """Pairs of a field's path and the text of its value."""
@@ -40,19 +39,16 @@ class Entry:
 
     name: str
     text: str
-    config: ConfigDict
+    config: Config
 
     @property
     def directory(self) -> str:
         """The name without what a file system or a shell might stumble over."""
         return re.sub(r"[^\w.=+-]+", "_", self.name).strip("_.") or "config"
 
-    def with_seed(self, number: int) -> ConfigDict:
+    def with_seed(self, number: int) -> Config:
         """Returns the config of the run of that number, from 0."""
-        config = self.config.copy_and_resolve_references()
-        with config.unlocked():
-            config.seed += number
-        return config
+        return with_fields(self.config, {"seed": self.config.seed + number})
 
 
 def parse_entry(text: str, *, common: Iterable[tuple[str, str]] = (), budget: float = 1.0) -> Entry:
@@ -85,7 +81,7 @@ def parse_entry(text: str, *, common: Iterable[tuple[str, str]] = (), budget: fl
     return Entry(name or asked, asked, config)
 
 
-def scale_steps(config: ConfigDict, factor: float) -> ConfigDict:
+def scale_steps(config: Config, factor: float) -> Config:
     """Returns a config whose steps, and all that is counted in steps, are times the factor: a shorter run of the same form.
 
     Raises:
@@ -95,17 +91,17 @@ def scale_steps(config: ConfigDict, factor: float) -> ConfigDict:
         raise ConfigError(f"--budget is {factor}; it must be a number above 0, the share of the steps")
     if factor == 1:
         return config
-    scaled = config.copy_and_resolve_references()
+    scaled = mutable_copy(config)
 
     def times(steps: int) -> int:
         return max(1, round(factor * steps)) if steps else 0
 
     for name in SCALED:
-        scaled.run[name] = times(scaled.run[name])
+        setattr(scaled.run, name, times(getattr(scaled.run, name)))
     for name in SCALED_OF_OPTIMIZER:
-        scaled.optimizer[name] = times(scaled.optimizer[name])
+        setattr(scaled.optimizer, name, times(getattr(scaled.optimizer, name)))
     scaled.optimizer.boundaries = tuple(sorted({times(step) for step in scaled.optimizer.boundaries}))
-    return scaled
+    return resolve(scaled)
 
 
 def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> None:
@@ -122,9 +118,11 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
         raise ConfigError(f"two configs are called {twice!r}; give them names: NAME={entries[0].text}")
     first = entries[0]
     for entry in entries[1:]:
-        one, other = (to_json(e.config)["data"] for e in (first, entry))
+        one, other = flat_fields(first.config), flat_fields(entry.config)
         differing = [
-            f"data.{name} {one[name]!r} and {other[name]!r}" for name in DATA if one[name] != other[name]
+            f"data.{name} {one[f'data.{name}']!r} and {other[f'data.{name}']!r}"
+            for name in DATA
+            if one[f"data.{name}"] != other[f"data.{name}"]
         ]
         if differing and not any_data:
             raise ConfigError(

@@ -109,8 +109,8 @@ class EvaluationBatches:
         return read_ahead(self, 0, len(self), workers=self.workers, buffer=self.buffer)
 
 
-def reading_threads(workers: int) -> int:
-    """Returns the number of threads that `workers` means: 0 is one per core that this process may use."""
+def reading_threads(workers: int | None) -> int:
+    """Returns the number of threads that `workers` means: None is one per core that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return workers or cores
 

@@ -13,6 +13,6 @@ ERROR, SKIP = "error", "skip"
 CORRUPT = (ERROR, SKIP)
 """What becomes of an image that cannot be decoded: it ends the run, or it is left out, counted and reported."""
 
-SCALE, RESIZED, CENTER = "scale", "resized", "centre"
+SCALE, RESIZED, CENTER = "scale", "resized", "center"
 CROPS = (SCALE, RESIZED, CENTER)
 """Of training images of any size."""

@@ -13,8 +13,9 @@ from resnet_jax.data.choices import IMAGENET, PIXEL
 from resnet_jax.data.choices import STATISTICS_SUFFIX as SUFFIX
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import Source
+from resnet_jax.files import open_for_replacing
 
-IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+IMAGENET_CHANNEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 """The published mean of ImageNet's training set, RGB in units of pixels."""
 
 MOST_DECODED = 50_000
@@ -85,7 +86,7 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
         DataError: The file is none, or of another image size; or the split is too large for its mean to be computed at every start.
     """
     if kind == IMAGENET:
-        return IMAGENET_MEAN
+        return IMAGENET_CHANNEL_MEAN
     if kind.endswith(SUFFIX):
         mean = load(kind).mean
         if mean.shape != source.image_shape:
@@ -125,9 +126,7 @@ def save(path: str, statistics: Statistics) -> None:
     """
     if not path.endswith(SUFFIX):
         raise DataError(f"the file of statistics is {path!r}; its name must end in {SUFFIX}")
-    target = epath.Path(path)
-    partial = target.parent / f"{target.name}.partial"
-    with partial.open("wb") as file:
+    with open_for_replacing(path) as file:
         np.savez(
             file,
             mean=statistics.mean,
@@ -135,7 +134,6 @@ def save(path: str, statistics: Statistics) -> None:
             eigenvectors=statistics.color.eigenvectors,
             examples=statistics.examples,
         )
-    partial.replace(target)
 
 
 def load(path: str) -> Statistics:

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import filelock
 import numpy as np
@@ -19,6 +19,13 @@ from resnet_jax.data.decode import decode
 from resnet_jax.data.digits import SklearnDigits
 from resnet_jax.data.errors import CorruptImageError, DataError
 from resnet_jax.data.source import ArraySource
+
+
+class TfdsRecord(TypedDict):
+    """An example as TFDS returns it."""
+
+    image: bytes
+    label: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +41,7 @@ class TfdsExamples:
 
     name: str
     split: str
-    data_source: Any
+    data_source: Sequence[TfdsRecord]
     class_names: Sequence[str]
 
     def __len__(self) -> int:
@@ -111,7 +118,7 @@ def is_tfds_prepared(name: str, data_dir: str | None) -> bool:
     return bool(_create(name, data_dir).info.splits)
 
 
-def prepared_builder(name: str, data_dir: str | None) -> Any:
+def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     """Returns the builder of a set that is prepared, and prepares it first where it is not."""
     builder = _create(name, data_dir)
     if builder.info.splits:
@@ -136,7 +143,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
     return builder
 
 
-def _create(name: str, data_dir: str | None) -> Any:
+def _create(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     create = SklearnDigits if name == DIGITS else functools.partial(tfds.builder, name)
     try:
         return create(data_dir=data_dir, file_format="array_record")
@@ -173,7 +180,7 @@ def _silence() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lock(directory: Any) -> Iterator[None]:
+def _lock(directory: os.PathLike[str]) -> Iterator[None]:
     """Of several processes that need a set prepared, one prepares, and the others wait and find it done."""
     if "://" in os.fspath(directory):
         yield  # Object storage has no locks; TFDS's own rename keeps the set whole.

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from etils import epath
 from jaxtyping import Float, Int
-from ml_collections import ConfigDict
 
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.errors import DataError
@@ -22,7 +21,7 @@ from resnet_jax.models import create_model
 from resnet_jax.models.stacking import stack_arrays
 from resnet_jax.parallel import create_mapping
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
-from resnet_jax.training.config import resolve
+from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.experiment import looped, open_split, prepare_jax
 from resnet_jax.training.precise import MOVING, with_statistics
 from resnet_jax.training.state import split_variables
@@ -48,7 +47,7 @@ class Trial:
 
     workdir: str
     checkpoint: Checkpoint
-    config: ConfigDict
+    config: Config
     net: Net
     source: Source
     split: str
@@ -271,19 +270,22 @@ def open_trial(
     See `evaluate_checkpoint` for the other arguments and what is raised.
     """
     checkpoint, images = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
-    config = resolve(ConfigDict(checkpoint.config))
-    if data_dir is not None:
-        config.run.data_dir = data_dir
-    if source is not None:
-        config.data.source = source
+    config = from_json(checkpoint.config)
+    config = with_fields(
+        config,
+        {
+            "run.data_dir": config.run.data_dir if data_dir is None else data_dir,
+            "data.source": config.data.source if source is None else source,
+            "run.devices": None,  # Those of this machine, which need not be the run's.
+            "run.accumulation": 1,
+            "run.remat": None,  # There is no backward pass.
+        },
+    )
     if not config.data.source:
         raise DataError(
             f"the data of this net is not known: {workdir} is an import; name the set to evaluate it on with --data"
         )
-    config.run.devices = 0  # Those of this machine, which need not be the run's.
-    config.run.accumulation = 1
     prepare_jax(config)
-    config.run.remat = 0  # There is no backward pass.
     split = split or (config.data.train_split if training else config.data.test_split)
     opened = open_split(config, split, test=split == config.data.test_split)
     if len(opened.class_names) != checkpoint.model["num_classes"]:
@@ -296,7 +298,7 @@ def open_trial(
     )
 
 
-def build_net(checkpoint: Checkpoint, config: ConfigDict) -> Net:
+def build_net(checkpoint: Checkpoint, config: Config) -> Net:
     """Returns the net of a checkpoint on all devices of this process."""
     model = looped(create_model(**checkpoint.model), config)
     arrays = stack_arrays(checkpoint.arrays) if getattr(model, "scan", False) else checkpoint.arrays

@@ -17,7 +17,7 @@ from resnet_jax.data.choices import DIGITS
 from resnet_jax.data.crops import CenterCrop
 from resnet_jax.data.decode import decode, decode_crop, image_size
 from resnet_jax.data.errors import CorruptImageError, DataError
-from resnet_jax.data.folder import SUFFIXES
+from resnet_jax.data.folder import IMAGE_SUFFIXES
 from resnet_jax.errors import ResNetError
 from resnet_jax.interop.trained import Trained
 
@@ -109,10 +109,10 @@ def find_pictures(names: Iterable[str]) -> list[str]:
             os.path.join(folder, file)
             for folder, _, files in os.walk(name)
             for file in files
-            if os.path.splitext(file)[1].lower() in SUFFIXES and not file.startswith(".")
+            if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES and not file.startswith(".")
         ]
         if not inside:
-            raise DataError(f"folder {name} has no pictures; allowed are {', '.join(sorted(SUFFIXES))}")
+            raise DataError(f"folder {name} has no pictures; allowed are {', '.join(sorted(IMAGE_SUFFIXES))}")
         found += sorted(inside)
     return found
 

@@ -11,7 +11,6 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from etils import epath
-from ml_collections import ConfigDict
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.interop import caffe, pytorch
@@ -20,7 +19,7 @@ from resnet_jax.interop.described import FORMAT, embedded_record, from_record, r
 from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
 from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.training.checkpoints import CheckpointWriter
-from resnet_jax.training.config import base_config, to_json
+from resnet_jax.training.config import Config, base_config, to_json
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.workdir import WorkdirError, store_config
 
@@ -136,11 +135,11 @@ def import_weights(
             writer.wait()
         finally:
             writer.close()
-        store_config(directory, to_json(config))
+        store_config(directory, config)
     return imported
 
 
-def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) -> ConfigDict:
+def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) -> Config:
     """Returns the config of a run of this net: what evaluation, fine-tuning and prediction need of it.
 
     Its source is empty where the data is not known: of ImageNet are nets with ImageNet's number of classes alone.
@@ -149,7 +148,7 @@ def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) 
     for field in ("name", "shortcut", "stride_on", "variance"):
         if arguments.get(field):
             config.model[field] = arguments[field]
-    config.images.class_names = class_names
+    config.inference.class_names = class_names
     preprocessing, data = foreign.preprocessing, config.data
     data.source = (
         foreign.source if foreign.source != IMAGENET or arguments["num_classes"] == IMAGENET_CLASSES else ""
@@ -158,7 +157,7 @@ def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) 
     if data.source == IMAGENET:
         data.test_split = "validation"
     if data.source in (DIGITS, SYNTHETIC):  # Of one size, which the data itself has.
-        config.images.resize, config.images.crop = preprocessing.resize, preprocessing.crop
+        config.inference.resize, config.inference.crop = preprocessing.resize, preprocessing.crop
     else:
         data.image_size, data.test_scale = preprocessing.crop, preprocessing.resize
     return config

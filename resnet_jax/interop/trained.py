@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, UInt8
-from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.catalog import is_path, open_encoded
@@ -21,7 +20,7 @@ from resnet_jax.interop.layouts import FLATTENED
 from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.models import create_model, default_image_size
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
-from resnet_jax.training.config import resolve
+from resnet_jax.training.config import Config, from_json
 from resnet_jax.training.state import split_variables
 
 DIGITS_SIDE = 16
@@ -81,7 +80,7 @@ def read_trained(workdir: epath.PathLike, step: int | None = None) -> Trained:
         InteropError: Its images are not square.
     """
     checkpoint = read_checkpoint(workdir, step)
-    config = resolve(ConfigDict(checkpoint.config))
+    config = from_json(checkpoint.config)
     arguments = {**checkpoint.model, "dtype": "float32"}
     variables, mean = split_variables(checkpoint.arrays)
     variables = jax.tree.map(lambda array: np.asarray(array, np.float32), variables)
@@ -93,21 +92,21 @@ def read_trained(workdir: epath.PathLike, step: int | None = None) -> Trained:
         variables=variables,
         preprocessing=_preprocessing(checkpoint, config, np.asarray(mean, np.float32)),
         class_names=names,
-        source=config.data.source,
-        labels=tuple(config.data.labels),
+        source=config.data.source or "",
+        labels=config.data.labels or (),
         notes=notes,
     )
 
 
-def class_names(config: ConfigDict) -> tuple[str, ...]:
+def class_names(config: Config) -> tuple[str, ...]:
     """Returns the names of the classes that a run was trained on, without reading an image or preparing a set.
 
     Raises:
         DataError: The data is not there any more, or not known.
     """
     data = config.data
-    if config.images.class_names:
-        return tuple(config.images.class_names)
+    if config.inference.class_names:
+        return tuple(config.inference.class_names)
     if not data.source:
         raise DataError("nor is the data that the net was trained on")
     if data.source == DIGITS:
@@ -121,11 +120,11 @@ def class_names(config: ConfigDict) -> tuple[str, ...]:
             tfds_class_names,
         )  # Here: others need not wait for TFDS.
 
-        names = tuple(tfds_class_names(data.source, config.run.data_dir or None))
+        names = tuple(tfds_class_names(data.source, config.run.data_dir))
     return tuple(names[label] for label in data.labels if label < len(names)) if data.labels else names
 
 
-def _known_names(config: ConfigDict, classes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _known_names(config: Config, classes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the names of the classes, none where they are not known, and notes that say so."""
     try:
         names = class_names(config)
@@ -138,20 +137,20 @@ def _known_names(config: ConfigDict, classes: int) -> tuple[tuple[str, ...], tup
     )
 
 
-def _preprocessing(checkpoint: Checkpoint, config: ConfigDict, mean: np.ndarray) -> Preprocessing:
-    """Returns what the net expects: as the section `images` says, else as the run saw its test images."""
+def _preprocessing(checkpoint: Checkpoint, config: Config, mean: np.ndarray) -> Preprocessing:
+    """Returns what the net expects: as the section `inference` says, else as the run saw its test images."""
     if mean.ndim > 1 and mean.shape[0] != mean.shape[1]:
         raise InteropError(
             f"the net was trained on images of {mean.shape[1]}×{mean.shape[0]} pixels; it must be square ones"
         )
-    images, data = config.images, config.data
+    images, data = config.inference, config.data
     crop = mean.shape[0] if mean.ndim > 1 else images.crop or _side(checkpoint, config)
     resize = images.resize or (max(crop, data.test_scale) if data.image_size else crop)
     scale = checkpoint.model.get("input_scale")
     return Preprocessing(mean, None if scale is None else tuple(scale), resize, crop)
 
 
-def _side(checkpoint: Checkpoint, config: ConfigDict) -> int:
+def _side(checkpoint: Checkpoint, config: Config) -> int:
     """Returns the side of the images that a net was trained on, where nothing states it."""
     flattened = checkpoint.arrays.get(f"params/{FLATTENED}/kernel")
     if flattened is not None:  # VGG takes one size only, which its first fully connected layer tells.
@@ -166,6 +165,6 @@ def _side(checkpoint: Checkpoint, config: ConfigDict) -> int:
     sizes = {DIGITS: DIGITS_SIDE, SYNTHETIC: config.data.synthetic_image_size}
     return (
         config.data.image_size
-        or sizes.get(config.data.source)
+        or sizes.get(config.data.source or "")
         or default_image_size(checkpoint.model["name"])
     )

@@ -27,7 +27,7 @@ def is_import_name(value: Any) -> bool:
     return isinstance(value, str) and ":" in value
 
 
-def import_by_name(value: Any, *, field: str, directory: str = "") -> Any:
+def import_by_name(value: Any, *, field: str, directory: str | None = None) -> Any:
     """Returns what a name means, with its arguments bound; any other value as it is.
 
     Its module is imported, which runs it: names come from a config or a checkpoint that the user trusts.
@@ -54,14 +54,14 @@ def import_by_name(value: Any, *, field: str, directory: str = "") -> Any:
     return partial(found, **arguments) if arguments else found
 
 
-def import_options(options: Mapping[str, Any], *, directory: str = "") -> dict[str, Any]:
+def import_options(options: Mapping[str, Any], *, directory: str | None = None) -> dict[str, Any]:
     """Returns the options with the names among them replaced by what they mean."""
     return {
         field: import_by_name(value, field=field, directory=directory) for field, value in options.items()
     }
 
 
-def _module(name: str, value: str, field: str, directory: str) -> Any:
+def _module(name: str, value: str, field: str, directory: str | None) -> Any:
     places = list(dict.fromkeys(os.path.abspath(place) for place in (directory, ".") if place))
     sys.path += [place for place in places if place not in sys.path]
     importlib.invalidate_caches()

@@ -285,8 +285,9 @@ def _setting(request: Request, runs: dict[Any, PaperRun], sizes: tuple[int, int]
 def _cost(request: Request, net: str) -> dict[str, Any]:
     run = request.plan(net, 0)
     config = run.config
-    options = {"shortcut": config.model.shortcut} if config.model.shortcut else {}
-    model = create_model(config.model.name, **options)
+    model = create_model(config.model.name)
+    if config.model.shortcut:
+        model = create_model(config.model.name, shortcut=config.model.shortcut)
     small = request.chosen_data == DIGITS
     macs = summarize(model, 16 if small else default_image_size(config.model.name)).macs
     return {

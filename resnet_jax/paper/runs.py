@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from resnet_jax.data.catalog import open_encoded
 from resnet_jax.paper.reported import CIFAR10, DIGITS
-from resnet_jax.recipes import load_recipe
 from resnet_jax.training.checkpoints import steps_in
+from resnet_jax.training.config import Config, mutable_copy, resolve
 from resnet_jax.training.logging import Record, read_metrics
+from resnet_jax.training.recipes import load_recipe
 from resnet_jax.training.run import DivergedError, run
 
 DIGITS_STEPS = 400
@@ -55,7 +55,7 @@ class PaperRun:
 
     net: str
     seed: int
-    config: ConfigDict
+    config: Config
     full_steps: int
     workdir: Path
 
@@ -86,7 +86,7 @@ def plan_run(net: str, *, data: str, family: str, seed: int, budget: float, plac
         budget: Share of the iterations; the steps at which the rate falls are scaled with them.
         place: Where runs and data are.
     """
-    config = load_recipe(f"{family}:{net}")
+    config = mutable_copy(load_recipe(f"{family}:{net}"))
     if data == DIGITS:
         config = _miniature(config)
     config.seed = seed
@@ -96,10 +96,10 @@ def plan_run(net: str, *, data: str, family: str, seed: int, budget: float, plac
     full = config.run.steps
     _scale(config, budget)
     name = f"{net.replace(',', '_')}_{config.run.steps}_seed{seed}"
-    return PaperRun(net, seed, config, full, place.workdir / data / name)
+    return PaperRun(net, seed, resolve(config), full, place.workdir / data / name)
 
 
-def data_sizes(config: ConfigDict) -> tuple[int, int]:
+def data_sizes(config: Config) -> tuple[int, int]:
     """Returns the numbers of training and test images.
 
     Raises:
@@ -107,7 +107,7 @@ def data_sizes(config: ConfigDict) -> tuple[int, int]:
     """
     splits = config.data.train_split, config.data.test_split
     train, test = (
-        len(open_encoded(config.data.source, split, data_dir=config.run.data_dir or None)) for split in splits
+        len(open_encoded(str(config.data.source), split, data_dir=config.run.data_dir)) for split in splits
     )
     return train, test
 
@@ -134,9 +134,9 @@ def train_missing(runs: Sequence[PaperRun], console: Console) -> dict[PaperRun, 
     return diverged
 
 
-def _miniature(recipe: ConfigDict) -> ConfigDict:
+def _miniature(recipe: Config) -> Config:
     """Returns the recipe of the digits, with the net and the warm-up of another."""
-    config = load_recipe("digits_resnet20")
+    config = mutable_copy(load_recipe("digits_resnet20"))
     config.model.name, config.model.shortcut = recipe.model.name, recipe.model.shortcut
     for name in ("warmup_until_error", "warmup_rate"):
         config.optimizer[name] = recipe.optimizer[name]
@@ -148,7 +148,7 @@ def _miniature(recipe: ConfigDict) -> ConfigDict:
     return config
 
 
-def _scale(config: ConfigDict, budget: float) -> None:
+def _scale(config: Config, budget: float) -> None:
     options, optimizer = config.run, config.optimizer
     options.steps = max(1, round(budget * options.steps))
     optimizer.boundaries = tuple(sorted({max(1, round(budget * step)) for step in optimizer.boundaries}))
@@ -158,7 +158,7 @@ def _scale(config: ConfigDict, budget: float) -> None:
         ("checkpoint_every", CHECKPOINTS),
         ("log_every", RECORDS),
     ):
-        options[name] = min(options[name], max(1, options.steps // count))
+        setattr(options, name, min(getattr(options, name), max(1, options.steps // count)))
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ def fits(batch_size: int, group_size: int | None, devices: int) -> bool:
 
 
 def prepare_backend(
-    batch_size: int, group_size: int | None, requested: int = 0, *, processes: int = 1
+    batch_size: int, group_size: int | None, requested: int | None = None, *, processes: int = 1
 ) -> None:
     """Gives the CPU one device per core and keeps its memory, before JAX is used for the first time; other platforms do not notice.
 
@@ -41,7 +41,7 @@ def prepare_backend(
     Args:
         batch_size: Images in the global batch.
         group_size: Images per group of batch normalisation, None for all.
-        requested: Devices of all processes together that the user asks for, 0 for the rule above.
+        requested: Devices of all processes together that the user asks for, None for the rule above.
         processes: Their number; each gets as many devices.
     """
     keep_freed_memory()
@@ -51,7 +51,7 @@ def prepare_backend(
         jax.config.update(_CPU_DEVICES, max(1, requested // processes) if requested else best)
 
 
-def choose_devices(batch_size: int, group_size: int | None, requested: int = 0) -> list[jax.Device]:
+def choose_devices(batch_size: int, group_size: int | None, requested: int | None = None) -> list[jax.Device]:
     """Returns the devices that a run takes, those of a process together: all, or `requested`, or on one process the most that fit.
 
     Raises:
@@ -64,12 +64,12 @@ def choose_devices(batch_size: int, group_size: int | None, requested: int = 0) 
             f"{(batch_size // group_size + 1) * group_size}"
         )
     available, processes = jax.devices(), jax.process_count()
-    if requested > len(available):
+    if requested is not None and requested > len(available):
         where = "this machine has" if processes == 1 else f"{processes} processes have"
         raise DeviceError(
             f"run.devices is {requested}, and {where} {len(available)}; allowed are 1 to {len(available)}"
         )
-    if requested % processes:
+    if requested is not None and requested % processes:
         raise DeviceError(
             f"run.devices is {requested}; with {processes} processes it must be a multiple of {processes}"
         )

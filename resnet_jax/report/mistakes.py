@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from ml_collections import ConfigDict
 
 from resnet_jax.data.catalog import is_path
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
@@ -15,7 +14,6 @@ from resnet_jax.data.source import Source, read_all
 from resnet_jax.evaluation.counts import Counts, predicted
 from resnet_jax.evaluation.evaluate import open_trial
 from resnet_jax.evaluation.protocols import SINGLE, Protocol
-from resnet_jax.training.config import resolve
 from resnet_jax.training.workdir import read_config
 
 SUREST = 12
@@ -134,8 +132,8 @@ def check_there(workdir: str, data_dir: str | None) -> None:
     Raises:
         DataError: It would have to be.
     """
-    config = resolve(ConfigDict(read_config(workdir)))
-    name, data_dir = config.data.source, data_dir or config.run.data_dir or None
+    config = read_config(workdir)
+    name, data_dir = config.data.source, data_dir or config.run.data_dir
     if not name or name in (DIGITS, SYNTHETIC) or is_path(name):
         return
     from resnet_jax.data.tfds_sets import is_tfds_prepared  # Here: others need not wait for TFDS.

@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_jax.report.series import Series
 from resnet_jax.training.checkpoints import CheckpointError, read_checkpoint, steps_in
-from resnet_jax.training.config import config_fields
+from resnet_jax.training.config import flat_fields
 from resnet_jax.training.logging import Record, read_metrics
 from resnet_jax.training.workdir import read_config
 
@@ -100,7 +100,7 @@ def read_runs(workdirs: Sequence[str]) -> list[Run]:
 
 
 def _read_run(workdir: str, name: str, number: int) -> Run:
-    fields = config_fields(read_config(workdir))
+    fields = flat_fields(read_config(workdir))
     found = read_metrics(workdir)
     records = each_step_once(found)
     steps = steps_in(workdir)

@@ -11,7 +11,7 @@ from resnet_jax.report.axes import number, percent
 from resnet_jax.report.chart import scrolling, swatch
 from resnet_jax.report.markup import Markup, element
 from resnet_jax.report.runs import Run
-from resnet_jax.training.config import base_config, config_fields, to_json
+from resnet_jax.training.config import base_config, flat_fields
 
 NONE = "–"
 
@@ -78,7 +78,7 @@ def differences_table(runs: Sequence[Run]) -> Markup | None:
 
 def defaults_table(run: Run) -> Markup | None:
     """Returns the fields of a run that are not at their defaults; None where there is none."""
-    defaults = config_fields(to_json(base_config()))
+    defaults = flat_fields(base_config())
     names = [name for name in all_fields([run]) if _json(run.fields[name]) != _json(defaults.get(name))]
     return (
         scrolling(_fields_table([run], names), f"Fields of {run.name} that are not at their defaults")

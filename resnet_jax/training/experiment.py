@@ -12,12 +12,12 @@ import numpy as np
 import optax
 from etils import epath
 from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import Augment, normalize, pad_crop_mirror, vary_color
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_threads
 from resnet_jax.data.catalog import check_classes, open_source
 from resnet_jax.data.encoded import DecodeOptions
+from resnet_jax.data.errors import DataError
 from resnet_jax.data.label_subset import with_labels
 from resnet_jax.data.source import Source, SyntheticSource
 from resnet_jax.data.statistics import color_components, image_mean
@@ -32,7 +32,9 @@ from resnet_jax.parallel import (
     prepare_backend,
     process_share,
 )
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config import Config
+from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.config_sections import DataConfig, OptimizerConfig
 from resnet_jax.training.initial import Initial, check_patterns, read_initial
 from resnet_jax.training.optimizer import by_module, decay_on_plateau, sgd, warm_up_until
 from resnet_jax.training.schedules import Schedule, step_decay
@@ -81,23 +83,21 @@ class Experiment:
         return self.initial.begin(state, head=self.head, image_shape=shape)
 
 
-def prepare_jax(config: ConfigDict, *, processes: int = 1) -> None:
+def prepare_jax(config: Config, *, processes: int = 1) -> None:
     """Sets the options of JAX that a config asks for; before JAX is used for the first time."""
     if config.model.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    prepare_backend(
-        part_size(config), config.model.group_size or None, config.run.devices, processes=processes
-    )
+    prepare_backend(part_size(config), config.model.group_size, config.run.devices, processes=processes)
 
 
-def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None) -> Experiment:
+def build_experiment(config: Config, *, begun: epath.PathLike | None = None) -> Experiment:
     """Returns the functions, data and devices that a config describes.
 
     Args:
         config: Resolved.
         begun: The workdir of a run that goes on; its own weights stand for those that it began with, which may be gone.
     """
-    group_size = config.model.group_size or None
+    group_size = config.model.group_size
     devices = choose_devices(part_size(config), group_size, config.run.devices)
     mapping = create_mapping(config.run.mapping, devices)
     train, test = (
@@ -106,8 +106,8 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
     )
     check_classes(train, test)
     arguments = model_arguments(config, len(train.class_names))
-    origin, head = (begun, "kept") if begun else (config.initial.workdir, config.initial.head)
-    initial = read_initial(origin) if config.initial.workdir else None
+    origin, head = (begun, "kept") if begun else (config.initial.source, config.initial.head)
+    initial = read_initial(origin) if config.initial.source and origin else None
     if initial:
         arguments = initial.model_arguments(arguments, head=head)
     model = looped(create_model(**arguments), config)
@@ -139,12 +139,12 @@ def build_experiment(config: ConfigDict, *, begun: epath.PathLike | None = None)
     )
 
 
-def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
+def model_arguments(config: Config, classes: int) -> dict[str, Any]:
     """Returns the arguments of `create_model` that the section `model` of a config describes."""
     options = config.model
     arguments = {"name": options.name, "num_classes": classes, "dtype": options.dtype}
     if model_class(options.name).normalized:
-        arguments |= {"group_size": options.group_size or None} | (
+        arguments |= {"group_size": options.group_size} | (
             {} if options.norm else {"variance": options.variance}
         )
     arguments |= {name: options[name] for name in MODEL_OPTIONS if options[name]}
@@ -154,7 +154,7 @@ def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
 
 
 def build_training(
-    config: ConfigDict, model: nn.Module, *, image_shape: tuple[int, int, int]
+    config: Config, model: nn.Module, *, image_shape: tuple[int, int, int]
 ) -> tuple[
     optax.GradientTransformationExtraArgs,
     Callable[..., Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]],
@@ -183,7 +183,7 @@ def spread_over(model: nn.Module) -> nn.Module:
     return model.clone(axis_name=AXIS_NAME) if model.normalized else model
 
 
-def part_size(config: ConfigDict) -> int:
+def part_size(config: Config) -> int:
     """Returns the images that are computed at once: the batch, or with `run.accumulation` a part of it.
 
     Raises:
@@ -202,7 +202,7 @@ def part_size(config: ConfigDict) -> int:
     return batch_size // parts
 
 
-def looped(model: nn.Module, config: ConfigDict) -> nn.Module:
+def looped(model: nn.Module, config: Config) -> nn.Module:
     """Returns the model with its identical blocks as loops, if `run.scan` is "yes", or "auto" and it is deep or `run.remat` is set.
 
     Fine-tuning tells blocks apart, by patterns and by where their weights come from: there, "auto" does not.
@@ -210,11 +210,9 @@ def looped(model: nn.Module, config: ConfigDict) -> nn.Module:
     Raises:
         ConfigError: The model has no blocks to loop over, or they must be told apart.
     """
-    wanted = config.run.scan == "yes" or config.run.remat > 0
+    wanted = config.run.scan == "yes" or config.run.remat is not None
     optimizer = config.optimizer
-    apart = bool(
-        config.initial.workdir or optimizer.frozen or optimizer.frozen_norm or optimizer.rate_factors
-    )
+    apart = bool(config.initial.source or optimizer.frozen or optimizer.frozen_norm or optimizer.rate_factors)
     if not model.scannable:
         if wanted:
             raise ConfigError(
@@ -226,11 +224,11 @@ def looped(model: nn.Module, config: ConfigDict) -> nn.Module:
             "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and 0"
         )
     deep = config.run.scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
-    return model.clone(scan=wanted or (deep and not apart), remat=config.run.remat)
+    return model.clone(scan=wanted or (deep and not apart), remat=config.run.remat or 0)
 
 
 def _with_frozen(
-    model: nn.Module, spread: nn.Module, options: ConfigDict, *, image_shape: tuple[int, int, int]
+    model: nn.Module, spread: nn.Module, options: OptimizerConfig, *, image_shape: tuple[int, int, int]
 ) -> nn.Module:
     """Returns the net that is trained: its frozen normalisations use their running statistics, and leave them.
 
@@ -251,28 +249,28 @@ def _with_frozen(
     )
 
 
-def frozen_patterns(options: ConfigDict) -> tuple[str, ...]:
+def frozen_patterns(options: OptimizerConfig) -> tuple[str, ...]:
     """Returns patterns of the normalisations that the section `optimizer` of a config freezes."""
     return ("*",) if options.frozen_norm else tuple(options.frozen)
 
 
-def build_augmentation(options: ConfigDict) -> Augment:
+def build_augmentation(options: DataConfig) -> Augment:
     """Returns the augmentation on the device that the section `data` of a config describes."""
     augment = pad_crop_mirror(pad=options.pad, mirror=options.mirror)
-    if not options.colour:
+    if not options.color:
         return augment
-    color = color_components(options.colour)
-    return vary_color(augment, color.eigenvalues, color.eigenvectors, deviation=options.colour_deviation)
+    color = color_components(options.color)
+    return vary_color(augment, color.eigenvalues, color.eigenvectors, deviation=options.color_deviation)
 
 
-def build_loss(options: ConfigDict, code_dir: str = "") -> Loss:
+def build_loss(options: OptimizerConfig, code_dir: str | None = None) -> Loss:
     """Returns the loss of each example that the section `optimizer` of a config describes."""
     if options.loss:
         return import_by_name(options.loss, field="config.optimizer.loss", directory=code_dir)
     return partial(cross_entropy, smoothing=options.label_smoothing)
 
 
-def build_schedule(options: ConfigDict, code_dir: str = "") -> Schedule:
+def build_schedule(options: OptimizerConfig, code_dir: str | None = None) -> Schedule:
     """Returns the learning rate by step that the section `optimizer` of a config describes."""
     if options.schedule:
         schedule = import_by_name(options.schedule, field="config.optimizer.schedule", directory=code_dir)
@@ -288,7 +286,7 @@ def build_schedule(options: ConfigDict, code_dir: str = "") -> Schedule:
 
 
 def build_optimizer(
-    options: ConfigDict, code_dir: str = ""
+    options: OptimizerConfig, code_dir: str | None = None
 ) -> tuple[Schedule, optax.GradientTransformationExtraArgs]:
     """Returns the schedule and the optimiser that the section `optimizer` of a config describes.
 
@@ -317,10 +315,10 @@ def build_optimizer(
             schedule,
             momentum=options.momentum,
             weight_decay=options.weight_decay,
-            decayed=options.decayed,
+            decay_mask=options.decay_mask,
             momentum_form=options.momentum_form,
             gradient_clip=options.gradient_clip,
-            trust_coefficient=options.trust_coefficient if options.name == "lars" else 0.0,
+            trust_coefficient=options.trust_coefficient if options.name == "lars" else None,
             rate_factors=tuple(factors),
         )
     if options.frozen or options.rate_factors:
@@ -328,12 +326,14 @@ def build_optimizer(
     return schedule, optimizer
 
 
-def open_split(config: ConfigDict, split: str, *, test: bool = False) -> Source:
+def open_split(config: Config, split: str, *, test: bool = False) -> Source:
     """Opens a split of the config's data, with its labels that the config names."""
     data, examples = config.data, config.data.synthetic_examples
+    if data.source is None:
+        raise DataError("the data of this net is not known; name it with --config.data.source, or --data")
     decoding = None
     if data.image_size:
-        size, scales, areas = data.image_size, tuple(data.scales), tuple(data.areas)
+        size, scales, areas = data.image_size, data.scales, data.areas
         decoding = DecodeOptions(
             data.crop, size=size, scales=scales, areas=areas, test_scale=data.test_scale, corrupt=data.corrupt
         )
@@ -344,9 +344,9 @@ def open_split(config: ConfigDict, split: str, *, test: bool = False) -> Source:
         seed=int(test),
     )
     source = open_source(
-        config.data.source,
+        data.source,
         split,
-        data_dir=config.run.data_dir or None,
+        data_dir=config.run.data_dir,
         synthetic=synthetic,
         decoding=decoding,
     )

@@ -6,9 +6,8 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
-from resnet_jax.training.config import flatten, to_json
+from resnet_jax.training.config import Config, flat_fields
 from resnet_jax.training.experiment import Experiment
 
 PACKAGES = ("resnet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -16,11 +15,9 @@ OF_A_HOST = ("run.data_dir", "run.workers", "run.worker_processes", "run.read_ah
 """Fields that may differ between hosts."""
 
 
-def of_command(config: ConfigDict) -> dict[str, Any]:
+def of_command(config: Config) -> dict[str, Any]:
     """Returns the fields of a config, and the versions that it is run with; JAX's devices are not touched."""
-    fields = {
-        f"config.{name}": value for name, value in flatten(to_json(config)).items() if name not in OF_A_HOST
-    }
+    fields = {f"config.{name}": value for name, value in flat_fields(config).items() if name not in OF_A_HOST}
     return (
         fields
         | {f"version of {name}": version(name) for name in PACKAGES}

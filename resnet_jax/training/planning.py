@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from resnet_jax.data.errors import DataError
 from resnet_jax.models import create_model
@@ -14,7 +13,8 @@ from resnet_jax.parallel import DeviceError
 from resnet_jax.parallel.chips import Topology
 from resnet_jax.parallel.distributed import fits
 from resnet_jax.parallel.plan import Compiled, Roofline, compile_step, devices_of, largest_that_fits, roofline
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config import Config
+from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.experiment import build_training, looped, model_arguments, open_split
 from resnet_jax.training.initial import read_initial
 from resnet_jax.training.state import create_state
@@ -113,7 +113,7 @@ class Plan:
 
 
 def make_plan(
-    config: ConfigDict, topology: Topology, *, price: float = 0.0, classes: int = 0, search: bool = True
+    config: Config, topology: Topology, *, price: float = 0.0, classes: int = 0, search: bool = True
 ) -> Plan:
     """Compiles the training step of a recipe for a slice; `prepare_compiler` comes first.
 
@@ -133,7 +133,7 @@ def make_plan(
             "config.model.dtype is 'float64', which TPUs do not have; it must be float32 or bfloat16"
         )
     devices = devices_of(topology)
-    group_size = config.model.group_size or None
+    group_size = config.model.group_size
     batch_size = config.batch_size
     legal = [
         size
@@ -152,8 +152,8 @@ def make_plan(
         )
     shape, known, stand_in = _data(config)
     arguments = model_arguments(config, classes or known)
-    if config.initial.workdir:
-        arguments = read_initial(config.initial.workdir).model_arguments(arguments, head=config.initial.head)
+    if config.initial.source:
+        arguments = read_initial(config.initial.source).model_arguments(arguments, head=config.initial.head)
     model = looped(create_model(**arguments), config)
     optimizer, make_step = build_training(config, model, image_shape=shape)
     train_step = make_step(seed=config.seed)
@@ -180,7 +180,7 @@ def abstract_batch(size: int, shape: tuple[int, int, int]) -> dict[str, jax.Shap
     return {"image": images} | {name: jax.ShapeDtypeStruct((size,), kind) for name, kind in kinds.items()}
 
 
-def _data(config: ConfigDict) -> tuple[tuple[int, int, int], int, bool]:
+def _data(config: Config) -> tuple[tuple[int, int, int], int, bool]:
     """Returns the shape of the images, the number of classes, and whether they had to be taken from the synthetic data's fields."""
     try:
         source = open_split(config, config.data.train_split)

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from resnet_jax.data.choices import DIGITS
+from resnet_jax.training.config import Config
 
 RESIZE, CROP, INTERPOLATION = "resize_shorter_side", "center_crop", "interpolation"
 """Keys of the record."""
@@ -14,7 +13,7 @@ ANTIALIAS, REPEAT = "antialias", "repeat"
 the pixels of a square picture if that gives the size of the crop, as was done with the embedded digits, and else is the same."""
 
 
-def evaluation_preprocessing(config: ConfigDict, side: int) -> dict[str, Any]:
+def evaluation_preprocessing(config: Config, side: int) -> dict[str, Any]:
     """Returns the record that a checkpoint stores: pictures as evaluation sees them, or as the config says otherwise.
 
     The image mean is not part of it, since the state holds that, nor are the scales of channels, an option of the model.
@@ -27,7 +26,7 @@ def evaluation_preprocessing(config: ConfigDict, side: int) -> dict[str, Any]:
         >>> evaluation_preprocessing(config, 224)
         {'resize_shorter_side': 256, 'center_crop': 224, 'interpolation': 'antialias'}
     """
-    wanted, data = config.images, config.data
+    wanted, data = config.inference, config.data
     crop = wanted.crop or side
     resize = wanted.resize or (max(crop, data.test_scale) if data.image_size else crop)
     return {RESIZE: resize, CROP: crop, INTERPOLATION: REPEAT if data.source == DIGITS else ANTIALIAS}

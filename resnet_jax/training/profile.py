@@ -13,17 +13,17 @@ FOLDER = "profile"
 
 
 @contextmanager
-def profiled(steps: str, workdir: epath.Path) -> Iterator[Callable[[int, Any], None]]:
+def profiled(steps: str | None, workdir: epath.Path) -> Iterator[Callable[[int, Any], None]]:
     """Yields a function to call before every step with its number and the state; a profile begins and ends with it ready.
 
     From the first of the steps to the end of the last JAX records what host and devices do, into the workdir's folder `profile`,
     which TensorBoard with tensorboard-plugin-profile shows, and xprof.
 
     Args:
-        steps: "10-15", or empty for none.
+        steps: "10-15", or None.
         workdir: Of the run.
     """
-    match = PROFILED.fullmatch(steps)
+    match = PROFILED.fullmatch(steps) if steps else None
     chosen = range(int(match[1]), int(match[2]) + 1) if match else range(0)
     running = False
 

@@ -7,14 +7,13 @@ from functools import partial
 import jax
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from resnet_jax.data.batches import read_ahead
 from resnet_jax.errors import RESUMABLE, ResNetError
 from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import Checkpoint, CheckpointWriter, from_arrays, steps_in
-from resnet_jax.training.config import resolve, to_json
+from resnet_jax.training.config import Config, resolve, to_json
 from resnet_jax.training.experiment import Experiment, build_experiment, prepare_jax
 from resnet_jax.training.identity import of_command, of_data, of_machine
 from resnet_jax.training.logging import Clock, MetricsLog, NoLog, Record, read_metrics
@@ -38,7 +37,7 @@ class Interrupted(ResNetError):  # noqa: N818 (it is not an error)
 
 
 def run(
-    config: ConfigDict,
+    config: Config,
     workdir: epath.PathLike,
     console: Console | None = None,
     processes: Processes | None = None,
@@ -71,7 +70,7 @@ def run(
         experiment = build_experiment(config, begun=path if saved else None)
         processes.agree("data", of_data(experiment))
         if processes.first:
-            store_config(path, to_json(config))
+            store_config(path, config)
         if not complete:
             _train(config, experiment, path, console, processes, checkpoint)
         elif processes.first:
@@ -80,7 +79,7 @@ def run(
 
 
 def _train(
-    config: ConfigDict,
+    config: Config,
     experiment: Experiment,
     workdir: epath.Path,
     console: Console,
@@ -136,7 +135,7 @@ def _train(
 
 
 def _loop(
-    config: ConfigDict,
+    config: Config,
     experiment: Experiment,
     state: TrainState,
     *,
@@ -227,9 +226,7 @@ def _report(
         log.write(record)
 
 
-def _opening(
-    config: ConfigDict, experiment: Experiment, workdir: epath.Path, start: int, processes: int
-) -> str:
+def _opening(config: Config, experiment: Experiment, workdir: epath.Path, start: int, processes: int) -> str:
     devices = experiment.mapping.devices
     where = f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
     where += f" of {processes} processes" if processes > 1 else ""
@@ -256,7 +253,7 @@ def _say_summary(console: Console, workdir: epath.Path) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _say_complete(console: Console, config: ConfigDict, workdir: epath.Path, step: int) -> None:
+def _say_complete(console: Console, config: Config, workdir: epath.Path, step: int) -> None:
     if not (workdir / CURVES).exists():
         draw_curves(workdir, title=f"{config.model.name} on {config.data.source}")
     _say_summary(console, workdir)

@@ -9,12 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from resnet_jax.data.batches import EvaluationBatches, HostBatch, TrainBatches, read_ahead
 from resnet_jax.training.checkpoints import CheckpointWriter, from_arrays, read_checkpoint, steps_in
-from resnet_jax.training.config import to_json
+from resnet_jax.training.config import Config, to_json
 from resnet_jax.training.experiment import Experiment, build_experiment, prepare_jax
 from resnet_jax.training.logging import Clock, MetricsLog, Record
 from resnet_jax.training.plots import draw_curves
@@ -103,7 +102,7 @@ class Seeds:
         ]
 
 
-def run_together(configs: Sequence[ConfigDict], workdirs: Sequence[epath.PathLike], console: Console) -> None:
+def run_together(configs: Sequence[Config], workdirs: Sequence[epath.PathLike], console: Console) -> None:
     """Trains runs that differ in their seed alone and stand at the same step, each into its own workdir, as `run` does.
 
     In float64 they end as if trained one by one. In float32 sums are taken in another order, and curves part after some steps.
@@ -140,7 +139,7 @@ def run_together(configs: Sequence[ConfigDict], workdirs: Sequence[epath.PathLik
 
 
 def _loop(
-    config: ConfigDict,
+    config: Config,
     experiment: Experiment,
     seeds: Seeds,
     carried: Any,
@@ -197,8 +196,8 @@ def _loop(
 class _Files:
     """What one of the runs writes: its config, its records and its checkpoints."""
 
-    def __init__(self, workdir: epath.Path, config: ConfigDict, experiment: Experiment, start: int) -> None:
-        store_config(workdir, to_json(config))
+    def __init__(self, workdir: epath.Path, config: Config, experiment: Experiment, start: int) -> None:
+        store_config(workdir, config)
         self.seed = config.seed
         self._log = MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard)
         self._writer = CheckpointWriter(
@@ -228,7 +227,7 @@ def _check_finite(step: int, values: Metrics, records: Sequence[_Files]) -> None
             raise DivergedError(f"{name} of seed {seed} is {values[name][np.argmax(wrong)]} at step {step}")
 
 
-def seconds_per_step(config: ConfigDict, seeds: Sequence[int], *, steps: int = 5) -> dict[str, float]:
+def seconds_per_step(config: Config, seeds: Sequence[int], *, steps: int = 5) -> dict[str, float]:
     """Returns the time that a step of all seeds takes, `separate` and `together`, medians of steps that take turns.
 
     Compilation is not in it. The steps of a seed by itself are those of `run`.

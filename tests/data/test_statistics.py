@@ -12,8 +12,8 @@ from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import ArraySource
 from resnet_jax.data.statistics import (
+    IMAGENET_CHANNEL_MEAN,
     IMAGENET_COLOR,
-    IMAGENET_MEAN,
     color_components,
     image_mean,
     load,
@@ -22,7 +22,7 @@ from resnet_jax.data.statistics import (
 )
 from tests.data.photographs import write_folder
 
-DECODING = DecodeOptions("centre", size=64, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
+DECODING = DecodeOptions("center", size=64, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +70,10 @@ def test_training_takes_the_mean_and_the_colors_from_the_file(folder: Path, tmp_
     np.testing.assert_array_equal(image_mean(source, file), statistics.mean)
     np.testing.assert_array_equal(image_mean(source, "pixel"), statistics.mean)
     np.testing.assert_array_equal(color_components(file).eigenvalues, statistics.color.eigenvalues)
-    assert (image_mean(source, "imagenet") == IMAGENET_MEAN).all()
+    assert (image_mean(source, "imagenet") == IMAGENET_CHANNEL_MEAN).all()
     assert color_components("imagenet") is IMAGENET_COLOR
-    assert not list(tmp_path.glob("*.partial"))
-    other = DecodeOptions("centre", size=32, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
+    assert not list(tmp_path.glob("*partial*"))
+    other = DecodeOptions("center", size=32, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
     with pytest.raises(DataError, match=r"is of images of 64×64, and config.data has 32×32"):
         image_mean(open_source(str(folder), "train", decoding=other), file)
 
@@ -90,7 +90,7 @@ def test_the_published_colors_are_principal_components() -> None:
         (["nowhere.txt"], "it must be FILE.npz"),
         (["none/nowhere.npz"], "in a folder that is there"),
         (["nowhere.npz", "--scale=100"], "--image-size is 224 and --scale 100"),
-        (["nowhere.npz", "--workers=-1"], "--workers is -1"),
+        (["nowhere.npz", "--workers=-1"], "--workers: '-1' is not a whole number of 0 or more"),
     ],
 )
 def test_mistakes_are_named(

@@ -79,12 +79,12 @@ def test_the_mean_image_beside_the_file_is_taken_red_first(model_file: Path, tmp
         read_checkpoint(tmp_path / "run").arrays["image_mean"], mean[::-1].transpose(1, 2, 0)
     )
     config = read_config(tmp_path / "run")
-    assert (config["data"]["source"], config["data"]["mean"], config["model"]["stride_on"]) == (
+    assert (config.data.source, config.data.mean, config.model.stride_on) == (
         "imagenet2012",
         "pixel",
         "1x1",
     )
-    assert (config["data"]["test_scale"], config["data"]["image_size"]) == (256, 224)
+    assert (config.data.test_scale, config.data.image_size) == (256, 224)
 
 
 def test_a_mean_that_is_not_there_is_asked_for(

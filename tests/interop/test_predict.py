@@ -131,7 +131,7 @@ def test_pictures_of_any_size_are_seen_as_evaluation_sees_them(tmp_path: Path) -
     source = open_source(
         str(root),
         "val",
-        decoding=DecodeOptions("centre", size=48, scales=(56, 56), areas=(1, 1), test_scale=56),
+        decoding=DecodeOptions("center", size=48, scales=(56, 56), areas=(1, 1), test_scale=56),
     )
     pixels, labels, _ = source.read(range(len(source)))
     named = [str(root / "val" / FOLDERS[label] / f"{1 + i % 2:04d}.jpg") for i, label in enumerate(labels)]
@@ -220,7 +220,7 @@ def test_names_that_are_not_known_are_numbers_and_that_is_said(
 
 
 MISTAKES = [
-    (["--top", "0"], "--top is 0; it must be a number of classes above 0"),
+    (["--top", "0"], "argument --top: '0' is not a whole number of 1 or more"),
     (["--json", "--csv"], "choose one of them"),
     (["--workdir", "nowhere"], "nowhere holds no checkpoint"),
     (["--step", "5"], "has no checkpoint of step 5; it has 4, 9"),

@@ -54,5 +54,5 @@ def write(
         writer.save(step, TrainState(jnp.asarray(step), params, statistics, (), jnp.asarray(mean)))
     writer.wait()
     writer.close()
-    store_config(workdir, to_json(config))
+    store_config(workdir, config)
     return workdir

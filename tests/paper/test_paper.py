@@ -21,9 +21,9 @@ from resnet_jax.paper.making import Request, nets_of, plan
 from resnet_jax.paper.reported import TABLES, Row, Table, reported_error
 from resnet_jax.paper.results import Setting, table_rows
 from resnet_jax.paper.runs import PaperRun, Place, plan_run, train_missing
-from resnet_jax.recipes import load_recipe, recipes
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.recipes import load_recipe, recipes
 from resnet_jax.training.run import run
 from tests.data.stand_in import TEST, TRAIN, prepare
 from tests.training import tiny
@@ -310,7 +310,7 @@ def test_a_killed_figure_goes_on_and_ends_as_the_undisturbed_one(tmp_path: Path)
         command = [
             sys.executable,
             "-m",
-            "resnet_jax.cli",
+            "resnet_jax",
             "paper",
             "fig6",
             "--data=digits",

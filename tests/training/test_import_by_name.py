@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 
 from resnet_jax import cli, create_model, load_checkpoint
-from resnet_jax.entry import train
 from resnet_jax.models import ModelError
 from resnet_jax.models.import_by_name import import_by_name
 from resnet_jax.training.checkpoints import read_checkpoint
-from resnet_jax.training.config import ConfigError, resolve
+from resnet_jax.training.config import resolve
+from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.experiment import build_optimizer
 from resnet_jax.training.logging import read_metrics
 from resnet_jax.training.workdir import read_config
 from tests.test_docs import ROOT, blocks
+from tests.training.runs import train
 from tests.training.tiny import PATH, get_config
 
 PAGE = ROOT / "docs" / "variants.md"
@@ -89,7 +90,7 @@ def test_a_run_with_a_block_of_ones_own_is_restored_by_name(
     ]
     assert train([*recipe, *own]) == 2  # Which variant changes whose block?
     assert train([*recipe, own[0]]) == 0
-    assert read_config(elsewhere / "run")["run"]["code_dir"] == str(elsewhere / "parts")
+    assert read_config(elsewhere / "run").run.code_dir == str(elsewhere / "parts")
     forget(monkeypatch)
     model, variables = load_checkpoint(str(elsewhere / "run"))
     assert variables["params"]["stage2"]["block1"]["conv2"]["kernel"].shape == (3, 3, 1, 32)
@@ -159,7 +160,10 @@ def test_what_cannot_be_imported_is_one_clear_line(elsewhere: Path, name: str, m
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"optimizer.name": "adam"}, "optimizer.name is 'adam'; it must be sgd, lars or a function"),
+        (
+            {"optimizer.name": "adam"},
+            "optimizer.name is 'adam'; it must be one of sgd, lars, or package.module:function",
+        ),
         ({"optimizer.schedule": "my_parts:cosine"}, "a schedule, and boundaries or warmup_steps"),
         ({"optimizer.loss": "my_parts:focal", "optimizer.label_smoothing": 0.1}, "leave one out"),
     ],
@@ -213,7 +217,7 @@ def test_a_run_of_ones_own_block_in_processes_of_its_own(elsewhere: Path) -> Non
         assert ended.returncode == 0, ended.stderr
     assert "goes on from step 2 of 4" in ended.stdout
     assert read_checkpoint(workdir).model["block"] == "my_parts:Separable(ratio=1)"
-    assert read_config(workdir)["run"]["code_dir"] == str(elsewhere / "parts")
+    assert read_config(workdir).run.code_dir == str(elsewhere / "parts")
     evaluated = python("-m", "resnet_jax.cli", "evaluate", "--workdir", workdir, "--json")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["step"] == 4
@@ -221,6 +225,6 @@ def test_a_run_of_ones_own_block_in_processes_of_its_own(elsewhere: Path) -> Non
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.split(maxsplit=2)[1:] == ["my_parts", "(1, 7)\n"]
     (elsewhere / "parts" / "my_parts.py").rename(elsewhere / "parts" / "moved.py")
-    gone = python("-m", "resnet_jax.cli", "evaluate", "--workdir", workdir)
+    gone = python("-m", "resnet_jax", "evaluate", "--workdir", workdir)
     assert gone.returncode == 2
     assert "there is no module 'my_parts'" in gone.stderr

@@ -15,7 +15,7 @@ from resnet_jax import cli
 from resnet_jax.parallel import DeviceError
 from resnet_jax.parallel.chips import parse_topology
 from resnet_jax.training import planning
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config_fields import ConfigError
 from tests.training import tiny
 
 SLICE = "v5e:2x4"
@@ -136,7 +136,7 @@ def test_the_tpu_compiler_plans_a_small_net(scan: str) -> None:
     command = [
         sys.executable,
         "-m",
-        "resnet_jax.cli",
+        "resnet_jax",
         "plan",
         "--config",
         str(tiny.PATH),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.profile import FOLDER
 from resnet_jax.training.run import run
 from tests.training import tiny

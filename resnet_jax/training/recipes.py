@@ -1,17 +1,14 @@
 """Recipes: found by name or path, loaded, and changed by `--config.FIELD=VALUE`."""
 
-import ast
 import difflib
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-from ml_collections import ConfigDict
 
 import resnet_jax
-from resnet_jax.training.config import ConfigError, names_code, resolve
+from resnet_jax.training.config import Config, names_code, resolve, with_fields, with_overrides
+from resnet_jax.training.config_fields import ConfigError
 
 DEFAULT = "digits_resnet20"
 
@@ -25,7 +22,7 @@ def recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))} if folder != package else {}
 
 
-def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
+def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
     """Returns the whole config of a recipe, checked, with the overrides applied.
 
     Args:
@@ -49,11 +46,10 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigD
         raise ConfigError(
             f"{name}: get_config({argument!r}) raised {type(error).__name__}: {error}"
         ) from error
-    for path, text in overrides:
-        _override(config, path, text)
-    if names_code(config) and not config.run.code_dir:
-        config.run.code_dir = str(_code_directory(name))
-    return resolve(config)
+    config = with_overrides(config, overrides)
+    if names_code(config) and config.run.code_dir is None:
+        config = with_fields(config, {"run.code_dir": str(_code_directory(name))})
+    return config
 
 
 def recipe_name(spec: str) -> str:
@@ -75,8 +71,10 @@ def _find(name: str) -> Path:
         return path
     if path.stem in known and str(path.parent) in (".", "configs"):
         return known[path.stem]
+    close = difflib.get_close_matches(path.stem, known, 1)
+    suggestion = f"did you mean {close[0]}? " if close else ""
     raise ConfigError(
-        f"there is no config {name!r}; {_suggest(path.stem, known)}, or give the path of a file"
+        f"there is no config {name!r}; {suggestion}allowed are {', '.join(known)}, or give the path of a file"
     )
 
 
@@ -92,52 +90,3 @@ def _import(path: Path) -> ModuleType:
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{path} has no function get_config(); see configs/{DEFAULT}.py for an example")
     return module
-
-
-def _override(config: ConfigDict, path: str, text: str) -> None:
-    *parents, field = path.split(".")
-    section: Any = config
-    for name in [*parents, field]:
-        if not isinstance(section, ConfigDict) or name not in section:
-            known = list(section) if isinstance(section, ConfigDict) else []
-            raise ConfigError(f"config.{path} does not exist; {_suggest(name, known)}")
-        last, section = section, section[name]
-    last[field] = _parse(path, text, section)
-
-
-def _parse(path: str, text: str, old: Any) -> Any:
-    """Returns the value that the text stands for, of the type of the old one."""
-    if isinstance(old, ConfigDict):
-        raise ConfigError(f"config.{path} is a section; set one of its fields: {', '.join(old)}")
-    if isinstance(old, str):
-        return text
-    if isinstance(old, bool):
-        kinds: tuple[type, ...] = (bool,)
-        text = {"true": "True", "false": "False"}.get(text.lower(), text)
-    else:
-        kinds = (
-            (int, float)
-            if isinstance(old, float)
-            else (list, tuple)
-            if isinstance(old, tuple)
-            else (type(old),)
-        )
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        wanted = {
-            bool: "true or false",
-            int: "a whole number",
-            float: "a number",
-            tuple: "a list such as (100,200)",
-        }
-        raise ConfigError(f"config.{path} is {text!r}; it must be {wanted[type(old)]}")
-    return type(old)(value)
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    return (f"did you mean {close[0]}? " if close else "") + f"allowed are {', '.join(known) or 'none'}"
