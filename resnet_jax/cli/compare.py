@@ -65,12 +65,14 @@ def execute(arguments: argparse.Namespace) -> None:
     Raises:
         DivergedError: A run diverged; the others are in the table.
     """
+    import dataclasses
+
     from etils import epath
 
     from resnet_jax.comparison.compare import compare
     from resnet_jax.comparison.entries import parse_entry, parse_override
     from resnet_jax.comparison.figure import draw_comparison
-    from resnet_jax.comparison.results import CSV, FIGURE, JSON, MARKDOWN, to_json, to_text, write_results
+    from resnet_jax.comparison.outcomes import CSV, FIGURE, JSON, MARKDOWN, to_text, write_results
     from resnet_jax.training.run import DivergedError
 
     common = [parse_override(text) for text in arguments.set]
@@ -82,7 +84,7 @@ def execute(arguments: argparse.Namespace) -> None:
     write_results(comparison, folder)
     draw_comparison(comparison, folder)
     if arguments.json:
-        print_json(to_json(comparison))
+        print_json(dataclasses.asdict(comparison))
     else:
         print(to_text(comparison))
         print(f"in {folder}: {', '.join((FIGURE, MARKDOWN, CSV, JSON))}, and the runs")

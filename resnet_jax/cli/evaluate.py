@@ -13,7 +13,7 @@ from resnet_jax.evaluation.evaluate import all_scores, described, open_trials
 from resnet_jax.evaluation.precise_statistics import recompute_statistics
 from resnet_jax.evaluation.predictions_file import PredictionsFile
 from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol
-from resnet_jax.training.precise import MOVING, PRECISE, STATISTICS
+from resnet_jax.training.stored_statistics import MOVING, PRECISE, STATISTICS
 
 EXAMPLES = (
     "resnet-jax evaluate --workdir runs/digits_resnet20",

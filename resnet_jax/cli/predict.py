@@ -9,8 +9,14 @@ from resnet_jax.cli import at_least
 from resnet_jax.console import print_json, print_note
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.errors import DataError
-from resnet_jax.evaluation.predict import Prediction, Unreadable, UnreadableError, find_pictures, predict
-from resnet_jax.interop.trained import read_trained
+from resnet_jax.inference import load_trained
+from resnet_jax.inference.predict import (
+    Prediction,
+    Unreadable,
+    UnreadableError,
+    find_pictures,
+    predict_files,
+)
 
 EXAMPLES = (
     "resnet-jax predict --workdir runs/digits_resnet20 seven.png",
@@ -55,14 +61,14 @@ def execute(arguments: argparse.Namespace) -> None:
     files = find_pictures(_named(arguments.images))
     if not files:
         raise DataError("no picture is named on stdin; give a path on every line")
-    trained = read_trained(arguments.workdir, arguments.step)
+    trained = load_trained(arguments.workdir, arguments.step)
     predictions, unreadable = [], []
     rows = csv.writer(sys.stdout, lineterminator="\n")
     if arguments.csv:
         rows.writerow(COLUMNS)
     for note in trained.notes:
         print_note(note)
-    for found in predict(trained, files, top=arguments.top, threads=reading_threads(0)):
+    for found in predict_files(trained, files, top=arguments.top, threads=reading_threads(0)):
         if isinstance(found, Unreadable):
             print_note(f"left out {found.file}: {found.reason}")
             unreadable.append(found)
