@@ -5,14 +5,14 @@ import argparse
 from resnet_jax.console import print_json
 
 EXAMPLES = (
-    "resnet-jax compare plain-20=digits_resnet20,model.name=cifar_plain20 ResNet-20=digits_resnet20 --seeds 3",
-    "resnet-jax compare digits_resnet20 'pre-activation=digits_resnet20,model.variants=(\"preactivation\",)' --seeds 1",
-    "resnet-jax compare A=cifar10:resnet20 B=cifar10:resnet20,model.shortcut=B --to runs/shortcuts --budget 0.1",
+    "resnet-jax compare plain-20=digits_resnet20,model.name=cifar_plain20 ResNet-20=digits_resnet20",
+    "resnet-jax compare digits_resnet20 'v2=digits_resnet20,model.variants=(\"preactivation\",)' --seeds 1",
+    "resnet-jax compare A=cifar10:resnet20 B=cifar10:resnet20,model.shortcut=B --budget 0.1",
     "resnet-jax compare digits_resnet20 my_recipe.py --set run.steps=100 --json",
 )
 
-FORM = """A config is [NAME=]CONFIG[,FIELD=VALUE...]: a recipe as for --config, and fields that it has otherwise.
-NAME is what it is called in the table; lists are written in brackets: optimizer.boundaries=(100,200)."""
+FORM = """A config is [NAME=]CONFIG[,FIELD=VALUE...]: a recipe as for --config, and fields to change.
+NAME is what it is called in the table; tuples are written in brackets: optimizer.boundaries=(100,200)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from resnet_jax.data.errors import DataError
 from resnet_jax.paper.artifacts import make, plan
 from resnet_jax.paper.error_rows import table_1
 from resnet_jax.paper.reported import DATASETS, FIGURES, TABLES
-from resnet_jax.paper.request import Place, Request
+from resnet_jax.paper.request import Request
 from resnet_jax.sweeps.outputs import write_csv
 
 EXAMPLES = (
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         choices=DATASETS,
         default="",
-        help="dataset: the paper's, or digits, the same in miniature without a download (default: the paper's)",
+        help="dataset; digits is the same in miniature, without a download (default: the paper's)",
     )
     add(
         "--seeds",
@@ -48,17 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train with the seeds 0 … N-1, and give mean ± deviation (default: 1)",
     )
     add(
-        "--budget",
-        type=float,
-        default=1.0,
-        metavar="B",
-        help="share of the iterations to train (default: 1)",
+        "--budget", type=float, default=1.0, metavar="B", help="share of the iterations to train (default: 1)"
     )
     add(
         "--nets",
         default="",
         metavar="NET,…",
-        help="train only these, such as resnet20,plain20; a comma in a name is a colon: resnet34:A (default: all)",
+        help="train only these, such as resnet20,plain20; resnet34:A stands for resnet34,A (default: all)",
     )
     add(
         "--with-1202",
@@ -66,10 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train the network of 1202 layers on the digits too (default: off)",
     )
     add("--workdir", default="runs/paper", help="directory of all runs (default: runs/paper)")
-    add("--data-dir", default="", help="directory of TFDS's datasets (default: TFDS's own)")
+    add("--data-dir", help="directory of TFDS's datasets (default: TFDS's own)")
     add(
         "--source",
-        default="",
         help="ImageNet: a folder, or what `resnet-jax prepare` wrote (default: TFDS's imagenet2012)",
     )
     add("--csv", metavar="FILE", help="CSV file to write (default: NAME_DATA.csv in the workdir)")
@@ -93,11 +88,13 @@ def execute(arguments: argparse.Namespace) -> None:
     request = Request(
         arguments.name,
         arguments.data,
+        arguments.workdir,
         arguments.seeds,
         arguments.budget,
-        Place(Path(arguments.workdir), arguments.data_dir, arguments.source),
         [net.replace(":", ",") for net in arguments.nets.split(",") if net],
         arguments.with_1202,
+        arguments.data_dir,
+        arguments.source,
     )
     if arguments.plan:
         _print_plan(request, arguments.json)
@@ -164,7 +161,8 @@ def _print_plan(request: Request, as_json: bool) -> None:
         )
         for row in rows
     ]
-    title = f"{request.name} on {request.chosen_data}; hours at {OPERATIONS_PER_SECOND:.1e} multiply-adds a second"
+    speed = f"{OPERATIONS_PER_SECOND:.1e} multiply-adds a second"
+    title = f"{request.name} on {request.chosen_data}; hours at {speed}"
     error, training = "paper's error (%)", "of the training"
     header = ("recipe", "iterations", "batch", error, "multiply-adds", training, "hours")
     print(format_table(header, lines, title=title))
