@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
-from resnet_jax.models import ResNet
+from resnet_jax.models import model_class
 from resnet_jax.models.import_by_name import is_import_name
+from resnet_jax.models.normalization import freeze_statistics, over_micro_batches
 from resnet_jax.parallel import AXIS_NAME, prepare_backend
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
@@ -39,7 +40,7 @@ def model_arguments(config: Config, classes: int) -> ModelArguments:
     """Returns the arguments of `create_model` that the section `model` of a config describes."""
     options = config.model
     arguments: ModelArguments = {"name": options.name, "num_classes": classes, "dtype": options.dtype}
-    if not options.name.startswith("vgg"):  # These have no batch normalization.
+    if model_class(options.name).normalized:
         arguments |= {"group_size": options.group_size} | (
             {} if options.norm else {"variance": options.variance}
         )
@@ -51,7 +52,7 @@ def model_arguments(config: Config, classes: int) -> ModelArguments:
 
 def on_axis(model: nn.Module) -> nn.Module:
     """Returns the model with the axis that the global batch is mapped over, if it has normalization."""
-    return model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
+    return model.clone(axis_name=AXIS_NAME) if model.normalized else model
 
 
 def micro_batch_size(config: Config) -> int:
@@ -63,7 +64,7 @@ def micro_batch_size(config: Config) -> int:
     parts, batch_size, group_size = config.run.accumulation, config.batch_size, config.model.group_size
     if parts == 1:
         return batch_size
-    group = group_size or (1 if config.model.name.startswith("vgg") else batch_size)
+    group = group_size or (batch_size if model_class(config.model.name).normalized else 1)
     if batch_size % parts or batch_size // parts % group:
         legal = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n % group == 0]
         raise ConfigError(
@@ -84,7 +85,7 @@ def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
     wanted = config.run.scan == "yes" or config.run.remat is not None
     optimizer = config.optimizer
     apart = bool(config.initial.source or optimizer.frozen or optimizer.frozen_norm or optimizer.rate_factors)
-    if not isinstance(model, ResNet):
+    if not model.scannable:
         if wanted:
             raise ConfigError(
                 "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0"
@@ -113,10 +114,11 @@ def training_form(model: nn.Module, config: Config, *, image_shape: tuple[int, i
         paths = list(flatten_dict(params, sep="/"))
         check_patterns(paths, frozen=options.frozen, rate_factors=options.rate_factors)
     model, patterns = on_axis(model), frozen_patterns(options)
-    if config.run.accumulation > 1 and hasattr(model, "norm"):
-        model = model.clone(norm=partial(model.norm, parts=config.run.accumulation))
-    if patterns and hasattr(model, "norm"):
-        model = model.clone(norm=partial(model.norm, frozen=patterns))
+    if config.run.accumulation > 1 and model.normalized:
+        gather = partial(over_micro_batches, parts=config.run.accumulation)
+        model = model.clone(norm=partial(model.norm, gather=gather))
+    if patterns and model.normalized:
+        model = model.clone(norm=partial(freeze_statistics, norm=model.norm, patterns=patterns))
     return model
 
 

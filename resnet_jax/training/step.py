@@ -76,7 +76,7 @@ def make_train_step(
         measures: Further metrics. Defaults to `accuracy`.
         accumulation: Micro-batches that a batch is computed in (gradient accumulation). Each is a slice of the global
             batch, spread over the devices: a device has its share of the first, then of the second, and so on. The
-            model's normalizations must know their number.
+            model's normalizations must know their number (`over_micro_batches`).
 
     Example:
         >>> train_step = jax.jit(make_train_step(model, optimizer, augment, schedule=schedule, seed=0))
