@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from resnet_jax.data.batches import reading_threads
-from resnet_jax.data.catalog import open_source
 from resnet_jax.data.choices import CENTER
+from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.prepare import prepare

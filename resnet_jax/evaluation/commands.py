@@ -16,11 +16,12 @@ import rich.progress
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.errors import DataError
 from resnet_jax.evaluation.counts import Counts
-from resnet_jax.evaluation.evaluate import all_scores, described, open_trials
-from resnet_jax.evaluation.precise_statistics import recompute_statistics
+from resnet_jax.evaluation.evaluate import Evaluation, all_scores, summarize
+from resnet_jax.evaluation.precise_statistics import recompute_batch_statistics
 from resnet_jax.evaluation.predict import Prediction, Unreadable, UnreadableError, find_pictures, predict
 from resnet_jax.evaluation.predictions_file import PredictionsFile
 from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol, ProtocolError
+from resnet_jax.evaluation.trial import open_trials
 from resnet_jax.interop.trained import read_trained
 from resnet_jax.training.precise import MOVING, PRECISE, STATISTICS
 
@@ -115,7 +116,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     if arguments.precise_bn is not None:
         arguments.statistics = PRECISE
         for workdir in arguments.workdir:
-            done = recompute_statistics(workdir, images=arguments.precise_bn, **where)
+            done = recompute_batch_statistics(workdir, images=arguments.precise_bn, **where)
             print(
                 f"resnet-jax: statistics of {done.images} training images are in {done.file}", file=sys.stderr
             )
@@ -135,7 +136,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
                 file.add(scores)
     if file:
         file.write(names)
-    results = {**counts.results(), **described(trials, protocol)}
+    results = summarize(counts, trials, protocol)
     per_class = [{"name": name, **row} for name, row in zip(names, counts.per_class(), strict=True)]
     if arguments.json:
         parts = {"per_class": per_class} if arguments.per_class else {}
@@ -233,7 +234,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _summary(results: dict[str, Any]) -> str:
+def _summary(results: Evaluation) -> str:
     steps = results["step"] if isinstance(results["step"], list) else [results["step"]]
     nets = (
         f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} nets at steps {', '.join(map(str, steps))}"

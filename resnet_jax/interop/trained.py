@@ -12,8 +12,8 @@ from etils import epath
 from jaxtyping import Array, Float, UInt8
 
 from resnet_jax.data.augment import normalize
-from resnet_jax.data.catalog import is_path, open_encoded
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.datasets import is_path, open_encoded
 from resnet_jax.data.errors import DataError
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.interop.layouts import FLATTENED

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from resnet_jax.data.catalog import open_encoded
+from resnet_jax.data.datasets import open_encoded
 from resnet_jax.paper.reported import CIFAR10, DIGITS
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.config import Config, mutable_copy, resolve

@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from resnet_jax.data.augment import Augment, normalize, pad_crop_mirror, vary_color
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_threads
-from resnet_jax.data.catalog import check_classes, open_source
+from resnet_jax.data.datasets import check_classes, open_source
 from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.label_subset import with_labels
