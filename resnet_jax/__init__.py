@@ -69,8 +69,8 @@ def load_checkpoint(
     """
     from resnet_jax.models import create_model
     from resnet_jax.training.checkpoints import read_checkpoint
-    from resnet_jax.training.precise import with_statistics
     from resnet_jax.training.state import split_variables
+    from resnet_jax.training.stored_statistics import with_statistics
 
     checkpoint, _ = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
     return create_model(**checkpoint.model), split_variables(checkpoint.arrays)[0]
@@ -85,7 +85,7 @@ def load_pretrained(
 ) -> tuple[Any, dict[str, Any], Any]:
     """Returns a net with weights of another framework, its variables, and what it expects of its images.
 
-    The third is a `resnet_jax.interop.Preprocessing`: pictures are resized to its `resize` and cropped to its `crop`, and the net
+    The third is a `resnet_jax.inference.Preprocessing`: pictures are resized to its `resize` and cropped to its `crop`, and the net
     takes pixels from 0 to 255, RGB, less its `image_mean`. The net itself applies the scale that they were divided by there.
 
     Args:

@@ -11,9 +11,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 from etils import epath
-from rich.table import Table
 
 from resnet_jax.comparison.entries import Entry
+from resnet_jax.console import format_table
 from resnet_jax.models import summarize
 from resnet_jax.training.logging import Record, read_metrics
 
@@ -198,14 +198,9 @@ def _error(outcome: Outcome, seeds: int) -> str:
     return f"{text} ({missing} of {seeds} diverged)" if missing else text
 
 
-def to_table(comparison: Comparison) -> Table:
+def to_text(comparison: Comparison) -> str:
     """Returns the table for people."""
-    table = Table(box=None, pad_edge=False, caption=caption(comparison), caption_justify="left")
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=bool(number))
-    for row in _rows(comparison):
-        table.add_row(*row)
-    return table
+    return format_table(HEADINGS, _rows(comparison), caption=caption(comparison))
 
 
 def to_markdown(comparison: Comparison) -> str:

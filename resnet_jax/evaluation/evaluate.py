@@ -13,7 +13,7 @@ from resnet_jax.evaluation.ensemble import average_members, concatenate_scores
 from resnet_jax.evaluation.protocols import SINGLE, Protocol
 from resnet_jax.evaluation.scoring import Scores
 from resnet_jax.evaluation.trial import Trial, Workdirs, open_trials
-from resnet_jax.training.precise import MOVING
+from resnet_jax.training.stored_statistics import MOVING
 
 
 class Evaluation(Figures):

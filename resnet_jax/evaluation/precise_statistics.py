@@ -30,7 +30,7 @@ from resnet_jax.parallel.distributed import fits
 from resnet_jax.parallel.mapping import PerDevice, PyTree
 from resnet_jax.training.checkpoints import Arrays
 from resnet_jax.training.experiment import frozen_patterns
-from resnet_jax.training.precise import PREFIX, save_precise
+from resnet_jax.training.stored_statistics import PREFIX, save_precise
 
 
 @dataclasses.dataclass(frozen=True)

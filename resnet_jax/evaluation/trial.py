@@ -19,8 +19,8 @@ from resnet_jax.parallel import create_mapping
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
 from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.experiment import looped, open_split, prepare_jax
-from resnet_jax.training.precise import MOVING, with_statistics
 from resnet_jax.training.state import split_variables
+from resnet_jax.training.stored_statistics import MOVING, with_statistics
 
 Workdirs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Of a run, or of the several runs of an ensemble."""

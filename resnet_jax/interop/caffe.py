@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import protobuf
 from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError, NameOf
 from resnet_jax.interop.foreign import Path as OurPath
-from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.registry import IMAGENET_STAGES
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import safetensors
 
+from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import names
 from resnet_jax.interop.foreign import Foreign, InteropError, NameOf
-from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.interop.pytorch import COUNTER, read_arrays
 from resnet_jax.models.registry import VGG_STAGES
 

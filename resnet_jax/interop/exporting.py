@@ -9,11 +9,11 @@ from typing import Any
 
 from etils import epath
 
+from resnet_jax.inference import Trained, load_trained
 from resnet_jax.interop.described import describe, record_path
 from resnet_jax.interop.foreign import InteropError
 from resnet_jax.interop.onnx_graph import INPUT, OUTPUT, to_onnx
 from resnet_jax.interop.stablehlo import to_stablehlo
-from resnet_jax.interop.trained import Trained, read_trained
 from resnet_jax.interop.weights import differences_from_torchvision, to_safetensors
 
 SAFETENSORS, STABLEHLO, ONNX = FORMATS = ("safetensors", "stablehlo", "onnx")
@@ -71,19 +71,22 @@ def export(
     chosen = _format(file, file_format)
     for path in (file, record_path(file)):
         _check_free(path, overwrite=overwrite)
-    trained = read_trained(workdir, step)
-    source = "" if trained.labels else trained.source  # Labels of the net are then not those of the data set.
-    record = describe(trained.model_arguments, trained.preprocessing, trained.class_names, source)
+    trained = load_trained(workdir, step)
+    data = trained.config.data
+    source = (
+        "" if data.labels else data.source or ""
+    )  # Labels of the network are then not those of the data set.
+    record = describe(trained.model_arguments, trained.preprocessing, trained.class_names or (), source)
     notes = trained.notes
     if chosen == SAFETENSORS:
-        data = to_safetensors(trained, record)
+        exported = to_safetensors(trained, record)
         notes += tuple(differences_from_torchvision(trained))
     else:
         record["program"] = _interface(trained, chosen)
-        data = to_onnx(trained, record) if chosen == ONNX else to_stablehlo(trained)
-    _write({record_path(file): _pretty(record).encode(), file: data})
+        exported = to_onnx(trained, record) if chosen == ONNX else to_stablehlo(trained)
+    _write({record_path(file): _pretty(record).encode(), file: exported})
     return Exported(
-        file, record_path(file), chosen, trained.model_arguments["name"], trained.step, len(data), notes
+        file, record_path(file), chosen, trained.model_arguments["name"], trained.step, len(exported), notes
     )
 
 

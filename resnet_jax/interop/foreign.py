@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.errors import UsageError
-from resnet_jax.interop.preprocessing import Preprocessing
+from resnet_jax.inference.preprocessing import Preprocessing
 
 Path = tuple[str, ...]
 """Of an array of ours: ("params", "stage2", "block1", "conv1", "kernel")."""

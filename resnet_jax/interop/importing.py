@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from etils import epath
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import caffe, pytorch
 from resnet_jax.interop.assemble import Imported, assemble
 from resnet_jax.interop.described import FORMAT, embedded_record, from_record, record_path
 from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
-from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.training.checkpoints import CheckpointWriter
 from resnet_jax.training.config import Config, base_config, to_json
 from resnet_jax.training.state import TrainState

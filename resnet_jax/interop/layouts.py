@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 
+from resnet_jax.inference.load import FLATTENED
 from resnet_jax.interop.foreign import Path
 
 Shape = tuple[int, ...]
-FLATTENED = "hidden1"
-"""VGG's first fully connected layer: it takes a map, flattened with the channels first there and last here."""
 
 
 def foreign_shape(shape: Shape) -> Shape:
@@ -21,6 +20,7 @@ def to_ours(path: Path, array: np.ndarray, channels: int) -> np.ndarray:
     if array.ndim == 4:
         return np.ascontiguousarray(array.transpose(2, 3, 1, 0))
     if array.ndim == 2 and path[-2] == FLATTENED:
+        # It takes a map, flattened with the channels first there and last here.
         side = math.isqrt(array.shape[1] // channels)
         array = array.reshape(-1, channels, side, side).transpose(0, 2, 3, 1).reshape(array.shape)
     return np.ascontiguousarray(array.T)

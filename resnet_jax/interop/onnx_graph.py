@@ -7,12 +7,13 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 from flax.traverse_util import flatten_dict
+from flax.typing import VariableDict
 
+from resnet_jax.inference.trained import Trained
 from resnet_jax.interop.assemble import last_channels
 from resnet_jax.interop.described import METADATA
 from resnet_jax.interop.foreign import InteropError, Path
 from resnet_jax.interop.layouts import to_foreign
-from resnet_jax.interop.trained import Trained
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.layers import Conv
 from resnet_jax.models.normalization import BatchNorm, begin_at_zero
@@ -65,7 +66,7 @@ def to_onnx(trained: Trained, record: dict[str, Any]) -> bytes:
 class _Graph:
     """The nodes and constants of a graph. A method adds a layer behind `x` and returns the name of its output; maps are NCHW."""
 
-    def __init__(self, variables: dict[str, Any]) -> None:
+    def __init__(self, variables: VariableDict) -> None:
         arrays = flatten_dict(variables)
         channels = last_channels({path: array.shape for path, array in arrays.items()})
         self.arrays = {path: to_foreign(path, array, channels) for path, array in arrays.items()}

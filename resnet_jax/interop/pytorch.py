@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import safetensors
 
+from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import names
 from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
-from resnet_jax.interop.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnet_jax.interop.torch_files import read_state_dict
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES
+
+TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the channels red, green and blue, as fractions of the largest value."""
 
 COUNTER = "num_batches_tracked"
 FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
@@ -56,7 +59,7 @@ def from_file(path: Path, *, stride_on: str | None = None) -> Foreign:
         stride_on: Of bottlenecks; torchvision's and timm's are on the 3×3.
     """
     arrays, ignored = _split(read_arrays(path))
-    preprocessing = Preprocessing.from_fractions(IMAGENET_MEAN, IMAGENET_STD, resize=256, crop=224)
+    preprocessing = Preprocessing.from_fractions(TORCHVISION_MEAN, TORCHVISION_STD, resize=256, crop=224)
     notes = [
         "images: torchvision's mean and deviation, shorter side 256, centre crop 224 (the file does not tell)"
     ]
@@ -115,7 +118,7 @@ def _from_timm(file: Path, config: dict[str, Any], arrays: Arrays, ignored: tupl
     told = config.get("pretrained_cfg", config)
     crop = int(told.get("input_size", (3, 224, 224))[-1])
     resize = math.floor(crop / float(told.get("crop_pct", 0.875)))
-    mean, std = told.get("mean", IMAGENET_MEAN), told.get("std", IMAGENET_STD)
+    mean, std = told.get("mean", TORCHVISION_MEAN), told.get("std", TORCHVISION_STD)
     preprocessing = Preprocessing.from_fractions(mean, std, resize=resize, crop=crop)
     model = _residual(os.fspath(file), arrays, "3x3")
     names_there = told.get("label_names") or config.get("label_names") or ()
@@ -180,7 +183,7 @@ def _processor(path: Path) -> tuple[Preprocessing, tuple[str, ...]]:
     size = told.get("size", 224)
     side = int(size.get("shortest_edge") or size["height"]) if isinstance(size, dict) else int(size)
     resize = math.floor(side / float(told.get("crop_pct") or 224 / 256)) if side < 384 else side
-    mean, std = told.get("image_mean", IMAGENET_MEAN), told.get("image_std", IMAGENET_STD)
+    mean, std = told.get("image_mean", TORCHVISION_MEAN), told.get("image_std", TORCHVISION_STD)
     return Preprocessing.from_fractions(mean, std, resize=resize, crop=side), notes
 
 

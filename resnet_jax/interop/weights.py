@@ -6,10 +6,10 @@ from typing import Any
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
+from resnet_jax.inference.trained import Trained
 from resnet_jax.interop.assemble import last_channels
 from resnet_jax.interop.described import METADATA, names_of
 from resnet_jax.interop.layouts import to_foreign
-from resnet_jax.interop.trained import Trained
 from resnet_jax.models.blocks import BottleneckBlock
 from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES
 

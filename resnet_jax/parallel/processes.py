@@ -8,19 +8,20 @@ import signal
 import socket
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import jax
 
-from resnet_jax.errors import UsageError
+from resnet_jax.console import print_note
+from resnet_jax.errors import DONE, FAILED, RESUMABLE, USAGE, UsageError, exit_status
 from resnet_jax.parallel import watchdog
 
 HEARTBEAT_SECONDS = 30
 JOINING_SECONDS = 300
-MISTAKE = 2
 _HOW_TO_JOIN = (
     "check that all were started and reach the first, name them by --coordinator, --processes and --process, or train on this one "
     "alone with --processes=1"
@@ -44,6 +45,22 @@ class Processes:
     def __init__(self) -> None:
         self.index, self.count = 0, 1
         self._watch: watchdog.Watch | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Leaves the process group. After a failure, prints why, tells the other processes, and ends this one."""
+        code, reason = (exit_status(error) if error else None) or (FAILED, "")
+        if not self._watch or error is None or code == RESUMABLE:
+            return self.part(DONE, "")
+        if exit_status(error) is None:
+            self.await_verdict()
+            traceback.print_exception(error)
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if reason:
+            print_note(reason)
+        return self.part(code, reason or "its output was closed")
 
     @property
     def first(self) -> bool:
@@ -194,7 +211,7 @@ def _nobody_came() -> None:
     os.write(
         2, f"resnet-jax: the processes could not join within {JOINING_SECONDS} s; {_HOW_TO_JOIN}\n".encode()
     )
-    os._exit(MISTAKE)
+    os._exit(USAGE)
 
 
 def _joined() -> Any:

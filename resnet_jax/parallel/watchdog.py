@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from resnet_jax.errors import FAILED
+
 PATIENCE = 20.0
 """Seconds without a sign of life after which a process counts as gone."""
 
 INTERVAL = 2.0
 FAREWELL = 10.0
-FAILED = 1
 _ADVICE = "start all again to go on from the last checkpoint"
 _SIGNS, _NAMES, _WORD, _HEARD = (f"resnet_jax/{name}" for name in ("signs", "names", "word", "heard"))
 _LISTENING_MS = 60_000

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.serialization
 import jax
@@ -25,6 +25,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import checkpoint_managers
 
 from resnet_jax.errors import ResNetError, UsageError
+from resnet_jax.files import JsonObject
 from resnet_jax.models.stacking import is_stacked, stack_arrays, unstack_arrays
 from resnet_jax.training.checksums import find_damage, write_checksums
 
@@ -40,6 +41,12 @@ _PATIENCE = 2_000_000
 
 Arrays = dict[str, np.ndarray]
 """The arrays of a state by path, for example `params/stage1/block1/conv1/kernel`."""
+
+ModelArguments = dict[str, Any]
+"""Arguments of create_model, as JSON; their types are those of the network's attributes."""
+
+State = TypeVar("State")
+"""A TrainState, of arrays or of their shapes, or another pytree of dataclasses and dicts."""
 
 
 class CheckpointError(UsageError):
@@ -77,10 +84,10 @@ class Checkpoint:
 
     step: int
     arrays: Arrays
-    config: dict[str, Any]
-    model: dict[str, Any]
+    config: JsonObject
+    model: ModelArguments
     class_names: tuple[str, ...] | None = None
-    preprocessing: dict[str, Any] | None = None
+    preprocessing: JsonObject | None = None
 
 
 class CheckpointWriter:
@@ -102,11 +109,11 @@ class CheckpointWriter:
         workdir: epath.PathLike,
         *,
         keep: int,
-        config: dict[str, Any],
-        model: dict[str, Any],
+        config: JsonObject,
+        model: ModelArguments,
         score: str = "top1",
         class_names: Sequence[str] | None = None,
-        preprocessing: dict[str, Any] | None = None,
+        preprocessing: JsonObject | None = None,
     ) -> None:
         self._directory = epath.Path(workdir).resolve() / DIRECTORY  # Orbax wants it absolute.
         self._stored = {
@@ -134,7 +141,7 @@ class CheckpointWriter:
         self._manager = ocp.CheckpointManager(self._directory, options=options)
         self._inode = _inode(self._directory)
 
-    def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None:
+    def save(self, step: int, state: object, metrics: dict[str, float] | None = None) -> None:
         """Copies the state to host memory and returns; the rest is done in the background, after the save before it.
 
         Raises:
@@ -267,12 +274,12 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     )
 
 
-def to_arrays(state: Any) -> dict[str, Any]:
-    """Returns the arrays of a state by path."""
+def to_arrays(state: object) -> Arrays:
+    """Returns the arrays of a state by path, as they are: in host memory, on devices, or abstract."""
     return flatten_dict(flax.serialization.to_state_dict(state), sep="/")
 
 
-def from_arrays(template: Any, arrays: Arrays) -> Any:
+def from_arrays(template: State, arrays: Arrays) -> State:
     """Returns a state like the template with the values of `arrays`; blocks are stacked, or not, as the template has them.
 
     Raises:
@@ -294,7 +301,7 @@ def from_arrays(template: Any, arrays: Arrays) -> Any:
     return flax.serialization.from_state_dict(template, unflatten_dict({**empty, **arrays}, sep="/"))
 
 
-def _describe(array: Any) -> str:
+def _describe(array: np.ndarray) -> str:
     return f"{np.dtype(array.dtype).name}{list(array.shape)}"
 
 

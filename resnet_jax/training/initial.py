@@ -96,7 +96,7 @@ class Initial:
             name: array for name, array in own.items() if not name.startswith(("params/", "batch_stats/"))
         }
         state = state.replace(image_mean=np.asarray(mean, np.float32))
-        return from_arrays(state, kept | cast | {"image_mean": state.image_mean})
+        return from_arrays(state, kept | cast | {"image_mean": np.asarray(mean, np.float32)})
 
 
 def _listed(value: Any) -> Any:

@@ -1,8 +1,7 @@
 """How a picture of any size becomes an image of the network, as a checkpoint records it."""
 
-from typing import Any
-
 from resnet_jax.data.choices import DIGITS
+from resnet_jax.files import JsonObject
 from resnet_jax.training.config import Config
 
 RESIZE, CROP, INTERPOLATION = "resize_shorter_side", "center_crop", "interpolation"
@@ -13,7 +12,7 @@ ANTIALIAS, REPEAT = "antialias", "repeat"
 the pixels of a square picture if that gives the size of the crop, as was done with the embedded digits, and else is the same."""
 
 
-def evaluation_preprocessing(config: Config, side: int) -> dict[str, Any]:
+def evaluation_preprocessing(config: Config, side: int) -> JsonObject:
     """Returns the record that a checkpoint stores: pictures as evaluation sees them, or as the config says otherwise.
 
     The image mean is not part of it, since the state holds that, nor are the scales of channels, an option of the model.

@@ -18,6 +18,7 @@ from resnet_jax.training.experiment import Experiment, build_experiment, prepare
 from resnet_jax.training.identity import of_command, of_data, of_machine
 from resnet_jax.training.logging import Clock, MetricsLog, NoLog, Record, read_metrics
 from resnet_jax.training.plots import draw_curves
+from resnet_jax.training.preprocessing import evaluation_preprocessing
 from resnet_jax.training.profile import profiled
 from resnet_jax.training.progress import Reporter, create_reporter
 from resnet_jax.training.resuming import find_checkpoint
@@ -110,7 +111,12 @@ def _train(
         )
         stack.callback(log.close)
         writer = CheckpointWriter(
-            workdir, keep=config.run.keep, config=to_json(config), model=experiment.model_arguments
+            workdir,
+            keep=config.run.keep,
+            config=to_json(config),
+            model=experiment.model_arguments,
+            class_names=config.inference.class_names or experiment.train.class_names,
+            preprocessing=evaluation_preprocessing(config, experiment.train.image_shape[0]),
         )
         stack.callback(writer.close)
         reporter = stack.enter_context(create_reporter(console, start=start, steps=config.run.steps))

@@ -17,6 +17,7 @@ from resnet_jax.training.config import Config, to_json
 from resnet_jax.training.experiment import Experiment, build_experiment, prepare_jax
 from resnet_jax.training.logging import Clock, MetricsLog, Record
 from resnet_jax.training.plots import draw_curves
+from resnet_jax.training.preprocessing import evaluation_preprocessing
 from resnet_jax.training.progress import create_reporter
 from resnet_jax.training.run import DivergedError
 from resnet_jax.training.state import TrainState
@@ -201,7 +202,12 @@ class _Files:
         self.seed = config.seed
         self._log = MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard)
         self._writer = CheckpointWriter(
-            workdir, keep=config.run.keep, config=to_json(config), model=experiment.model_arguments
+            workdir,
+            keep=config.run.keep,
+            config=to_json(config),
+            model=experiment.model_arguments,
+            class_names=config.inference.class_names or experiment.train.class_names,
+            preprocessing=evaluation_preprocessing(config, experiment.train.image_shape[0]),
         )
 
     def write(self, record: Record) -> None:

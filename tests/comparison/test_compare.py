@@ -150,7 +150,7 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "resnet_jax.cli",
+        "resnet_jax",
         "compare",
         f"one={tiny.PATH}",
         f"two={tiny.PATH},seed=3",

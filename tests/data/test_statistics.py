@@ -90,7 +90,7 @@ def test_the_published_colors_are_principal_components() -> None:
         (["nowhere.txt"], "it must be FILE.npz"),
         (["none/nowhere.npz"], "in a folder that is there"),
         (["nowhere.npz", "--scale=100"], "--image-size is 224 and --scale 100"),
-        (["nowhere.npz", "--workers=-1"], "--workers is -1"),
+        (["nowhere.npz", "--workers=-1"], "--workers: '-1' is not a whole number of 0 or more"),
     ],
 )
 def test_mistakes_are_named(

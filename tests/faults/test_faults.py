@@ -16,12 +16,12 @@ import filelock
 import numpy as np
 import pytest
 
-from resnet_jax.entry import train
 from resnet_jax.training.checkpoints import CheckpointWriter, SaveError, read_checkpoint, steps_in
 from resnet_jax.training.logging import MetricsLog, read_metrics
 from resnet_jax.training.progress import LineReporter
 from resnet_jax.training.workdir import LOCK, WorkdirError, occupy
 from tests.training import runs
+from tests.training.runs import train
 
 TINY = f"--config={runs.TINY}"
 STATE = {"params": {"kernel": np.arange(6, dtype=np.float32)}}

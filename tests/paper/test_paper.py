@@ -310,7 +310,7 @@ def test_a_killed_figure_goes_on_and_ends_as_the_undisturbed_one(tmp_path: Path)
         command = [
             sys.executable,
             "-m",
-            "resnet_jax.cli",
+            "resnet_jax",
             "paper",
             "fig6",
             "--data=digits",

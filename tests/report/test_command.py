@@ -141,7 +141,7 @@ def test_part_of_the_split_is_said_to_be_so(finished: Path, tmp_path: Path) -> N
         (["nowhere"], "nowhere is not the workdir of a run"),
         (["{run}", "--to", "{folder}"], "--to is the folder"),
         (["{run}", "--to", "{folder}/no/where.html"], "which is no folder; make it"),
-        (["{run}", "--examples", "-1"], "--examples is -1; it must be a number of images, or 0 for all"),
+        (["{run}", "--examples", "-1"], "argument --examples: '-1' is not a whole number of 0 or more"),
     ],
 )
 def test_a_mistake_ends_in_one_line(arguments, message, finished: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
@@ -156,7 +156,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
 ) -> None:
     target = tmp_path / "page.html"
     target.write_text("old")
-    monkeypatch.setattr("resnet_jax.report.commands.write_page", lambda *_, **__: "half \udc00 a page")
+    monkeypatch.setattr("resnet_jax.cli.report.write_page", lambda *_, **__: "half \udc00 a page")
     with pytest.raises(UnicodeEncodeError):
         report(finished, "--to", target, "--records-only")
     assert target.read_text() == "old"

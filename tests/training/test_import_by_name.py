@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from resnet_jax import cli, create_model, load_checkpoint
-from resnet_jax.entry import train
 from resnet_jax.models import ModelError
 from resnet_jax.models.import_by_name import import_by_name
 from resnet_jax.training.checkpoints import read_checkpoint
@@ -24,6 +23,7 @@ from resnet_jax.training.experiment import build_optimizer
 from resnet_jax.training.logging import read_metrics
 from resnet_jax.training.workdir import read_config
 from tests.test_docs import ROOT, blocks
+from tests.training.runs import train
 from tests.training.tiny import PATH, get_config
 
 PAGE = ROOT / "docs" / "variants.md"
@@ -225,6 +225,6 @@ def test_a_run_of_ones_own_block_in_processes_of_its_own(elsewhere: Path) -> Non
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.split(maxsplit=2)[1:] == ["my_parts", "(1, 7)\n"]
     (elsewhere / "parts" / "my_parts.py").rename(elsewhere / "parts" / "moved.py")
-    gone = python("-m", "resnet_jax.cli", "evaluate", "--workdir", workdir)
+    gone = python("-m", "resnet_jax", "evaluate", "--workdir", workdir)
     assert gone.returncode == 2
     assert "there is no module 'my_parts'" in gone.stderr

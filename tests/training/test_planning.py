@@ -136,7 +136,7 @@ def test_the_tpu_compiler_plans_a_small_net(scan: str) -> None:
     command = [
         sys.executable,
         "-m",
-        "resnet_jax.cli",
+        "resnet_jax",
         "plan",
         "--config",
         str(tiny.PATH),

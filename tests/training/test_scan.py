@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from resnet_jax.entry import train
 from resnet_jax.models import create_model
 from resnet_jax.models.stacking import is_stacked
 from resnet_jax.training.checkpoints import from_arrays, read_checkpoint, to_arrays
@@ -14,6 +13,7 @@ from resnet_jax.training.config import resolve
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.experiment import build_experiment, looped
 from resnet_jax.training.logging import read_metrics
+from tests.training.runs import train
 from tests.training.tiny import PATH, get_config
 
 DEEP = ["--config.model.name=cifar_resnet20", "--config.model.dtype=float64", "--config.run.keep=5"]

@@ -1,14 +1,16 @@
-"""What a net expects of its images: their size, and the mean and scale of their pixels."""
+"""What a network expects of its images: their size, and the mean and scale of their pixels."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the channels red, green and blue, as fractions of the largest value: what torchvision and those after it use."""
+from resnet_jax.data.crops import CenterCrop
+from resnet_jax.files import JsonObject
+from resnet_jax.inference.pictures import Picture, fit
+from resnet_jax.training.preprocessing import ANTIALIAS, REPEAT
 
 LARGEST = 4096
 """Pixels of a side."""
@@ -16,7 +18,7 @@ LARGEST = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """From a picture to the input of a net: (centre crop of the resized picture - image_mean) · input_scale.
+    """From a picture to the input of a net: (center crop of the resized picture - image_mean) · input_scale.
 
     The mean is subtracted before the net, as for every net of this package; the scale is an option of the net (`input_scale` of
     create_model), so that whatever evaluates, trains or exports the net applies it.
@@ -26,12 +28,18 @@ class Preprocessing:
         input_scale: Factors of red, green and blue; None where nothing is scaled, as in the paper.
         resize: Shorter side of the resized picture, in pixels.
         crop: Height and width of the crop.
+        interpolation: `antialias` or `repeat`, see `resnet_jax.training.preprocessing`.
     """
 
     image_mean: Float[np.ndarray, "..."]
     input_scale: tuple[float, ...] | None
     resize: int
     crop: int
+    interpolation: str = ANTIALIAS
+
+    def fit(self, picture: Picture, out: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Writes a picture of any size, resized and cropped, to `out`, uint8[crop, crop, 3]; see `pictures.fit`."""
+        fit(picture, CenterCrop(self.crop, self.resize), out, repeat=self.interpolation == REPEAT)
 
     @classmethod
     def from_fractions(
@@ -54,7 +62,7 @@ class Preprocessing:
         scale = tuple(1 / (255 * value) for value in std)
         return cls(np.asarray([255 * value for value in mean], np.float32), scale, resize, crop)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Returns the record that stands beside exported weights."""
         return {
             "channels": "RGB",
@@ -77,4 +85,4 @@ class Preprocessing:
         if mean.shape not in ((3,), (crop, crop, 3)) or not 0 < crop <= resize <= LARGEST:
             raise ValueError(f"mean of shape {list(mean.shape)}, crop {crop} of {resize}")
         scale = record["scale"]
-        return cls(mean, None if scale is None else tuple(float(value) for value in scale), resize, crop)
+        return cls(mean, None if scale is None else tuple(map(float, scale)), resize, crop)

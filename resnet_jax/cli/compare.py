@@ -1,56 +1,76 @@
-"""`resnet-jax compare`: its arguments, and what it prints."""
+"""`resnet-jax compare`: recipes over several seeds, in one table and figure."""
 
 import argparse
-import json
+
+from resnet_jax.console import print_json
+
+EXAMPLES = (
+    "resnet-jax compare plain-20=digits_resnet20,model.name=cifar_plain20 ResNet-20=digits_resnet20 --seeds 3",
+    "resnet-jax compare digits_resnet20 'pre-activation=digits_resnet20,model.variants=(\"preactivation\",)' --seeds 1",
+    "resnet-jax compare A=cifar10:resnet20 B=cifar10:resnet20,model.shortcut=B --to runs/shortcuts --budget 0.1",
+    "resnet-jax compare digits_resnet20 my_recipe.py --set run.steps=100 --json",
+)
 
 FORM = """A config is [NAME=]CONFIG[,FIELD=VALUE...]: a recipe as for --config, and fields that it has otherwise.
 NAME is what it is called in the table; lists are written in brackets: optimizer.boundaries=(100,200)."""
 
 
-def compare_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `compare`."""
     parser.description = f"{parser.description}\n\n{FORM}"
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="see above")
     parser.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="of each, from the config's own on (default: 3)"
+        "--seeds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="number of seeds of each, from the config's own on (default: 3)",
     )
     parser.add_argument(
-        "--to", default="runs/compare", metavar="DIR", help="of all runs and results (default: runs/compare)"
+        "--to",
+        default="runs/compare",
+        metavar="DIR",
+        help="directory of all runs and results (default: runs/compare)",
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="of all configs; may be repeated"
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of all configs; may be repeated (default: none)",
     )
     parser.add_argument(
         "--budget",
         type=float,
         default=1.0,
         metavar="F",
-        help="share of the steps, schedules included (default: 1)",
+        help="share of the steps to train, schedules included (default: 1)",
     )
     parser.add_argument(
         "--vmap",
         default="auto",
         metavar="HOW",
-        help="train the seeds in one program: yes, no, or auto, if faster",
+        help="train the seeds in one program: yes, no, or auto, if faster (default: auto)",
     )
     parser.add_argument(
-        "--any-data", action="store_true", help="compare also what is trained on different data"
+        "--any-data",
+        action="store_true",
+        help="allow configs that are trained on different data (default: refuse)",
     )
 
 
-def compare_command(arguments: argparse.Namespace) -> None:
+def execute(arguments: argparse.Namespace) -> None:
     """Trains what is missing, writes table, records and figure, and prints the table.
 
     Raises:
         DivergedError: A run diverged; the others are in the table.
     """
-    import rich
     from etils import epath
 
     from resnet_jax.comparison.compare import compare
     from resnet_jax.comparison.entries import parse_entry, parse_override
     from resnet_jax.comparison.figure import draw_comparison
-    from resnet_jax.comparison.results import CSV, FIGURE, JSON, MARKDOWN, to_json, to_table, write_results
+    from resnet_jax.comparison.results import CSV, FIGURE, JSON, MARKDOWN, to_json, to_text, write_results
     from resnet_jax.training.run import DivergedError
 
     common = [parse_override(text) for text in arguments.set]
@@ -62,9 +82,9 @@ def compare_command(arguments: argparse.Namespace) -> None:
     write_results(comparison, folder)
     draw_comparison(comparison, folder)
     if arguments.json:
-        print(json.dumps(to_json(comparison)))
+        print_json(to_json(comparison))
     else:
-        rich.print(to_table(comparison))
+        print(to_text(comparison))
         print(f"in {folder}: {', '.join((FIGURE, MARKDOWN, CSV, JSON))}, and the runs")
     if comparison.diverged:
         reasons = "; ".join(f"{run}: {reason}" for run, reason in comparison.diverged.items())

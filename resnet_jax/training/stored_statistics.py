@@ -33,10 +33,12 @@ def save_precise(
     """
     target = _file(workdir, checkpoint.step)
     target.parent.mkdir(parents=True, exist_ok=True)
+    stored = {f"statistics/{name}": array for name, array in statistics.items()}
+    stored["images"] = np.array(images)
+    stored["weights"] = np.array(_weights_of(checkpoint))
+    stored["checksum"] = np.array(_digest({**statistics, "images": stored["images"]}))
     with open_for_replacing(target) as file:
-        stored: dict[str, Any] = {f"statistics/{name}": array for name, array in statistics.items()}
-        checksum = _digest({**statistics, "images": np.array(images)})
-        np.savez(file, images=images, weights=_weights_of(checkpoint), checksum=checksum, **stored)
+        np.savez(file, allow_pickle=False, **stored)
     return target
 
 

@@ -16,9 +16,9 @@ from resnet_jax.cli import main
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.digits import load_digits
 from resnet_jax.data.encoded import DecodeOptions
-from resnet_jax.evaluation import predict as module
-from resnet_jax.evaluation.predict import Prediction, Unreadable, predict
-from resnet_jax.interop import Trained, read_trained
+from resnet_jax.inference import Trained, load_trained
+from resnet_jax.inference import predict as module
+from resnet_jax.inference.predict import Prediction, Unreadable, predict_files
 from resnet_jax.training.checkpoints import read_checkpoint
 from tests.data.photographs import CLASSES as FOLDERS
 from tests.data.photographs import write_folder
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     mean = workdirs.pixel_mean(SIDE)
     return workdirs.write(
-        folder / "run", MODEL, side=SIDE, mean=mean, steps=(4, 9), images__class_names=NAMES
+        folder / "run", MODEL, side=SIDE, mean=mean, steps=(4, 9), inference__class_names=NAMES
     )
 
 
@@ -72,7 +72,7 @@ def assert_are(found: list[Prediction], expected: np.ndarray, *, top: int) -> No
 
 
 def predicted(trained: Trained, files: list[str], **options: int) -> list[Prediction]:
-    found = list(predict(trained, files, **options))
+    found = list(predict_files(trained, files, **options))
     assert [prediction.file for prediction in found] == files
     return found  # type: ignore[return-value]
 
@@ -80,9 +80,9 @@ def predicted(trained: Trained, files: list[str], **options: int) -> list[Predic
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 32])
 def test_files_are_predicted_as_their_pixels_with_one_program(batch_size, run, files, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     traced = []
-    logits = Trained.logits
-    monkeypatch.setattr(Trained, "logits", lambda *arguments: traced.append(1) or logits(*arguments))
-    found = predicted(read_trained(run), files, batch_size=batch_size, top=3, threads=4)
+    forward = Trained.forward
+    monkeypatch.setattr(Trained, "forward", lambda *arguments: traced.append(1) or forward(*arguments))
+    found = predicted(load_trained(run), files, batch_size=batch_size, top=3, threads=4)
     assert_are(found, probabilities(run, nets.pixels(SIDE, 7)), top=3)
     assert len({prediction.top[0].label for prediction in found}) > 1
     assert [guess.name for guess in found[0].top] == [NAMES[guess.label] for guess in found[0].top]
@@ -91,11 +91,9 @@ def test_files_are_predicted_as_their_pixels_with_one_program(batch_size, run, f
 
 def test_at_most_two_batches_are_held(run: Path, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    see = module._see
-    monkeypatch.setattr(
-        module, "_see", lambda *arguments, **options: seen.append(1) or see(*arguments, **options)
-    )
-    results = predict(read_trained(run), files * 20, batch_size=5, threads=3)
+    read = module._read
+    monkeypatch.setattr(module, "_read", lambda *arguments: seen.append(1) or read(*arguments))
+    results = predict_files(load_trained(run), files * 20, batch_size=5, threads=3)
     next(results)
     assert 5 <= len(seen) <= 15
     assert len(list(results)) == 139
@@ -107,7 +105,7 @@ def test_bad_files_are_reported_and_the_rest_go_on(run: Path, files: list[str], 
         (tmp_path / name).write_bytes(content)
     wrong = [str(tmp_path / name) for name in (*bad, "missing.png")]
     named = [wrong[0], files[0], wrong[1], wrong[2], *files[1:4], wrong[3]]
-    found = list(predict(read_trained(run), named, batch_size=3))
+    found = list(predict_files(load_trained(run), named, batch_size=3))
     assert {one.file: one.reason for one in found if isinstance(one, Unreadable)}.keys() == set(wrong)
     reasons = " ".join(one.reason for one in found if isinstance(one, Unreadable))
     for reason in ("it is not an image", "the file is empty", "cut short", "No such file"):
@@ -135,7 +133,7 @@ def test_pictures_of_any_size_are_seen_as_evaluation_sees_them(tmp_path: Path) -
     )
     pixels, labels, _ = source.read(range(len(source)))
     named = [str(root / "val" / FOLDERS[label] / f"{1 + i % 2:04d}.jpg") for i, label in enumerate(labels)]
-    found = predicted(read_trained(workdir), named, top=3)
+    found = predicted(load_trained(workdir), named, top=3)
     assert_are(found, probabilities(workdir, pixels), top=3)
     assert {guess.name for guess in found[0].top} == set(FOLDERS)
 
@@ -147,7 +145,7 @@ def test_digits_of_8_pixels_are_enlarged_as_the_run_did(tmp_path: Path) -> None:
     pixels = load_digits()[0][:6]
     small = [write_png(tmp_path / f"{i}.png", image[::2, ::2]) for i, image in enumerate(pixels)]
     large = [write_png(tmp_path / f"{i}_large.png", image) for i, image in enumerate(pixels)]
-    trained = read_trained(workdir)
+    trained = load_trained(workdir)
     assert trained.class_names == tuple("0123456789")
     for files in (small, large):
         assert_are(predicted(trained, files), probabilities(workdir, pixels), top=5)
@@ -206,7 +204,7 @@ def test_paths_come_from_stdin(run: Path, files: list[str], monkeypatch, capsys)
 
 
 def test_more_classes_than_there_are_is_all_of_them(run: Path, files: list[str]) -> None:
-    assert len(predicted(read_trained(run), files[:1], top=100)[0].top) == CLASSES
+    assert len(predicted(load_trained(run), files[:1], top=100)[0].top) == CLASSES
 
 
 def test_names_that_are_not_known_are_numbers_and_that_is_said(
@@ -220,7 +218,7 @@ def test_names_that_are_not_known_are_numbers_and_that_is_said(
 
 
 MISTAKES = [
-    (["--top", "0"], "--top is 0; it must be a number of classes above 0"),
+    (["--top", "0"], "argument --top: '0' is not a whole number of 1 or more"),
     (["--json", "--csv"], "choose one of them"),
     (["--workdir", "nowhere"], "nowhere holds no checkpoint"),
     (["--step", "5"], "has no checkpoint of step 5; it has 4, 9"),

@@ -1,45 +1,63 @@
-"""`resnet-jax plan`: a recipe on slices of TPUs that are not there."""
+"""`resnet-jax plan`: what a recipe needs on TPU slices, by the TPU compiler and without a TPU."""
 
 import argparse
-import json
 import sys
-from typing import Any
+from typing import Any, TypeAlias
 
+from resnet_jax.console import format_table, print_json
 from resnet_jax.parallel import DeviceError
 
+EXAMPLES = (
+    "resnet-jax plan --config imagenet --topology v5e:2x2 --price 1.2",
+    "resnet-jax plan --config imagenet_pod:32768 --topology v5e:16x16 v4:4x4x4 v6e:8x8",
+    "resnet-jax plan --config imagenet:resnet152 --set batch_size=512 model.dtype=bfloat16 --topology v5e:2x2 --json",
+)
+PlanRecord: TypeAlias = dict[str, Any]
+"""A plan as JSON, with the names of its recipe and its network."""
 
-def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `resnet-jax plan`."""
-    parser.add_argument("--config", required=True, metavar="NAME", help="the recipe, as train.py takes it")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `plan`."""
+    parser.add_argument(
+        "--config", required=True, metavar="NAME", help="recipe, as `resnet-jax train` takes it"
+    )
     parser.add_argument(
         "--set",
         nargs="+",
         action="extend",
         default=[],
         metavar="FIELD=VALUE",
-        help="other values of its fields",
+        help="change fields of the recipe (default: none)",
     )
     parser.add_argument(
         "--topology",
         nargs="+",
         required=True,
         metavar="CHIP:GRID",
-        help="v5e:2x2, v4:4x4x4; several give a table",
+        help="slice to plan for, such as v5e:2x2 or v4:4x4x4; several give a table",
     )
     parser.add_argument(
-        "--price", type=float, default=0.0, metavar="P", help="of a chip for an hour, for the cost"
+        "--price",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="price of a chip for an hour, to estimate the cost (default: no cost)",
     )
     parser.add_argument(
-        "--classes", type=int, default=0, metavar="N", help="of the data, where it is not here"
+        "--classes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of classes, if the dataset is not available on this machine (default: the recipe's)",
     )
     parser.add_argument(
         "--no-search",
         action="store_true",
-        help="do not look for a batch that fits where the recipe's does not",
+        help="do not look for a smaller batch if the recipe's does not fit (default: look)",
     )
 
 
-def plan_command(arguments: argparse.Namespace) -> None:
+def execute(arguments: argparse.Namespace) -> None:
     """Prints the plan of a recipe on one slice, or a table of several.
 
     Raises:
@@ -58,7 +76,7 @@ def plan_command(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--set {field} has no value; it is FIELD=VALUE, such as batch_size=1024")
     config = load_recipe(arguments.config, [(field, value) for field, _, value in pairs])
     prepare_compiler()
-    plans = []
+    plans: list[PlanRecord] = []
     for topology in topologies:
         print(f"compiling {config.model.name} for {topology.name}, which takes minutes …", file=sys.stderr)
         plan = make_plan(
@@ -66,14 +84,14 @@ def plan_command(arguments: argparse.Namespace) -> None:
         )
         plans.append({"config": arguments.config, "model": config.model.name} | plan.to_json())
     if arguments.json:
-        print(json.dumps(plans[0] if len(plans) == 1 else {"plans": plans}))
+        print_json(plans[0] if len(plans) == 1 else {"plans": plans})
     else:
         print(_page(plans[0]) if len(plans) == 1 else _table(plans))
     if not any(plan["fits"] for plan in plans):
         raise DeviceError("; ".join(map(_why_not, plans)))
 
 
-def _page(plan: dict[str, Any]) -> str:
+def _page(plan: PlanRecord) -> str:
     lines = [
         f"{plan['config']} ({plan['model']}), batch {plan['batch_size']}, on {plan['topology']}: {plan['chips']} chips, "
         f"{plan['devices']} devices, {plan['batch_per_chip']:g} images a chip",
@@ -90,7 +108,7 @@ def _page(plan: dict[str, Any]) -> str:
     return "\n".join([*lines, f"This is {plan['note']}."])
 
 
-def _estimates(plan: dict[str, Any]) -> list[str]:
+def _estimates(plan: PlanRecord) -> list[str]:
     cycles = "clock not published" if plan["cycles_seconds"] is None else _ms(plan["cycles_seconds"])
     collectives = ", ".join(
         f"{one['count']} {kind} of {one['bytes'] / 1e6:.1f} MB in all"
@@ -108,8 +126,9 @@ def _estimates(plan: dict[str, Any]) -> list[str]:
     ]
 
 
-def _table(plans: list[dict[str, Any]]) -> str:
-    rows = [("topology", "chips", "a chip", "memory", "of", "step", "images/s", "hours", "cost", "bound by")]
+def _table(plans: list[PlanRecord]) -> str:
+    header = ("topology", "chips", "a chip", "memory", "of", "step", "images/s", "hours", "cost", "bound by")
+    rows = []
     for plan in plans:
         row = [plan["topology"], str(plan["chips"]), f"{plan['batch_per_chip']:g}"]
         row += [_gib(plan["hbm_bytes"]), _gib(plan["hbm_capacity_bytes"])]
@@ -125,15 +144,11 @@ def _table(plans: list[dict[str, Any]]) -> str:
                 "-",
                 f"largest batch {plan['largest_batch_that_fits'] or 'not found'}",
             ]
-        rows.append(tuple(row))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return "\n".join([*lines, f"This is {plans[0]['note']}."])
+        rows.append(row)
+    return format_table(header, rows, caption=f"This is {plans[0]['note']}.", text_columns=len(header))
 
 
-def _why_not(plan: dict[str, Any]) -> str:
+def _why_not(plan: PlanRecord) -> str:
     largest = plan["largest_batch_that_fits"]
     instead = (
         f"the largest batch found to fit is {largest} (--set batch_size={largest})"

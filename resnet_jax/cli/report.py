@@ -1,14 +1,15 @@
-"""`resnet-jax report`: its arguments, and what it writes and prints."""
+"""`resnet-jax report`: one HTML page about runs."""
 
 import argparse
 import datetime
-import json
 from collections.abc import Callable
 from typing import Any
 
 from etils import epath
 
 from resnet_jax.analysis import analyze_checkpoint
+from resnet_jax.cli import at_least
+from resnet_jax.console import print_json
 from resnet_jax.data.errors import DataError
 from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.files import write_text
@@ -19,40 +20,47 @@ from resnet_jax.report.runs import Run, read_runs
 from resnet_jax.training.checkpoints import CheckpointError
 from resnet_jax.training.config_fields import ConfigError
 
+EXAMPLES = (
+    "resnet-jax report runs/digits_resnet20",
+    "resnet-jax report runs/seed0 runs/seed1 runs/seed2 --to seeds.html",
+    "resnet-jax report runs/imagenet_resnet50 --records-only --json",
+)
 MISSING = (CheckpointError, ConfigError, DataError, ModelError, ProtocolError)
 """What leaves a section out, and not the page."""
 ANALYSED = 256
 """Images that responses are taken over."""
 
 
-def report_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `report`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `report`."""
     parser.add_argument(
-        "workdirs", nargs="+", metavar="WORKDIR", help="of a run, also of one that goes on, or of an import"
+        "workdirs", nargs="+", metavar="WORKDIR", help="directory of a run, also a live one, or of an import"
     )
     parser.add_argument(
-        "--to", default="report.html", metavar="FILE", help="to be written (default: report.html)"
+        "--to", default="report.html", metavar="FILE", help="file to write (default: report.html)"
     )
     parser.add_argument(
         "--examples",
-        type=int,
+        type=at_least(0),
         default=10_000,
         metavar="N",
-        help="of the test split that the net sees, 0 for all (default: 10000)",
+        help="number of test images to predict, 0 for all (default: 10000)",
     )
-    parser.add_argument("--data-dir", help="where the data sets are (default: where the runs found them)")
-    parser.add_argument("--records-only", action="store_true", help="leave out what the net must be run for")
+    parser.add_argument("--data-dir", help="directory of the datasets (default: where the runs found them)")
+    parser.add_argument(
+        "--records-only",
+        action="store_true",
+        help="leave out what needs the network to run (default: include it)",
+    )
 
 
-def report_command(arguments: argparse.Namespace) -> None:
+def execute(arguments: argparse.Namespace) -> None:
     """Writes a page about runs, and prints where it is and what it lacks.
 
     Raises:
         WorkdirError: One of the workdirs is not a run's.
         DataError: An argument is not allowed.
     """
-    if arguments.examples < 0:
-        raise DataError(f"--examples is {arguments.examples}; it must be a number of images, or 0 for all")
     target = epath.Path(arguments.to)
     if target.is_dir():
         raise DataError(f"--to is the folder {target}; give a file, for example {target / 'report.html'}")
@@ -75,15 +83,13 @@ def report_command(arguments: argparse.Namespace) -> None:
     ]
     size = len(page.encode())
     if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "report": str(target),
-                    "bytes": size,
-                    "runs": [_to_json(run) for run in runs],
-                    "left_out": left_out,
-                }
-            )
+        print_json(
+            {
+                "report": str(target),
+                "bytes": size,
+                "runs": [_to_json(run) for run in runs],
+                "left_out": left_out,
+            }
         )
         return
     print(

@@ -1,0 +1,190 @@
+"""`resnet-jax paper`: a table or a figure of the paper, its numbers beside ours."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from resnet_jax.console import format_table, print_json
+from resnet_jax.data.errors import DataError
+from resnet_jax.paper.making import Made, Request, as_text, make, plan, write_csv
+from resnet_jax.paper.reported import DATA, FIGURES, TABLES, Figure
+from resnet_jax.paper.results import Rows, table_1
+from resnet_jax.paper.runs import Place
+
+EXAMPLES = (
+    "resnet-jax paper table1 --json",
+    "resnet-jax paper fig6 --data digits",
+    "resnet-jax paper table6 --seeds 5 --nets resnet110",
+    "resnet-jax paper table3 --source prepared/imagenet --plan",
+)
+
+TABLE_1 = "table1"
+OPERATIONS_PER_SECOND = 25e12
+"""Multiply-adds of the accelerator that `--plan` counts hours for: 50 TFLOP/s, kept up."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `paper`."""
+    add = parser.add_argument
+    add(
+        "name",
+        choices=[TABLE_1, *TABLES, *FIGURES],
+        metavar="NAME",
+        help=f"one of {', '.join([TABLE_1, *TABLES, *FIGURES])}",
+    )
+    add(
+        "--data",
+        choices=DATA,
+        default="",
+        help="dataset: the paper's, or digits, the same in miniature without a download (default: the paper's)",
+    )
+    add(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train with the seeds 0 … N-1, and give mean ± deviation (default: 1)",
+    )
+    add(
+        "--budget",
+        type=float,
+        default=1.0,
+        metavar="B",
+        help="share of the iterations to train (default: 1)",
+    )
+    add(
+        "--nets",
+        default="",
+        metavar="NET,…",
+        help="train only these, such as resnet20,plain20; a comma in a name is a colon: resnet34:A (default: all)",
+    )
+    add(
+        "--with-1202",
+        action="store_true",
+        help="train the network of 1202 layers on the digits too (default: off)",
+    )
+    add("--workdir", default="runs/paper", help="directory of all runs (default: runs/paper)")
+    add("--data-dir", default="", help="directory of TFDS's datasets (default: TFDS's own)")
+    add(
+        "--source",
+        default="",
+        help="ImageNet: a folder, or what `resnet-jax prepare` wrote (default: TFDS's imagenet2012)",
+    )
+    add("--csv", metavar="FILE", help="CSV file to write (default: NAME_DATA.csv in the workdir)")
+    add("--figure", metavar="FILE", help="picture to write (default: NAME_DATA.png in the workdir)")
+    add(
+        "--plan",
+        action="store_true",
+        help="print the recipes, the paper's errors and the estimated cost, and train nothing (default: off)",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Prints a table or a figure's numbers, the paper's beside ours, after training what is missing.
+
+    Raises:
+        DataError: The data is not at hand; the paper's numbers are printed.
+    """
+    if arguments.name == TABLE_1:
+        _print_table_1(arguments)
+        return
+    request = Request(
+        arguments.name,
+        arguments.data,
+        arguments.seeds,
+        arguments.budget,
+        Place(Path(arguments.workdir), arguments.data_dir, arguments.source),
+        [net.replace(":", ",") for net in arguments.nets.split(",") if net],
+        arguments.with_1202,
+    )
+    if arguments.plan:
+        _print_plan(request, arguments.json)
+        return
+    table_file, figure_file = _files(arguments, request.chosen_data)
+    made = make(request, Console(stderr=True), table_file=table_file, figure_file=figure_file)
+    if arguments.json:
+        print_json(made.rows)
+    else:
+        _print(request, made)
+    if made.missing:
+        reason = made.missing.replace("--config.run.data_dir", "--data-dir").replace(
+            "config.data.source", "--source"
+        )
+        raise DataError(f"there are no numbers of ours to set beside the paper's: {reason}")
+    if not arguments.json:
+        print(f"rows: {table_file}\npicture: {figure_file}")
+
+
+def _files(arguments: argparse.Namespace, data: str) -> tuple[Path, Path]:
+    name = Path(arguments.workdir) / f"{arguments.name}_{data}"
+    return Path(arguments.csv or f"{name}.csv"), Path(arguments.figure or f"{name}.png")
+
+
+def _print_table_1(arguments: argparse.Namespace) -> None:
+    rows = table_1()
+    if arguments.csv:
+        write_csv(Path(arguments.csv), rows)
+    if arguments.json:
+        print_json(rows)
+        return
+    lines = [
+        (
+            row["name"],
+            ", ".join(map(str, row["output_sizes"].values())),
+            f"{row['params']:,}",
+            f"{row['macs'] / 1e9:.3f}e9",
+            f"{row['paper_macs'] / 1e9:g}e9",
+        )
+        for row in rows
+    ]
+    header = ("", "output sizes", "parameters", "multiply-adds", "paper")
+    print(
+        format_table(
+            header, lines, title="Table 1. Networks for ImageNet, one image of 224×224", text_columns=2
+        )
+    )
+
+
+def _print_plan(request: Request, as_json: bool) -> None:
+    rows = plan(request)
+    if as_json:
+        print_json(rows)
+        return
+    lines = [
+        (
+            row["recipe"],
+            f"{row['iterations']:,}",
+            str(row["batch_size"]),
+            "–" if row["paper_top1"] is None else f"{row['paper_top1']:.2f}",
+            f"{row['macs']:.2e}",
+            f"{row['training_macs']:.1e}",
+            f"{row['training_macs'] / OPERATIONS_PER_SECOND / 3600:.2g}",
+        )
+        for row in rows
+    ]
+    title = f"{request.name} on {request.chosen_data}; hours at {OPERATIONS_PER_SECOND:.1e} multiply-adds a second"
+    error, training = "paper's error (%)", "of the training"
+    header = ("recipe", "iterations", "batch", error, "multiply-adds", training, "hours")
+    print(format_table(header, lines, title=title))
+
+
+def _print(request: Request, made: Made) -> None:
+    subject = request.subject
+    header, lines = (
+        _figure_text(made.rows) if isinstance(subject, Figure) else as_text(subject.columns, made.rows)
+    )
+    print(format_table(header, lines, caption=made.caption))
+
+
+def _figure_text(rows: Rows) -> tuple[list[str], list[list[str]]]:
+    header = ["", "training error (%)", "test error (%)", "paper's test error (%)"]
+    lines = []
+    for row in rows:
+        line = [row["name"]]
+        for name in ("train_error", "test_error", "paper_test_error"):
+            deviation = row.get(f"{name}_std")
+            text = "–" if row[name] is None else f"{row[name]:.2f}"
+            line.append(text if deviation is None else f"{text} ± {deviation:.2f}")
+        lines.append(line)
+    return header, lines
