@@ -1,7 +1,6 @@
 """Tables and figures: the paper's numbers, the runs that are made for them, and what is said of them."""
 
 import csv
-import io
 import json
 import re
 import subprocess
@@ -12,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from resnet_jax.cli import main
 from resnet_jax.evaluation.evaluate import evaluate_checkpoint
 from resnet_jax.paper import PaperError
-from resnet_jax.paper.making import Request, nets_of, plan
+from resnet_jax.paper.artifacts import plan
+from resnet_jax.paper.error_rows import Setting, table_rows
 from resnet_jax.paper.reported import TABLES, Row, Table, reported_error
-from resnet_jax.paper.results import Setting, table_rows
-from resnet_jax.paper.runs import PaperRun, Place, plan_run, train_missing
+from resnet_jax.paper.request import Place, Request, nets_of, plan_run
+from resnet_jax.sweeps.sweep import SweepRun
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.logging import read_metrics
 from resnet_jax.training.recipes import load_recipe, recipes
@@ -81,7 +80,7 @@ def test_what_is_trained_is_not_trained_again_and_the_caption_says_what_was_done
     stamps = {path: path.stat().st_mtime_ns for path in made.glob("digits/*/metrics.jsonl")}
     out, err = paper(capsys, "fig6", *TINY, f"--workdir={made}")
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert err.count("is finished") == 2
+    assert "2 of 2 runs are finished already" in err
     caption = next(line for line in out.splitlines() if line.startswith("Fig. 6"))
     for part in (
         "scikit-learn's digits (1,437 training and 360 test images)",
@@ -110,20 +109,11 @@ def test_fig_7_in_miniature_gives_the_responses_of_every_layer(
     assert (made / "fig7_digits.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_terminal_shows_a_bar_over_runs_and_what_the_present_one_says(tmp_path: Path) -> None:
-    config = tiny.get_config(**{"run.steps": 2})
-    runs = [PaperRun("net", seed, config, 2, tmp_path / f"net{seed}") for seed in (0, 1)]
-    screen = io.StringIO()
-    assert train_missing(runs, Console(file=screen, force_terminal=True, width=150)) == {}
-    assert "2/2" in screen.getvalue()
-    assert "net0: step 2/2: loss" in screen.getvalue()
-
-
 def setting(seeds: int, protocol: str = "single") -> Setting:
     return Setting("digits", (1437, 360), 4, 400, 0.01, range(seeds), protocol, "cifar10")
 
 
-def finished_run(workdir: Path, *, seed: int, top1: Sequence[float]) -> PaperRun:
+def finished_run(workdir: Path, *, seed: int, top1: Sequence[float]) -> SweepRun:
     """Writes what a run leaves that was evaluated with these accuracies."""
     place = Place(workdir)
     one = plan_run("resnet20", data="digits", family="cifar10", seed=seed, budget=0.01, place=place)
@@ -161,7 +151,7 @@ def test_protocols_and_ensembles_are_those_of_evaluation_and_are_kept(tmp_path: 
     for seed, workdir in enumerate(workdirs):
         config = tiny.get_config(**{"data.source": "digits", "run.steps": 2, "seed": seed})
         run(config, workdir)
-        runs[("net", seed * 1000)] = PaperRun("net", seed, config, 2, workdir)
+        runs[("net", seed * 1000)] = SweepRun("net", config, workdir)
     table = Table("", "imagenet", "ten-crop", ("top5",), (Row("one", ("net",)), Row("both", ("net", "net"))))
     lines = table_rows(table, table.rows, runs, setting(1, "ten-crop"))
     for line, members in zip(lines, (workdirs[:1], workdirs), strict=True):
@@ -222,7 +212,7 @@ def test_every_row_of_tables_2_3_and_6_has_a_recipe_whose_docstring_has_its_erro
                 assert (config.run.steps, config.batch_size) == (
                     (64_000, 128) if table.data == "cifar10" else (600_000, 256)
                 )
-                assert config.model.shortcut == net.partition(",")[2]
+                assert config.model.shortcut == (net.partition(",")[2] or None)
                 assert in_docstring(table.data)[net][0] == f"{row.top1:.2f}"
                 assert reported_error(net) == row.top1
     assert load_recipe("cifar10:resnet1202").run.remat == 14

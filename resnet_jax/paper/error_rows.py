@@ -1,20 +1,21 @@
-"""What trained runs come to: final errors of a table's rows over seeds, curves, and the captions that say what was done."""
+"""Errors of trained runs as rows: final ones of a table's rows over seeds, curves; and captions that say what was done."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from resnet_jax.evaluation.evaluate import evaluate_checkpoint
+from resnet_jax.evaluation.protocols import SINGLE
 from resnet_jax.files import read_json, write_json
 from resnet_jax.models import create_model, default_image_size, summarize
-from resnet_jax.paper.reported import CIFAR10, DIGITS, MULTIPLY_ADDS, SINGLE, TABLE_1_SHORTCUTS, Row, Table
-from resnet_jax.paper.runs import PaperRun
+from resnet_jax.paper.reported import MULTIPLY_ADDS, TABLE_1_SHORTCUTS, Row, Table, reported_error
+from resnet_jax.paper.request import Member, members_of
+from resnet_jax.sweeps.errors_over_seeds import error_curve, mean_and_deviation
+from resnet_jax.sweeps.sweep import SweepRun
 
 Rows = list[dict[str, Any]]
 
-NAMES = {DIGITS: "scikit-learn's digits", CIFAR10: "CIFAR-10", "imagenet": "ImageNet"}
+DATASET_NAMES = {"digits": "scikit-learn's digits", "cifar10": "CIFAR-10", "imagenet": "ImageNet"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +44,13 @@ class Setting:
     def caption(self, title: str, *notes: str) -> str:
         """Returns data, budget and seeds after a title, and before notes."""
         train, test = self.sizes
-        data = f"Data: {NAMES[self.data]}" + (
+        data = f"Data: {DATASET_NAMES[self.data]}" + (
             f" ({train:,} training and {test:,} test images)" if train else ", not at hand"
         )
         miniature = (
-            f", a miniature of the paper's {NAMES[self.reported]}" if self.data != self.reported else ""
+            f", a miniature of the paper's {DATASET_NAMES[self.reported]}"
+            if self.data != self.reported
+            else ""
         )
         seeds = (
             f"seed {self.seeds[0]}"
@@ -90,10 +93,8 @@ def table_1() -> Rows:
     return rows
 
 
-def table_rows(
-    table: Table, rows: Sequence[Row], runs: dict[tuple[str, int], PaperRun], setting: Setting
-) -> Rows:
-    """Returns the rows of a table: the paper's errors, and ours where the runs are finished, in per cent.
+def table_rows(table: Table, rows: Sequence[Row], runs: Mapping[Member, SweepRun], setting: Setting) -> Rows:
+    """Returns the rows of a table: the paper's errors, and ours where the runs are finished, in percent.
 
     `top1` and `top5` are means over seeds of the final evaluation, `top1_std` and `top5_std` their deviations (n − 1), None for one
     seed; `paper_top1` and `paper_top5` the paper's.
@@ -101,71 +102,46 @@ def table_rows(
     made = []
     for row in rows:
         line: dict[str, Any] = {"name": row.name, "nets": list(row.nets)}
-        found = [
-            errors
-            for seed in setting.seeds
-            if (errors := _errors(_members(row, seed, runs), setting.protocol))
-        ]
+        found = [_errors(row, seed, runs, setting.protocol) for seed in setting.seeds]
         for column in table.columns:
-            values = [errors[column] for errors in found if column in errors]
-            complete = len(values) == len(setting.seeds)
+            complete = all(column in errors for errors in found)
+            values = [errors[column] for errors in found] if complete else []
             line[f"paper_{column}"] = getattr(row, column)
-            line[column] = float(np.mean(values)) if complete else None
-            line[f"{column}_std"] = float(np.std(values, ddof=1)) if complete and len(values) > 1 else None
+            line[column], line[f"{column}_std"] = mean_and_deviation(values)
         made.append(line | {"remark": row.remark} | setting.columns())
     return made
 
 
-def members_of(row: Row, seed: int) -> list[tuple[str, int]]:
-    """Returns nets and seeds that a row needs: of a net that an ensemble has twice, the second has a seed 1,000 higher."""
-    return [(net, seed + 1000 * row.nets[:index].count(net)) for index, net in enumerate(row.nets)]
-
-
-def curve_rows(runs: Sequence[PaperRun], setting: Setting) -> Rows:
+def curve_rows(runs: Sequence[SweepRun], setting: Setting) -> Rows:
     """Returns a row for every evaluation of every run: step, the training error since the evaluation before it, the test error."""
-    rows = []
-    for run in runs:
-        for step, train, test in curve(run):
-            line = {"net": run.net, "seed": run.seed, "step": step, "train_error": train, "test_error": test}
-            rows.append(line | {"data": setting.data})
-    return rows
+    return [
+        {"net": run.name, "seed": run.config.seed, **point._asdict(), "data": setting.data}
+        for run in runs
+        for point in error_curve(run.records)
+    ]
 
 
-def curve(run: PaperRun) -> list[tuple[int, float, float]]:
-    """Returns of every evaluation the step, the mean training error since the one before, and the test error, in per cent."""
-    points, since = [], []
-    for record in run.records:
-        since.append(100 * (1 - record["top1"]))
-        if "test_top1" in record:
-            points.append((int(record["step"]), float(np.mean(since)), 100 * (1 - record["test_top1"])))
-            since = []
-    return points
-
-
-def final_rows(runs: Sequence[PaperRun], setting: Setting, paper: dict[str, float | None]) -> Rows:
+def final_rows(runs: Sequence[SweepRun], setting: Setting) -> Rows:
     """Returns a row for every net: its final training and test error over seeds, and the paper's test error."""
     rows = []
-    for net in dict.fromkeys(run.net for run in runs):
-        ends = [curve(run)[-1] for run in runs if run.net == net and run.finished]
-        line: dict[str, Any] = {"name": net, "train_error": None, "test_error": None, "test_error_std": None}
-        if len(ends) == len(setting.seeds):
-            _, train, test = np.array(ends).T
-            line |= {"train_error": float(train.mean()), "test_error": float(test.mean())}
-            line["test_error_std"] = float(test.std(ddof=1)) if len(ends) > 1 else None
-        rows.append(line | {"paper_test_error": paper.get(net)} | setting.columns())
+    for net in dict.fromkeys(run.name for run in runs):
+        ends = [error_curve(run.records)[-1] for run in runs if run.name == net and run.finished]
+        if len(ends) < len(setting.seeds):
+            ends = []
+        train, _ = mean_and_deviation([end.train_error for end in ends])
+        test, deviation = mean_and_deviation([end.test_error for end in ends])
+        line = {"name": net, "train_error": train, "test_error": test, "test_error_std": deviation}
+        rows.append(line | {"paper_test_error": reported_error(net)} | setting.columns())
     return rows
 
 
-def _members(row: Row, seed: int, runs: dict[tuple[str, int], PaperRun]) -> list[PaperRun]:
+def _errors(row: Row, seed: int, runs: Mapping[Member, SweepRun], protocol: str) -> dict[str, float]:
+    """Returns the errors of the last checkpoint of a run, or of an ensemble, in percent; none where a run is not finished.
+
+    Costly evaluations are kept beside the checkpoint.
+    """
     members = [runs[member] for member in members_of(row, seed) if member in runs]
-    return (
-        members if members and len(members) == len(row.nets) and all(run.finished for run in members) else []
-    )
-
-
-def _errors(members: list[PaperRun], protocol: str) -> dict[str, float]:
-    """Returns the errors of the last checkpoint of a run, or of an ensemble, in per cent; costly ones are kept beside it."""
-    if not members:
+    if len(members) < max(1, len(row.nets)) or not all(run.finished for run in members):
         return {}
     if len(members) == 1 and protocol == SINGLE:
         last = members[0].records[-1]
