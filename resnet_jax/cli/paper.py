@@ -10,7 +10,7 @@ from resnet_jax.data.errors import DataError
 from resnet_jax.paper.artifacts import make, plan
 from resnet_jax.paper.error_rows import table_1
 from resnet_jax.paper.reported import DATASETS, FIGURES, TABLES
-from resnet_jax.paper.request import Place, Request
+from resnet_jax.paper.request import Request
 from resnet_jax.sweeps.outputs import write_csv
 
 EXAMPLES = (
@@ -62,10 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train the network of 1202 layers on the digits too (default: off)",
     )
     add("--workdir", default="runs/paper", help="directory of all runs (default: runs/paper)")
-    add("--data-dir", default="", help="directory of TFDS's datasets (default: TFDS's own)")
+    add("--data-dir", help="directory of TFDS's datasets (default: TFDS's own)")
     add(
         "--source",
-        default="",
         help="ImageNet: a folder, or what `resnet-jax prepare` wrote (default: TFDS's imagenet2012)",
     )
     add("--csv", metavar="FILE", help="CSV file to write (default: NAME_DATA.csv in the workdir)")
@@ -89,11 +88,13 @@ def execute(arguments: argparse.Namespace) -> None:
     request = Request(
         arguments.name,
         arguments.data,
+        arguments.workdir,
         arguments.seeds,
         arguments.budget,
-        Place(Path(arguments.workdir), arguments.data_dir, arguments.source),
         [net.replace(":", ",") for net in arguments.nets.split(",") if net],
         arguments.with_1202,
+        arguments.data_dir,
+        arguments.source,
     )
     if arguments.plan:
         _print_plan(request, arguments.json)

@@ -13,7 +13,7 @@ from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.evaluation.protocols import Protocol, ProtocolError, look_of
 from resnet_jax.evaluation.scoring import Scorer, Scores
-from resnet_jax.models import ResNet, create_model
+from resnet_jax.models import create_model
 from resnet_jax.models.stacking import stack_arrays
 from resnet_jax.parallel import create_mapping
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
@@ -58,7 +58,7 @@ class Trial:
         Raises:
             ProtocolError: The net takes images of one size, and the protocol shows others.
         """
-        side, fixed = self.source.image_shape[0], not isinstance(self.scorer.model, ResNet)
+        side, fixed = self.source.image_shape[0], not self.scorer.model.takes_any_size
         sights = look_of(protocol, self.source)(side, side)
         if fixed and any((sight.height, sight.width) != (side, side) for sight in sights):
             name = self.checkpoint.model["name"]

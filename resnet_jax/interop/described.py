@@ -11,7 +11,7 @@ from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import names
 from resnet_jax.interop.foreign import Foreign, InteropError, NameOf
 from resnet_jax.interop.pytorch import COUNTER, read_arrays
-from resnet_jax.models.registry import VGG_STAGES
+from resnet_jax.models.registry import VGG_STAGES, model_class
 
 FORMAT = "resnet-jax weights"
 VERSION = 1
@@ -103,7 +103,7 @@ def from_record(file: Path, record: dict[str, Any]) -> Foreign:
 
 def names_of(model: dict[str, Any]) -> NameOf:
     """Returns the names of a net's arrays in torchvision's manner."""
-    if model["name"].startswith("vgg"):
+    if not model_class(model["name"]).normalized:
         return names.vgg(
             tuple(model.get("stage_depths") or VGG_STAGES[int(model["name"].removeprefix("vgg"))])
         )

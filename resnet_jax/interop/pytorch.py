@@ -16,7 +16,7 @@ from resnet_jax.interop import names
 from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
 from resnet_jax.interop.torch_files import read_state_dict
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES
+from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, model_class
 
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the channels red, green and blue, as fractions of the largest value."""
@@ -191,7 +191,7 @@ def _foreign(
     path: Path, arrays: Arrays, name_of: Any, model: dict[str, Any], preprocessing: Preprocessing, **more: Any
 ) -> Foreign:
     model = {**model, "input_scale": preprocessing.input_scale}
-    if not model["name"].startswith("vgg"):
+    if model_class(model["name"]).normalized:
         model |= {"epsilon": 1e-5, "variance": "unbiased"}
     return Foreign(os.fspath(path), arrays, name_of, model, preprocessing, source=IMAGENET, **more)
 

@@ -1,7 +1,7 @@
 """Tables and figures: trained where runs are missing, written as CSV and as a picture, and returned as rows."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,17 @@ from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.data.choices import DIGITS
 from resnet_jax.data.datasets import open_encoded
 from resnet_jax.data.errors import DataError
-from resnet_jax.evaluation.protocols import SINGLE
 from resnet_jax.models import create_model, default_image_size, summarize
-from resnet_jax.models.resnet import ResNet
 from resnet_jax.paper.drawing import draw_error_panels, draw_responses, draw_table
-from resnet_jax.paper.error_rows import Rows, Setting, curve_rows, final_rows, table_rows
+from resnet_jax.paper.error_rows import Rows, Runs, curve_rows, final_rows, make_caption, table_rows
 from resnet_jax.paper.reported import Figure, Table, reported_error
-from resnet_jax.paper.request import (
-    Member,
-    Request,
-    chosen_panels,
-    chosen_rows,
-    full_recipe,
-    nets_of,
-)
+from resnet_jax.paper.request import Request
 from resnet_jax.sweeps.errors_over_seeds import error_curve, format_error, mean_curve
 from resnet_jax.sweeps.outputs import write_csv
-from resnet_jax.sweeps.sweep import SweepRun, check_seeds, train_missing
+from resnet_jax.sweeps.sweep import SweepRun, train_missing
 
 FORWARD_AND_BACKWARD = 3
 """Multiply-adds of a training step, in those of its forward pass."""
-
-Runs = Mapping[Member, SweepRun]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,29 +30,23 @@ class Artifact:
     """A table or a figure.
 
     Attributes:
-        caption: With data, budget and seeds.
         rows: A row of the table or a net of the figure each.
         header, lines: The rows as text.
+        csv_rows: Rows that are written as CSV: of a figure its curves or its layers.
+        draw: Writes the picture, from a file and a caption.
+        remark: Part of the caption.
+        caption: With data, budget and seeds.
         missing: Why rows have no numbers of ours; empty where all have.
     """
 
-    caption: str
     rows: Rows
     header: Sequence[str]
     lines: Sequence[Sequence[str]]
-    missing: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Content:
-    """Rows and their text as in `Artifact`, a remark of the caption, and what is written: rows as CSV and a picture."""
-
-    rows: Rows
-    header: Sequence[str]
-    lines: Sequence[Sequence[str]]
-    written: Rows
+    csv_rows: Rows
     draw: Callable[..., None]
-    remark: tuple[str, ...] = ()
+    remark: str = ""
+    caption: str = ""
+    missing: str = ""
 
 
 def make(request: Request, console: Console, *, table_file: Path, figure_file: Path) -> Artifact:
@@ -72,7 +55,7 @@ def make(request: Request, console: Console, *, table_file: Path, figure_file: P
     Args:
         request: What is to be made.
         console: Where progress is shown.
-        table_file: CSV to write: the rows, of a figure its curves or its layers.
+        table_file: CSV to write.
         figure_file: PNG to write.
 
     Raises:
@@ -80,37 +63,35 @@ def make(request: Request, console: Console, *, table_file: Path, figure_file: P
         Interrupted: SIGTERM or Ctrl-C came; what was trained is kept.
     """
     subject, runs = request.subject, request.runs()
-    setting, missing = _setting(request, next(iter(runs.values())))
-    advice = "choose another --workdir"
-    diverged = {} if missing else train_missing(list(runs.values()), console, advice=advice)
+    first = next(iter(runs.values()))
+    sizes, missing = _data_sizes(first)
+    diverged = (
+        {} if missing else train_missing(list(runs.values()), console, advice="choose another --workdir")
+    )
     if isinstance(subject, Table):
-        content = _table(request, subject, runs, setting)
-    elif request.name == "fig7":
-        content = _responses(request, subject, runs, setting)
+        made = _table(request, subject, runs)
     else:
-        content = _curves(request, subject, runs, setting)
+        made = (_responses if request.name == "fig7" else _curves)(request, subject, runs)
     notes = [f"{run.workdir.name}: {reason.partition(';')[0]}" for run, reason in diverged.items()]
-    caption = setting.caption(subject.title, *content.remark, *notes)
-    if content.written and not missing:
+    caption = make_caption(request, first, sizes, *([made.remark] if made.remark else []), *notes)
+    if made.csv_rows and not missing:
         for file in (table_file, figure_file):
             file.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(table_file, content.written)
-        content.draw(figure_file, caption=caption)
-    return Artifact(caption, content.rows, content.header, content.lines, missing)
+        write_csv(table_file, made.csv_rows)
+        made.draw(figure_file, caption=caption)
+    return dataclasses.replace(made, caption=caption, missing=missing)
 
 
 def plan(request: Request) -> Rows:
     """Returns what would be run, by net: the recipe, iterations, the paper's error and the multiply-adds of the training."""
-    check_seeds(request.seeds)
     rows = []
-    for net in nets_of(request):
-        run = request.run(net, 0)
+    for net in dict.fromkeys(net for net, _ in request.runs()):
+        run = request.run(net)
         config = run.config
         options: dict[str, Any] = {"shortcut": config.model.shortcut} if config.model.shortcut else {}
         model = create_model(config.model.name, **options)
-        model = model.clone(scan=True) if isinstance(model, ResNet) else model
-        small = request.chosen_data == DIGITS
-        macs = summarize(model, 16 if small else default_image_size(config.model.name)).macs
+        size = 16 if request.chosen_data == DIGITS else default_image_size(config.model.name)
+        macs = summarize(model, size).macs
         rows.append(
             {
                 "recipe": f"{request.subject.data}:{net}",
@@ -125,33 +106,19 @@ def plan(request: Request) -> Rows:
     return rows
 
 
-def _setting(request: Request, run: SweepRun) -> tuple[Setting, str]:
-    """Returns the setting of all runs, from one of them, and why the data is not at hand; empty where it is."""
-    config, subject = run.config, request.subject
-    sizes, missing = [0, 0], ""
+def _data_sizes(run: SweepRun) -> tuple[list[int], str]:
+    """Returns the numbers of training and test images, or why the data is not at hand."""
+    data, data_dir = run.config.data, run.config.run.data_dir
+    splits = data.train_split, data.test_split
     try:
-        sizes = [
-            len(open_encoded(str(config.data.source), split, data_dir=config.run.data_dir))
-            for split in (config.data.train_split, config.data.test_split)
-        ]
+        return [len(open_encoded(str(data.source), split, data_dir=data_dir)) for split in splits], ""
     except DataError as error:
-        missing = str(error)
-    setting = Setting(
-        request.chosen_data,
-        (sizes[0], sizes[1]),
-        config.run.steps,
-        full_recipe(run.name, data=request.chosen_data, family=subject.data).run.steps,
-        request.budget,
-        range(request.seeds),
-        subject.protocol if isinstance(subject, Table) else SINGLE,
-        subject.data,
-    )
-    return setting, missing
+        return [], str(error)
 
 
-def _table(request: Request, table: Table, runs: Runs, setting: Setting) -> _Content:
+def _table(request: Request, table: Table, runs: Runs) -> Artifact:
     """Returns a table of errors: the paper's beside ours."""
-    rows = table_rows(table, chosen_rows(request, table), runs, setting)
+    rows = table_rows(request, table, request.rows(table), runs)
     header = ["", *(title for column in table.columns for title in (f"{column} paper", f"{column} here"))]
     lines = []
     for row in rows:
@@ -159,34 +126,31 @@ def _table(request: Request, table: Table, runs: Runs, setting: Setting) -> _Con
         for column in table.columns:
             cells += [format_error(row[f"paper_{column}"]), format_error(row[column], row[f"{column}_std"])]
         lines.append(cells)
-    return _Content(rows, header, lines, rows, partial(draw_table, header=header, lines=lines))
+    return Artifact(rows, header, lines, rows, partial(draw_table, header=header, lines=lines))
 
 
-def _curves(request: Request, figure: Figure, runs: Runs, setting: Setting) -> _Content:
+def _curves(request: Request, figure: Figure, runs: Runs) -> Artifact:
     """Returns a figure of training and test errors against iterations."""
-    rows = final_rows(list(runs.values()), setting)
-    by_net = {
-        row["name"]: [error_curve(runs[row["name"], seed].records) for seed in setting.seeds] for row in rows
-    }
-    means = {net: mean_curve(found) for net, curves in by_net.items() if (found := [c for c in curves if c])}
+    rows = final_rows(request, runs)
+    curves = {member: curve for member, run in runs.items() if (curve := error_curve(run.records))}
+    nets = dict.fromkeys(net for net, _ in curves)
+    means = {net: mean_curve([curve for (of, _), curve in curves.items() if of == net]) for net in nets}
     panels = {
-        title: [net for net in nets if net in means] for title, nets in chosen_panels(request, figure).items()
+        title: [net for net in shown if net in means] for title, shown in request.panels(figure).items()
     }
-    draw = partial(
-        draw_error_panels, panels={title: nets for title, nets in panels.items() if nets}, curves=means
-    )
+    panels = {title: shown for title, shown in panels.items() if shown}
+    draw = partial(draw_error_panels, panels=panels, curves=means)
     remark = "Dashed: training error; bold: test error"
-    return _Content(rows, *_figure_text(rows), curve_rows(list(runs.values()), setting), draw, (remark,))
+    return Artifact(rows, *_figure_text(rows), curve_rows(request, runs), draw, remark)
 
 
-def _responses(request: Request, figure: Figure, runs: Runs, setting: Setting) -> _Content:
+def _responses(request: Request, figure: Figure, runs: Runs) -> Artifact:
     """Returns a figure of the responses of layers, of the nets of seed 0."""
-    rows = final_rows(list(runs.values()), setting)
-    data_dir = request.place.data_dir or None
+    rows = final_rows(request, runs)
     analyses = {
-        run.name: analyze_checkpoint(run.workdir, data_dir=data_dir)
-        for run in runs.values()
-        if run.finished and run.config.seed == 0
+        net: analyze_checkpoint(run.workdir, data_dir=request.data_dir)
+        for (net, seed), run in runs.items()
+        if run.finished and seed == 0
     }
     layers = []
     for row in rows:
@@ -195,12 +159,12 @@ def _responses(request: Request, figure: Figure, runs: Runs, setting: Setting) -
         row["deviations"] = list(deviations.values())
         row["distances"] = list(found.responses.distances.values()) if found else []
         for number, (path, deviation) in enumerate(deviations.items(), start=1):
-            place = {"net": row["name"], "layer": number, "path": path}
-            layers.append(place | {"deviation": deviation, "data": setting.data})
+            layer = {"net": row["name"], "layer": number, "path": path, "deviation": deviation}
+            layers.append(layer | {"data": request.chosen_data})
     examples = max((analysis.examples for analysis in analyses.values()), default=0)
     remark = f"Responses on the first {examples:,} test images, of seed 0; dashed: plain nets"
     draw = partial(draw_responses, panels=list(figure.panels), analyses=analyses)
-    return _Content(rows, *_figure_text(rows), layers, draw, (remark,))
+    return Artifact(rows, *_figure_text(rows), layers, draw, remark)
 
 
 def _figure_text(rows: Rows) -> tuple[list[str], list[list[str]]]:

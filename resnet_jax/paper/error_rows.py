@@ -1,6 +1,5 @@
 """Errors of trained runs as rows: final ones of a table's rows over seeds, curves; and captions that say what was done."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,66 +8,34 @@ from resnet_jax.evaluation.protocols import SINGLE
 from resnet_jax.files import read_json, write_json
 from resnet_jax.models import create_model, default_image_size, summarize
 from resnet_jax.paper.reported import MULTIPLY_ADDS, TABLE_1_SHORTCUTS, Row, Table, reported_error
-from resnet_jax.paper.request import Member, members_of
+from resnet_jax.paper.request import Member, Request, members_of
 from resnet_jax.sweeps.errors_over_seeds import error_curve, mean_and_deviation
 from resnet_jax.sweeps.sweep import SweepRun
 
 Rows = list[dict[str, Any]]
+Runs = Mapping[Member, SweepRun]
 
 DATASET_NAMES = {"digits": "scikit-learn's digits", "cifar10": "CIFAR-10", "imagenet": "ImageNet"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What a table or a figure was made with, for its caption and its rows.
+def make_caption(request: Request, run: SweepRun, sizes: Sequence[int], *remarks: str) -> str:
+    """Returns title, data, budget and seeds of a table or figure, and then remarks.
 
-    Attributes:
-        data: Name of the data set.
-        sizes: Training and test images; zeros where the data is not at hand.
-        steps, full_steps: Iterations, and those at budget 1.
-        budget: Their ratio, as asked for.
-        seeds: Of the runs.
-        protocol: Of the evaluation.
-        reported: The paper's data set.
+    Args:
+        request: What was made.
+        run: One of its runs.
+        sizes: Numbers of training and test images; none where the data is not at hand.
+        remarks: Sentences without their full stops.
     """
-
-    data: str
-    sizes: tuple[int, int]
-    steps: int
-    full_steps: int
-    budget: float
-    seeds: Sequence[int]
-    protocol: str
-    reported: str
-
-    def caption(self, title: str, *notes: str) -> str:
-        """Returns data, budget and seeds after a title, and before notes."""
-        train, test = self.sizes
-        data = f"Data: {DATASET_NAMES[self.data]}" + (
-            f" ({train:,} training and {test:,} test images)" if train else ", not at hand"
-        )
-        miniature = (
-            f", a miniature of the paper's {DATASET_NAMES[self.reported]}"
-            if self.data != self.reported
-            else ""
-        )
-        seeds = (
-            f"seed {self.seeds[0]}"
-            if len(self.seeds) == 1
-            else f"seeds 0–{self.seeds[-1]}, mean ± deviation (n − 1)"
-        )
-        budget = f"Budget {self.budget:g}: {self.steps:,} of {self.full_steps:,} iterations, {seeds}"
-        return ". ".join([title, data + miniature, budget, f"View: {self.protocol}", *notes]) + "."
-
-    def columns(self) -> dict[str, Any]:
-        """Returns what every row tells of the setting."""
-        return {
-            "data": self.data,
-            "iterations": self.steps,
-            "budget": self.budget,
-            "seeds": len(self.seeds),
-            "protocol": self.protocol,
-        }
+    subject, chosen = request.subject, request.chosen_data
+    images = "({:,} training and {:,} test images)".format(*sizes) if sizes else "not at hand"
+    data = f"Data: {DATASET_NAMES[chosen]}{' ' if sizes else ', '}{images}"
+    if chosen != subject.data:
+        data += f", a miniature of the paper's {DATASET_NAMES[subject.data]}"
+    seeds = f"seeds 0–{request.seeds - 1}, mean ± deviation (n − 1)" if request.seeds > 1 else "seed 0"
+    steps, full_steps = run.config.run.steps, request.recipe(run.name).run.steps
+    budget = f"Budget {request.budget:g}: {steps:,} of {full_steps:,} iterations, {seeds}"
+    return ". ".join([subject.title, data, budget, f"View: {subject.protocol}", *remarks]) + "."
 
 
 def table_1() -> Rows:
@@ -93,7 +60,7 @@ def table_1() -> Rows:
     return rows
 
 
-def table_rows(table: Table, rows: Sequence[Row], runs: Mapping[Member, SweepRun], setting: Setting) -> Rows:
+def table_rows(request: Request, table: Table, rows: Sequence[Row], runs: Runs) -> Rows:
     """Returns the rows of a table: the paper's errors, and ours where the runs are finished, in percent.
 
     `top1` and `top5` are means over seeds of the final evaluation, `top1_std` and `top5_std` their deviations (n − 1), None for one
@@ -102,40 +69,51 @@ def table_rows(table: Table, rows: Sequence[Row], runs: Mapping[Member, SweepRun
     made = []
     for row in rows:
         line: dict[str, Any] = {"name": row.name, "nets": list(row.nets)}
-        found = [_errors(row, seed, runs, setting.protocol) for seed in setting.seeds]
+        found = [_errors(row, seed, runs, table.protocol) for seed in range(request.seeds)]
         for column in table.columns:
             complete = all(column in errors for errors in found)
             values = [errors[column] for errors in found] if complete else []
             line[f"paper_{column}"] = getattr(row, column)
             line[column], line[f"{column}_std"] = mean_and_deviation(values)
-        made.append(line | {"remark": row.remark} | setting.columns())
+        made.append(line | {"remark": row.remark} | _setting(request, runs, table.protocol))
     return made
 
 
-def curve_rows(runs: Sequence[SweepRun], setting: Setting) -> Rows:
+def curve_rows(request: Request, runs: Runs) -> Rows:
     """Returns a row for every evaluation of every run: step, the training error since the evaluation before it, the test error."""
     return [
-        {"net": run.name, "seed": run.config.seed, **point._asdict(), "data": setting.data}
-        for run in runs
+        {"net": net, "seed": seed, **point._asdict(), "data": request.chosen_data}
+        for (net, seed), run in runs.items()
         for point in error_curve(run.records)
     ]
 
 
-def final_rows(runs: Sequence[SweepRun], setting: Setting) -> Rows:
+def final_rows(request: Request, runs: Runs) -> Rows:
     """Returns a row for every net: its final training and test error over seeds, and the paper's test error."""
     rows = []
-    for net in dict.fromkeys(run.name for run in runs):
-        ends = [error_curve(run.records)[-1] for run in runs if run.name == net and run.finished]
-        if len(ends) < len(setting.seeds):
+    for net in dict.fromkeys(net for net, _ in runs):
+        ends = [error_curve(run.records)[-1] for run in runs.values() if run.name == net and run.finished]
+        if len(ends) < request.seeds:
             ends = []
         train, _ = mean_and_deviation([end.train_error for end in ends])
         test, deviation = mean_and_deviation([end.test_error for end in ends])
         line = {"name": net, "train_error": train, "test_error": test, "test_error_std": deviation}
-        rows.append(line | {"paper_test_error": reported_error(net)} | setting.columns())
+        rows.append(line | {"paper_test_error": reported_error(net)} | _setting(request, runs, SINGLE))
     return rows
 
 
-def _errors(row: Row, seed: int, runs: Mapping[Member, SweepRun], protocol: str) -> dict[str, float]:
+def _setting(request: Request, runs: Runs, protocol: str) -> dict[str, Any]:
+    """Returns the columns of every row that say how it was made."""
+    return {
+        "data": request.chosen_data,
+        "iterations": next(iter(runs.values())).config.run.steps,
+        "budget": request.budget,
+        "seeds": request.seeds,
+        "protocol": protocol,
+    }
+
+
+def _errors(row: Row, seed: int, runs: Runs, protocol: str) -> dict[str, float]:
     """Returns the errors of the last checkpoint of a run, or of an ensemble, in percent; none where a run is not finished.
 
     Costly evaluations are kept beside the checkpoint.

@@ -54,12 +54,14 @@ class Figure:
         data: The paper's data set.
         panels: Title and nets of each panel; Figs. 1 and 7 have the same nets in both of theirs.
         miniature: Depths that are shown on the digits.
+        protocol: Protocol of the evaluation.
     """
 
     title: str
     data: str
     panels: dict[str, tuple[str, ...]]
     miniature: tuple[int, ...] = ()
+    protocol: str = "single"
 
 
 MULTIPLY_ADDS = {
