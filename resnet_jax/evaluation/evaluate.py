@@ -111,7 +111,7 @@ def evaluate_checkpoint(
     chosen = Protocol(protocol) if isinstance(protocol, str) else protocol
     for scores in all_scores(trials, chosen, batch_size=batch_size):
         counts.add(scores)
-    return summarize(counts, trials, chosen)
+    return evaluation_of(counts, trials, chosen)
 
 
 def predictions(
@@ -171,7 +171,7 @@ def _told(scores: Iterator[Scores], scored: Callable[[int], object]) -> Iterator
         yield part
 
 
-def summarize(counts: Counts, trials: Sequence[Trial], protocol: Protocol) -> Evaluation:
+def evaluation_of(counts: Counts, trials: Sequence[Trial], protocol: Protocol) -> Evaluation:
     """Returns the figures of an evaluation, and what was evaluated."""
     first, steps = trials[0], [trial.checkpoint.step for trial in trials]
     evaluation: Evaluation = {
