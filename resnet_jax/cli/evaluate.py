@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,10 +10,11 @@ from resnet_jax.console import ProgressBar, format_table, print_json, print_note
 from resnet_jax.errors import UsageError
 from resnet_jax.evaluation.by_task import evaluate_by_task
 from resnet_jax.evaluation.counts import Counts, frequent_mistakes
-from resnet_jax.evaluation.evaluate import all_scores, described, open_trials
-from resnet_jax.evaluation.precise_statistics import recompute_statistics
+from resnet_jax.evaluation.evaluate import Evaluation, all_scores, evaluation_of
+from resnet_jax.evaluation.precise_statistics import recompute_batch_statistics
 from resnet_jax.evaluation.predictions_file import PredictionsFile
 from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol
+from resnet_jax.evaluation.trial import open_trials
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.config import from_json
 from resnet_jax.training.stored_statistics import MOVING, PRECISE, STATISTICS
@@ -29,9 +29,6 @@ EXAMPLES = (
 
 MATRIX = 20
 """Classes of the largest confusion matrix that is printed, and mistakes that are printed of a larger one."""
-
-Figures = dict[str, Any]
-"""Results by name, as they are printed in JSON."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +122,7 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.precise_bn is not None:
         arguments.statistics = PRECISE
         for workdir in arguments.workdir:
-            done = recompute_statistics(workdir, images=arguments.precise_bn, **where)
+            done = recompute_batch_statistics(workdir, images=arguments.precise_bn, **where)
             print_note(f"statistics of {done.images} training images are in {done.file}")
     trials = open_trials(
         arguments.workdir,
@@ -143,7 +140,7 @@ def execute(arguments: argparse.Namespace) -> None:
                 file.add(scores)
     if file:
         file.write(names)
-    results = {**counts.results(), **described(trials, protocol)}
+    results = evaluation_of(counts, trials, protocol)
     per_class = [{"name": name, **row} for name, row in zip(names, counts.per_class(), strict=True)]
     if arguments.json:
         parts = {"per_class": per_class} if arguments.per_class else {}
@@ -152,7 +149,7 @@ def execute(arguments: argparse.Namespace) -> None:
         return
     print(_summary(results))
     if arguments.per_class:
-        print(_table_of_classes(per_class))
+        print(_table_of_classes(names, counts.per_class()))
     if arguments.confusion:
         print(_confusions(counts.confusion, names))
 
@@ -186,7 +183,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _summary(results: Figures) -> str:
+def _summary(results: Evaluation) -> str:
     steps = results["step"] if isinstance(results["step"], list) else [results["step"]]
     nets = (
         f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} nets at steps {', '.join(map(str, steps))}"
@@ -197,15 +194,15 @@ def _summary(results: Figures) -> str:
     return f"{nets}, {results['examples']} images of {results['split']}{protocol}: {figures}"
 
 
-def _table_of_classes(rows: Sequence[Figures]) -> str:
-    columns = [name for name in ("top1", "top5") if name in rows[0]]
+def _table_of_classes(names: Sequence[str], rows: Sequence[dict[str, float | None]]) -> str:
+    columns = [column for column in ("top1", "top5") if column in rows[0]]
     cells = [
         (
-            row["name"],
+            name,
             str(row["examples"]),
-            *("–" if row[name] is None else f"{row[name]:.2%}" for name in columns),
+            *("–" if (x := row[column]) is None else f"{x:.2%}" for column in columns),
         )
-        for row in rows
+        for name, row in zip(names, rows, strict=True)
     ]
     return format_table(("class", "examples", *columns), cells)
 
