@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
-from resnet_jax.models import model_class
+from resnet_jax.models import ScannedStage, model_class
 from resnet_jax.models.import_by_name import is_import_name
 from resnet_jax.models.normalization import freeze_statistics, over_micro_batches
 from resnet_jax.parallel import AXIS_NAME, prepare_backend
@@ -96,7 +96,9 @@ def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
             "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and 0"
         )
     deep = config.run.scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
-    return model.clone(scan=wanted or (deep and not apart), remat=config.run.remat or 0)
+    if not (wanted or (deep and not apart)):
+        return model
+    return model.clone(stage=partial(ScannedStage, remat=config.run.remat or 0))
 
 
 def training_form(model: nn.Module, config: Config, *, image_shape: tuple[int, int, int]) -> nn.Module:
