@@ -12,7 +12,7 @@ from flax.typing import VariableDict
 from jaxtyping import Array, Float, UInt8
 
 from resnet_jax.data.augment import normalize
-from resnet_jax.inference.pictures import Pictures, list_pictures
+from resnet_jax.inference.image_input import Pictures, list_pictures
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.models import features
 from resnet_jax.training.checkpoints import ModelArguments

@@ -18,12 +18,12 @@ from resnet_jax.training.experiment import Experiment, build_experiment, prepare
 from resnet_jax.training.identity import of_command, of_data, of_machine
 from resnet_jax.training.logging import Clock, MetricsLog, NoLog, Record, read_metrics
 from resnet_jax.training.plots import draw_curves
-from resnet_jax.training.preprocessing import evaluation_preprocessing
 from resnet_jax.training.profile import profiled
 from resnet_jax.training.progress import Reporter, create_reporter
 from resnet_jax.training.resuming import find_checkpoint
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import evaluate
+from resnet_jax.training.stored_preprocessing import evaluation_preprocessing
 from resnet_jax.training.workdir import CURVES, METRICS, occupy, store_config
 
 

@@ -17,10 +17,10 @@ from resnet_jax.training.config import Config, to_json
 from resnet_jax.training.experiment import Experiment, build_experiment, prepare_jax
 from resnet_jax.training.logging import Clock, MetricsLog, Record
 from resnet_jax.training.plots import draw_curves
-from resnet_jax.training.preprocessing import evaluation_preprocessing
 from resnet_jax.training.progress import create_reporter
 from resnet_jax.training.run import DivergedError
 from resnet_jax.training.state import TrainState
+from resnet_jax.training.stored_preprocessing import evaluation_preprocessing
 from resnet_jax.training.workdir import occupy, store_config
 
 LARGEST_SEED = 2**31 - 1
