@@ -40,7 +40,7 @@ _MODULES = {
     "stack_blocks": "resnet_jax.models",
     "unstack_blocks": "resnet_jax.models",
 }
-"""Where each name comes from that is imported at its first use, so that `import resnet_jax` imports no library."""
+"""Where names come from that are imported at their first use: `import resnet_jax` imports no library."""
 
 
 def __getattr__(name: str) -> object:
@@ -82,7 +82,8 @@ def load_checkpoint(
 ) -> "tuple[nn.Module, VariableDict]":
     """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
 
-    The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and compiles faster.
+    The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and
+    compiles faster.
 
     Args:
         workdir: A path, or an object-storage URL.
@@ -115,18 +116,22 @@ def load_pretrained(
 ) -> "tuple[nn.Module, VariableDict, Preprocessing]":
     """Returns a net with weights of another framework, its variables, and what it expects of its images.
 
-    The third is a `resnet_jax.inference.Preprocessing`: pictures are resized to its `resize` and cropped to its `crop`, and the net
-    takes pixels from 0 to 255, RGB, less its `image_mean`. The net itself applies the scale that they were divided by there.
+    The third is a `resnet_jax.inference.Preprocessing`: pictures are resized to its `resize` and cropped to its
+    `crop`, and the net takes pixels from 0 to 255, RGB, less its `image_mean`. The net itself applies the scale
+    that they were divided by there.
 
     Args:
-        source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's or timm's
-            (config.json and weights), or one of the authors' `.caffemodel` files.
+        source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's
+            or timm's (config.json and weights), or one of the authors' `.caffemodel` files.
         num_classes: Another number than the source's gives a fresh last layer.
-        stride_on: Of bottlenecks, "1x1" or "3x3", where the source does not tell; None is torchvision's "3x3".
-        mean: Of a `.caffemodel`: a `.binaryproto` file, or red, green and blue in pixels: "123.7,116.3,103.5".
+        stride_on: Of bottlenecks, "1x1" or "3x3", where the source does not tell; None is torchvision's
+            "3x3".
+        mean: Of a `.caffemodel`: a `.binaryproto` file, or red, green and blue in pixels:
+            "123.7,116.3,103.5".
 
     Raises:
-        InteropError: The source cannot be read, or is of another net; what does not fit is listed. Nothing in it is executed.
+        InteropError: The source cannot be read, or is of another net; what does not fit is listed. Nothing in
+            it is executed.
 
     Example:
         >>> model, variables, preprocessing = load_pretrained("resnet50.pth")

@@ -15,7 +15,7 @@ from resnet_jax.training.checkpoints import read_checkpoint, steps_in
 from resnet_jax.training.experiment import open_split
 from resnet_jax.training.state import split_variables
 
-EXAMPLES = 1000
+RESPONSE_EXAMPLES = 1000
 """Images that responses are taken over, if the split has as many."""
 
 
@@ -44,7 +44,7 @@ def analyze_checkpoint(
     workdir: epath.PathLike,
     step: int | None = None,
     *,
-    examples: int = EXAMPLES,
+    examples: int = RESPONSE_EXAMPLES,
     gradients: bool = False,
     data_dir: str | None = None,
 ) -> Analysis:
@@ -85,7 +85,11 @@ def analyze_checkpoint(
 
 
 def analyze_run(
-    workdir: epath.PathLike, *, examples: int = EXAMPLES, gradients: bool = False, data_dir: str | None = None
+    workdir: epath.PathLike,
+    *,
+    examples: int = RESPONSE_EXAMPLES,
+    gradients: bool = False,
+    data_dir: str | None = None,
 ) -> list[Analysis]:
     """Returns the analysis of every checkpoint that a run keeps (`config.run.keep`, and the best), rising in steps.
 

@@ -1,8 +1,9 @@
 """`resnet-jax COMMAND`: one module for each command, imported only when the command runs.
 
-A command is a module of this package with `EXAMPLES`, `add_arguments(parser)` and `execute(arguments)`, and a line in `COMMANDS`.
-It prints text for people, and one JSON object with `--json`. A failure is one line on standard error that says what is wrong and
-what to do. Exit codes: 0 done, 1 failed, 2 a mistake in the command, 75 stopped and saved.
+A command is a module of this package with `EXAMPLES`, `add_arguments(parser)` and `execute(arguments)`, and a
+line in `COMMANDS`. It prints text for people, and one JSON object with `--json`. A failure is one line on
+standard error that says what is wrong and what to do. Exit codes: 0 done, 1 failed, 2 a mistake in the
+command, 75 stopped and saved.
 """
 
 import argparse
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def guard(command: Callable[[], None]) -> int:
-    """Calls a function and returns the exit code; an error becomes one line on standard error. A bug is raised."""
+    """Calls a function and returns the exit code; prints an expected error as one line, raises a bug."""
     try:
         command()
     except BaseException as error:
@@ -111,7 +112,7 @@ def load_command(name: str) -> tuple[Command, argparse.ArgumentParser]:
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """Returns the arguments of a command. Where it has `overrides`, `--config.FIELD=VALUE` adds the pair to them."""
+    """Returns the arguments of a command; `--config.FIELD=VALUE` adds a pair to its `overrides`, if any."""
     if parser.get_default("overrides") is not None:
         given = {argument.partition("=")[0] for argument in argv if argument.startswith("--config.")}
         for flag in sorted(given):
@@ -160,7 +161,7 @@ def _overview() -> str:
 
 
 def _silence_libraries() -> None:
-    """Hides what Orbax logs in its threads and tasks, until the process ends; its errors are raised as well."""
+    """Hides what Orbax logs in its threads until the process ends; its errors are raised as well."""
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.FATAL)

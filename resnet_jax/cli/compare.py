@@ -5,14 +5,14 @@ import argparse
 from resnet_jax.console import print_json
 
 EXAMPLES = (
-    "resnet-jax compare plain-20=digits_resnet20,model.name=cifar_plain20 ResNet-20=digits_resnet20 --seeds 3",
-    "resnet-jax compare digits_resnet20 'pre-activation=digits_resnet20,model.variants=(\"preactivation\",)' --seeds 1",
-    "resnet-jax compare A=cifar10:resnet20 B=cifar10:resnet20,model.shortcut=B --to runs/shortcuts --budget 0.1",
+    "resnet-jax compare plain-20=digits_resnet20,model.name=cifar_plain20 ResNet-20=digits_resnet20",
+    "resnet-jax compare digits_resnet20 'v2=digits_resnet20,model.variants=(\"preactivation\",)' --seeds 1",
+    "resnet-jax compare A=cifar10:resnet20 B=cifar10:resnet20,model.shortcut=B --budget 0.1",
     "resnet-jax compare digits_resnet20 my_recipe.py --set run.steps=100 --json",
 )
 
-FORM = """A config is [NAME=]CONFIG[,FIELD=VALUE...]: a recipe as for --config, and fields that it has otherwise.
-NAME is what it is called in the table; lists are written in brackets: optimizer.boundaries=(100,200)."""
+FORM = """A config is [NAME=]CONFIG[,FIELD=VALUE...]: a recipe as for --config, and fields to change.
+NAME is what it is called in the table; tuples are written in brackets: optimizer.boundaries=(100,200)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,12 +65,14 @@ def execute(arguments: argparse.Namespace) -> None:
     Raises:
         DivergedError: A run diverged; the others are in the table.
     """
+    import dataclasses
+
     from etils import epath
 
     from resnet_jax.comparison.compare import compare
     from resnet_jax.comparison.entries import parse_entry, parse_override
     from resnet_jax.comparison.figure import draw_comparison
-    from resnet_jax.comparison.results import CSV, FIGURE, JSON, MARKDOWN, to_json, to_text, write_results
+    from resnet_jax.comparison.outcomes import CSV, FIGURE, JSON, MARKDOWN, to_text, write_results
     from resnet_jax.training.run import DivergedError
 
     common = [parse_override(text) for text in arguments.set]
@@ -82,7 +84,7 @@ def execute(arguments: argparse.Namespace) -> None:
     write_results(comparison, folder)
     draw_comparison(comparison, folder)
     if arguments.json:
-        print_json(to_json(comparison))
+        print_json(dataclasses.asdict(comparison))
     else:
         print(to_text(comparison))
         print(f"in {folder}: {', '.join((FIGURE, MARKDOWN, CSV, JSON))}, and the runs")

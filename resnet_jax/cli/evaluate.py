@@ -19,7 +19,7 @@ EXAMPLES = (
     "resnet-jax evaluate --workdir runs/digits_resnet20",
     "resnet-jax evaluate --workdir runs/digits_resnet20 --step 150 --per-class --confusion",
     "resnet-jax evaluate --workdir runs/imagenet --protocol ten-crop --json",
-    "resnet-jax evaluate --workdir runs/imagenet --protocol multi-scale --scales 224,256,384 --precise-bn 50000",
+    "resnet-jax evaluate --workdir runs/imagenet --protocol multi-scale --precise-bn 50000",
     "resnet-jax evaluate --workdir runs/seed0 --workdir runs/seed1 --predictions predictions.csv",
 )
 
@@ -41,52 +41,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--step", type=int, help="checkpoint to evaluate (default: the newest)")
     add("--split", help="split of the dataset, such as train (default: the run's test split)")
-    add(
-        "--data",
-        metavar="SOURCE",
-        help="another dataset with the same classes: a folder, or a name in TFDS (default: the run's)",
-    )
+    data = "dataset with the same classes: a folder, or a name in TFDS (default: the run's)"
+    add("--data", metavar="SOURCE", help=data)
     add("--data-dir", help="directory of the dataset (default: where the run found it)")
-    add(
-        "--protocol",
-        default=SINGLE,
-        help=f"views of an image: {', '.join(PROTOCOLS)} (default: {SINGLE}, as during training)",
-    )
-    add(
-        "--scales",
-        type=_numbers,
-        default=(),
-        metavar="N,N,…",
-        help="shorter sides for multi-scale (default: 224,256,384,480,640)",
-    )
-    add(
-        "--crop",
-        type=int,
-        default=0,
-        metavar="N",
-        help="side of the ten crops (default: that of the single view)",
-    )
-    add(
-        "--average",
-        default=SOFTMAX,
-        help=f"what to average over the views of an image: {' or '.join(AVERAGES)} (default: {SOFTMAX})",
-    )
-    add(
-        "--mirror",
-        action="store_true",
-        help="add the mirror image of every view; ten crops always do (default: off)",
-    )
-    add(
-        "--batch-size",
-        type=at_least(1),
-        metavar="N",
-        help="number of images of the single view's size in a batch (default: the run's)",
-    )
-    add(
-        "--statistics",
-        default=MOVING,
-        help=f"statistics of batch normalization: {' or '.join(STATISTICS)} (default: {MOVING})",
-    )
+    views = f"views of an image: {', '.join(PROTOCOLS)} (default: {SINGLE}, as during training)"
+    add("--protocol", default=SINGLE, help=views)
+    sides = "shorter sides for multi-scale (default: 224,256,384,480,640)"
+    add("--scales", type=_numbers, default=(), metavar="N,N,…", help=sides)
+    crop = "side of the ten crops (default: that of the single view)"
+    add("--crop", type=int, default=0, metavar="N", help=crop)
+    average = f"what to average over views: {' or '.join(AVERAGES)} (default: {SOFTMAX})"
+    add("--average", default=SOFTMAX, help=average)
+    mirror = "add the mirror image of every view; ten crops always do (default: off)"
+    add("--mirror", action="store_true", help=mirror)
+    batch = "number of images of the single view's size in a batch (default: the run's)"
+    add("--batch-size", type=at_least(1), metavar="N", help=batch)
+    statistics = f"statistics of batch normalization: {' or '.join(STATISTICS)} (default: {MOVING})"
+    add("--statistics", default=MOVING, help=statistics)
     add(
         "--precise-bn",
         type=int,
@@ -96,11 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--per-class", action="store_true", help="print the figures of every class too (default: off)")
     add("--confusion", action="store_true", help="print the confusion matrix (default: off)")
-    add(
-        "--predictions",
-        metavar="FILE",
-        help="write the most likely classes of every example to FILE.csv or FILE.npz (default: none)",
-    )
+    predictions = "write the most likely classes of every example to FILE.csv or FILE.npz (default: none)"
+    add("--predictions", metavar="FILE", help=predictions)
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -180,7 +148,7 @@ def _table_of_classes(rows: Sequence[Figures]) -> str:
 
 
 def _confusions(confusion: np.ndarray, names: Sequence[str]) -> str:
-    """Returns the matrix, rows by label and columns by prediction; of many classes, the most frequent mistakes."""
+    """Returns the matrix, rows by label; of many classes, the most frequent mistakes."""
     if len(names) <= MATRIX:
         rows = [(name, *map(str, row)) for name, row in zip(names, confusion, strict=True)]
         return format_table(("", *names), rows, title="label by prediction:")

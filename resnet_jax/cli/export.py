@@ -50,7 +50,8 @@ def execute(arguments: argparse.Namespace) -> None:
         print_json(found)
         return
     print(
-        f"{exported.file}: {exported.model} of step {exported.step} as {exported.file_format}, {exported.size / 1e6:,.1f} MB"
+        f"{exported.file}: {exported.model} of step {exported.step} as {exported.file_format}, "
+        f"{exported.size / 1e6:,.1f} MB"
     )
     print(f"  {exported.record} has its preprocessing and its classes")
     print("\n".join(f"  {note}" for note in exported.notes), end="\n" if exported.notes else "")

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         type=int,
         metavar="N",
-        help="number of classes; another number than the source's gives a fresh last layer (default: the source's)",
+        help="number of classes; another one gives a fresh last layer (default: the source's)",
     )
     add(
         "--class-names",

@@ -7,10 +7,11 @@ from rich.console import Console
 
 from resnet_jax.console import format_table, print_json
 from resnet_jax.data.errors import DataError
-from resnet_jax.paper.making import Made, Request, as_text, make, plan, write_csv
-from resnet_jax.paper.reported import DATA, FIGURES, TABLES, Figure
-from resnet_jax.paper.results import Rows, table_1
-from resnet_jax.paper.runs import Place
+from resnet_jax.paper.artifacts import make, plan
+from resnet_jax.paper.error_rows import table_1
+from resnet_jax.paper.reported import DATASETS, FIGURES, TABLES
+from resnet_jax.paper.request import Request
+from resnet_jax.sweeps.outputs import write_csv
 
 EXAMPLES = (
     "resnet-jax paper table1 --json",
@@ -35,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--data",
-        choices=DATA,
+        choices=DATASETS,
         default="",
-        help="dataset: the paper's, or digits, the same in miniature without a download (default: the paper's)",
+        help="dataset; digits is the same in miniature, without a download (default: the paper's)",
     )
     add(
         "--seeds",
@@ -47,17 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train with the seeds 0 … N-1, and give mean ± deviation (default: 1)",
     )
     add(
-        "--budget",
-        type=float,
-        default=1.0,
-        metavar="B",
-        help="share of the iterations to train (default: 1)",
+        "--budget", type=float, default=1.0, metavar="B", help="share of the iterations to train (default: 1)"
     )
     add(
         "--nets",
         default="",
         metavar="NET,…",
-        help="train only these, such as resnet20,plain20; a comma in a name is a colon: resnet34:A (default: all)",
+        help="train only these, such as resnet20,plain20; resnet34:A stands for resnet34,A (default: all)",
     )
     add(
         "--with-1202",
@@ -65,10 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train the network of 1202 layers on the digits too (default: off)",
     )
     add("--workdir", default="runs/paper", help="directory of all runs (default: runs/paper)")
-    add("--data-dir", default="", help="directory of TFDS's datasets (default: TFDS's own)")
+    add("--data-dir", help="directory of TFDS's datasets (default: TFDS's own)")
     add(
         "--source",
-        default="",
         help="ImageNet: a folder, or what `resnet-jax prepare` wrote (default: TFDS's imagenet2012)",
     )
     add("--csv", metavar="FILE", help="CSV file to write (default: NAME_DATA.csv in the workdir)")
@@ -92,11 +88,13 @@ def execute(arguments: argparse.Namespace) -> None:
     request = Request(
         arguments.name,
         arguments.data,
+        arguments.workdir,
         arguments.seeds,
         arguments.budget,
-        Place(Path(arguments.workdir), arguments.data_dir, arguments.source),
         [net.replace(":", ",") for net in arguments.nets.split(",") if net],
         arguments.with_1202,
+        arguments.data_dir,
+        arguments.source,
     )
     if arguments.plan:
         _print_plan(request, arguments.json)
@@ -106,7 +104,7 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(made.rows)
     else:
-        _print(request, made)
+        print(format_table(made.header, made.lines, caption=made.caption))
     if made.missing:
         reason = made.missing.replace("--config.run.data_dir", "--data-dir").replace(
             "config.data.source", "--source"
@@ -163,28 +161,8 @@ def _print_plan(request: Request, as_json: bool) -> None:
         )
         for row in rows
     ]
-    title = f"{request.name} on {request.chosen_data}; hours at {OPERATIONS_PER_SECOND:.1e} multiply-adds a second"
+    speed = f"{OPERATIONS_PER_SECOND:.1e} multiply-adds a second"
+    title = f"{request.name} on {request.chosen_data}; hours at {speed}"
     error, training = "paper's error (%)", "of the training"
     header = ("recipe", "iterations", "batch", error, "multiply-adds", training, "hours")
     print(format_table(header, lines, title=title))
-
-
-def _print(request: Request, made: Made) -> None:
-    subject = request.subject
-    header, lines = (
-        _figure_text(made.rows) if isinstance(subject, Figure) else as_text(subject.columns, made.rows)
-    )
-    print(format_table(header, lines, caption=made.caption))
-
-
-def _figure_text(rows: Rows) -> tuple[list[str], list[list[str]]]:
-    header = ["", "training error (%)", "test error (%)", "paper's test error (%)"]
-    lines = []
-    for row in rows:
-        line = [row["name"]]
-        for name in ("train_error", "test_error", "paper_test_error"):
-            deviation = row.get(f"{name}_std")
-            text = "–" if row[name] is None else f"{row[name]:.2f}"
-            line.append(text if deviation is None else f"{text} ± {deviation:.2f}")
-        lines.append(line)
-    return header, lines

@@ -10,7 +10,7 @@ from resnet_jax.parallel import DeviceError
 EXAMPLES = (
     "resnet-jax plan --config imagenet --topology v5e:2x2 --price 1.2",
     "resnet-jax plan --config imagenet_pod:32768 --topology v5e:16x16 v4:4x4x4 v6e:8x8",
-    "resnet-jax plan --config imagenet:resnet152 --set batch_size=512 model.dtype=bfloat16 --topology v5e:2x2 --json",
+    "resnet-jax plan --config imagenet --set batch_size=512 model.dtype=bfloat16 --topology v5e:2x2 --json",
 )
 PlanRecord: TypeAlias = dict[str, Any]
 """A plan as JSON, with the names of its recipe and its network."""
@@ -93,15 +93,16 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def _page(plan: PlanRecord) -> str:
     lines = [
-        f"{plan['config']} ({plan['model']}), batch {plan['batch_size']}, on {plan['topology']}: {plan['chips']} chips, "
-        f"{plan['devices']} devices, {plan['batch_per_chip']:g} images a chip",
+        f"{plan['config']} ({plan['model']}), batch {plan['batch_size']}, on {plan['topology']}: "
+        f"{plan['chips']} chips, {plan['devices']} devices, {plan['batch_per_chip']:g} images a chip",
         f"memory a chip   {_gib(plan['hbm_bytes'])} of {_gib(plan['hbm_capacity_bytes'])}: "
-        f"{_gib(plan['hbm_argument_bytes'])} state and batch, {_gib(plan['hbm_temporary_bytes'])} during the step",
+        f"{_gib(plan['hbm_argument_bytes'])} state and batch, "
+        f"{_gib(plan['hbm_temporary_bytes'])} during the step",
     ]
     if plan["data_is_stand_in"]:
         lines.insert(
             1,
-            "the data set is not here: image size and classes are those of the recipe's synthetic data (--classes)",
+            "the dataset is not here: image size and classes are those of the synthetic data (--classes)",
         )
     if plan["fits"]:
         lines += _estimates(plan)
@@ -118,10 +119,12 @@ def _estimates(plan: PlanRecord) -> list[str]:
     return [
         f"work a chip     {plan['flops'] / 1e12:.3f} TFLOP, {plan['bytes_accessed'] / 1e9:.2f} GB moved, "
         f"{plan['cycles'] / 1e6:.2f} million cycles",
-        f"roofline        arithmetic {_ms(plan['arithmetic_seconds'])}, bandwidth {_ms(plan['bandwidth_seconds'])}: bound by "
-        f"{plan['bound_by']}; the compiler's cycles {cycles}",
+        f"roofline        arithmetic {_ms(plan['arithmetic_seconds'])}, "
+        f"bandwidth {_ms(plan['bandwidth_seconds'])}: bound by {plan['bound_by']}; "
+        f"the compiler's cycles {cycles}",
         f"collectives     {collectives or 'none'}",
-        f"a step          {_ms(plan['step_seconds_estimate'])}: {plan['images_per_second_estimate']:,.0f} images/s on the slice",
+        f"a step          {_ms(plan['step_seconds_estimate'])}: "
+        f"{plan['images_per_second_estimate']:,.0f} images/s on the slice",
         f"the recipe      {plan['steps']:,} steps: {plan['hours_estimate']:.2f} hours{cost}",
     ]
 
@@ -155,7 +158,8 @@ def _why_not(plan: PlanRecord) -> str:
         if largest
         else "no smaller batch was found to fit"
     )
-    return f"{plan['model']} with a batch of {plan['batch_size']} does not fit the memory of {plan['topology']}; {instead}"
+    what = f"{plan['model']} with a batch of {plan['batch_size']}"
+    return f"{what} does not fit the memory of {plan['topology']}; {instead}"
 
 
 def _gib(size: float) -> str:

@@ -3,7 +3,8 @@
 import argparse
 import datetime
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 from etils import epath
 
@@ -11,24 +12,21 @@ from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.cli import at_least
 from resnet_jax.console import print_json
 from resnet_jax.data.errors import DataError
-from resnet_jax.evaluation.protocols import ProtocolError
-from resnet_jax.files import write_text
-from resnet_jax.models import ModelError
+from resnet_jax.errors import UsageError
+from resnet_jax.files import JsonObject, write_text
 from resnet_jax.report.mistakes import check_there, find_mistakes
 from resnet_jax.report.page import write_page
-from resnet_jax.report.runs import Run, read_runs
-from resnet_jax.training.checkpoints import CheckpointError
-from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.report.run_records import RunRecord, read_runs
 
 EXAMPLES = (
     "resnet-jax report runs/digits_resnet20",
     "resnet-jax report runs/seed0 runs/seed1 runs/seed2 --to seeds.html",
     "resnet-jax report runs/imagenet_resnet50 --records-only --json",
 )
-MISSING = (CheckpointError, ConfigError, DataError, ModelError, ProtocolError)
-"""What leaves a section out, and not the page."""
-ANALYSED = 256
+ANALYZED = 256
 """Images that responses are taken over."""
+
+Found = TypeVar("Found")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,11 +66,13 @@ def execute(arguments: argparse.Namespace) -> None:
         raise DataError(f"--to is in {target.parent}, which is no folder; make it, or give another file")
     runs = read_runs(arguments.workdirs)
     skipped = "--records-only was asked for" if arguments.records_only else ""
-    data_dir, examples = arguments.data_dir, arguments.examples
-    mistakes = [_or_why(run, skipped, find_mistakes, examples=examples, data_dir=data_dir) for run in runs]
-    analyses = [
-        _or_why(run, skipped, analyze_checkpoint, examples=ANALYSED, data_dir=data_dir) for run in runs
-    ]
+    data_dir = arguments.data_dir
+    mistakes, analyses = [], []
+    for run in runs:
+        examine = partial(find_mistakes, run.workdir, examples=arguments.examples, data_dir=data_dir)
+        mistakes.append(_or_why(run, skipped, examine, data_dir=data_dir))
+        analyze = partial(analyze_checkpoint, run.workdir, examples=ANALYZED, data_dir=data_dir)
+        analyses.append(_or_why(run, skipped, analyze, data_dir=data_dir))
     page = write_page(runs, mistakes, analyses, now=datetime.datetime.now(datetime.UTC))
     write_text(target, page)
     left_out = [
@@ -98,25 +98,25 @@ def execute(arguments: argparse.Namespace) -> None:
     print("".join(f"  left out: {line}\n" for line in left_out), end="")
 
 
-def _or_why(run: Run, skipped: str, find: Callable[..., Any], **options: Any) -> Any:
-    """Returns what is found of a run, or why it cannot be."""
+def _or_why(run: RunRecord, skipped: str, find: Callable[[], Found], *, data_dir: str | None) -> Found | str:
+    """Returns what is found of a run, or why it is left out."""
     if skipped or run.checkpoint is None:
         return skipped or run.note
     try:
-        check_there(run.workdir, options["data_dir"])
-        return find(run.workdir, **options)
-    except MISSING as error:
+        check_there(run.workdir, data_dir)
+        return find()
+    except UsageError as error:
         return str(error)
 
 
-def _to_json(run: Run) -> dict[str, Any]:
+def _to_json(run: RunRecord) -> JsonObject:
     accuracy = run.last("test_top1")
     return {
         "workdir": run.workdir,
         "name": run.name,
         "status": run.status,
         "step": run.step,
-        "steps": run.fields["run.steps"],
+        "steps": run.config.run.steps,
         "test_error": None if accuracy is None else 1 - accuracy,
         "test_loss": run.last("test_loss"),
         "parameters": run.parameters,

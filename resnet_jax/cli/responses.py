@@ -3,8 +3,7 @@
 import argparse
 import dataclasses
 
-from resnet_jax.analysis.checkpoint_responses import EXAMPLES as DEFAULT_EXAMPLES
-from resnet_jax.analysis.checkpoint_responses import analyze_checkpoint, analyze_run
+from resnet_jax.analysis.checkpoint_responses import RESPONSE_EXAMPLES, analyze_checkpoint, analyze_run
 from resnet_jax.cli import at_least
 from resnet_jax.console import format_table, print_json
 from resnet_jax.paper import PaperError
@@ -28,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--examples",
         type=at_least(1),
-        default=DEFAULT_EXAMPLES,
+        default=RESPONSE_EXAMPLES,
         metavar="N",
-        help=f"number of test images, from the first (default: {DEFAULT_EXAMPLES})",
+        help=f"number of test images, from the first (default: {RESPONSE_EXAMPLES})",
     )
     add(
         "--gradients",

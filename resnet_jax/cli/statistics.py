@@ -80,6 +80,5 @@ def execute(arguments: argparse.Namespace) -> None:
         return
     print(f"{found['examples']:,} images of {arguments.source}, split {arguments.split}, in {arguments.file}")
     print("\n".join(f"  {name:13}{value}" for name, value in found.items() if name != "examples"))
-    print(
-        f"  python train.py --config=imagenet --config.data.mean={arguments.file} --config.data.color={arguments.file}"
-    )
+    fields = f"--config.data.mean={arguments.file} --config.data.color={arguments.file}"
+    print(f"  python train.py --config=imagenet {fields}")

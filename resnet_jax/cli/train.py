@@ -9,11 +9,12 @@ EXAMPLES = (
 )
 
 ABOUT = """
-Ctrl-C and SIGTERM save and stop; the same command resumes. Exit codes: 0 done, 1 failed, 2 a mistake in the command,
-75 stopped and saved.
+Ctrl-C and SIGTERM save and stop; the same command resumes. Exit codes: 0 done, 1 failed,
+2 a mistake in the command, 75 stopped and saved.
 
-Several processes are started with the same command except for --process. On Cloud TPU, on SLURM and in indexed jobs of
-Kubernetes none of the three options is needed; --processes=1 trains on one process alone there too."""
+Start several processes with the same command except for --process. On Cloud TPU, on SLURM and in
+indexed jobs of Kubernetes, leave out --coordinator, --processes and --process; give --processes=1
+to train on one process alone there too."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         metavar="NAME",
         default=DEFAULT,
-        help=f"recipe: FILE.py, or one of {', '.join(recipes())}, with its argument after a colon (default: {DEFAULT})",
+        help=f"recipe: FILE.py, or {', '.join(recipes())}; arguments follow a colon (default: {DEFAULT})",
     )
     parser.add_argument_group(
         "fields of the recipe",

@@ -5,26 +5,24 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from resnet_jax.training.config import Config, flat_fields, mutable_copy, resolve, with_fields
+from resnet_jax.sweeps.scaled_recipes import scale_steps
+from resnet_jax.training.config import Config, flat_fields, with_fields
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.recipes import load_recipe
 
 Overrides = tuple[tuple[str, str], ...]
 """Pairs of a field's path and the text of its value."""
 
-DATA = (
-    "source",
-    "train_split",
-    "test_split",
-    "labels",
-    "synthetic_examples",
-    "synthetic_image_size",
-    "synthetic_classes",
+DATA_FIELDS = (
+    "data.source",
+    "data.train_split",
+    "data.test_split",
+    "data.labels",
+    "data.synthetic_examples",
+    "data.synthetic_image_size",
+    "data.synthetic_classes",
 )
-"""Fields of the section `data` that say which set a net learns and is tested on."""
-
-SCALED = ("steps", "evaluate_every", "checkpoint_every", "log_every")
-SCALED_OF_OPTIMIZER = ("warmup_steps", "plateau_window")
+"""Fields that say which set a net learns and is tested on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,29 +79,6 @@ def parse_entry(text: str, *, common: Iterable[tuple[str, str]] = (), budget: fl
     return Entry(name or asked, asked, config)
 
 
-def scale_steps(config: Config, factor: float) -> Config:
-    """Returns a config whose steps, and all that is counted in steps, are times the factor: a shorter run of the same form.
-
-    Raises:
-        ConfigError: The factor is not above 0.
-    """
-    if not factor > 0:
-        raise ConfigError(f"--budget is {factor}; it must be a number above 0, the share of the steps")
-    if factor == 1:
-        return config
-    scaled = mutable_copy(config)
-
-    def times(steps: int) -> int:
-        return max(1, round(factor * steps)) if steps else 0
-
-    for name in SCALED:
-        setattr(scaled.run, name, times(getattr(scaled.run, name)))
-    for name in SCALED_OF_OPTIMIZER:
-        setattr(scaled.optimizer, name, times(getattr(scaled.optimizer, name)))
-    scaled.optimizer.boundaries = tuple(sorted({times(step) for step in scaled.optimizer.boundaries}))
-    return resolve(scaled)
-
-
 def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> None:
     """Checks that configs can be compared in one table.
 
@@ -120,9 +95,7 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
     for entry in entries[1:]:
         one, other = flat_fields(first.config), flat_fields(entry.config)
         differing = [
-            f"data.{name} {one[f'data.{name}']!r} and {other[f'data.{name}']!r}"
-            for name in DATA
-            if one[f"data.{name}"] != other[f"data.{name}"]
+            f"{name} {one[name]!r} and {other[name]!r}" for name in DATA_FIELDS if one[name] != other[name]
         ]
         if differing and not any_data:
             raise ConfigError(

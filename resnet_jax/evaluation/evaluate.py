@@ -17,7 +17,7 @@ from resnet_jax.evaluation.counts import Counts, predicted
 from resnet_jax.evaluation.ensemble import average, collect
 from resnet_jax.evaluation.protocols import SINGLE, Protocol, ProtocolError, look_of
 from resnet_jax.evaluation.scoring import Net, Scores
-from resnet_jax.models import ResNet, create_model
+from resnet_jax.models import create_model
 from resnet_jax.models.stacking import stack_arrays
 from resnet_jax.parallel import create_mapping
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
@@ -62,7 +62,7 @@ class Trial:
         Raises:
             ProtocolError: The net takes images of one size, and the protocol shows others.
         """
-        side, fixed = self.source.image_shape[0], not isinstance(self.net.model, ResNet)
+        side, fixed = self.source.image_shape[0], not self.net.model.takes_any_size
         sights = look_of(protocol, self.source)(side, side)
         if fixed and any((sight.height, sight.width) != (side, side) for sight in sights):
             name = self.checkpoint.model["name"]

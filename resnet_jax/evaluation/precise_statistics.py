@@ -23,6 +23,7 @@ from resnet_jax.data.source import Source, read_decodable
 from resnet_jax.evaluation.evaluate import open_trial
 from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.evaluation.scoring import Net
+from resnet_jax.models.normalization import freeze_statistics
 from resnet_jax.models.stacking import unstack_arrays
 from resnet_jax.parallel import AXIS_NAME, create_mapping
 from resnet_jax.parallel.distributed import fits
@@ -57,7 +58,7 @@ def recompute_statistics(
     """
     trial = open_trial(workdir, step=step, data_dir=data_dir, training=True)
     total = len(trial.source)
-    if not hasattr(trial.net.model, "norm"):
+    if not trial.net.model.normalized:
         raise ProtocolError(
             f"{trial.checkpoint.model['name']} has no batch normalization, and so no statistics to recompute"
         )
@@ -102,7 +103,7 @@ def measure_statistics(
         batch_size: Images that the devices see at once; a multiple of the group.
         group_size: Images that are normalized together.
         seed: Of the order.
-        frozen: Patterns of the layers whose statistics stay, see `BatchNorm.frozen`.
+        frozen: Patterns of the layers whose statistics stay, see `freeze_statistics`.
         workers: Threads that read and decode.
     """
     reader = _Chosen(
@@ -158,7 +159,8 @@ class _Measure:
     def _program(self, count: int, group_size: int) -> tuple[Any, Any, Any]:
         net = self._net
         mapping = create_mapping("auto", net.mapping.devices[:count])
-        norm = partial(net.model.norm, momentum=0.0, variance="biased", frozen=self._frozen)
+        forgetful = partial(net.model.norm, momentum=0.0, variance="biased")
+        norm = partial(freeze_statistics, norm=forgetful, patterns=self._frozen)
         model = net.model.clone(norm=norm, group_size=group_size, axis_name=AXIS_NAME)
         program = mapping.map(partial(_batch_statistics, model), donate=False)
         return mapping, program, mapping.replicate((net.variables, net.image_mean))

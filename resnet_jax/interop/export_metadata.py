@@ -12,7 +12,7 @@ from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import array_names
 from resnet_jax.interop.foreign_weights import Foreign, InteropError, NameOf
 from resnet_jax.interop.pytorch import ForeignJson, read_weights
-from resnet_jax.models.registry import VGG_STAGES
+from resnet_jax.models.registry import VGG_STAGES, model_class
 from resnet_jax.training.checkpoints import ModelArguments
 
 RECORD_FORMAT = "resnet-jax weights"
@@ -107,7 +107,7 @@ def from_record(file: Path, record: ForeignJson) -> Foreign:
 
 def names_of(model: ModelArguments) -> NameOf:
     """Returns the names of a net's arrays in torchvision's manner."""
-    if model["name"].startswith("vgg"):
+    if not model_class(model["name"]).normalized:
         return array_names.vgg(
             tuple(model.get("stage_depths") or VGG_STAGES[int(model["name"].removeprefix("vgg"))])
         )

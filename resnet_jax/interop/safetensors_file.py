@@ -11,7 +11,7 @@ from resnet_jax.interop.array_layouts import to_foreign
 from resnet_jax.interop.assembly import last_channels
 from resnet_jax.interop.export_metadata import METADATA, names_of
 from resnet_jax.models.blocks import BottleneckBlock
-from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES
+from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, model_class
 
 IN_TORCHVISION = {*(f"resnet{depth}" for depth in IMAGENET_STAGES), *(f"vgg{depth}" for depth in VGG_STAGES)}
 BOTTLENECKS = {f"resnet{depth}" for depth, (block, _) in IMAGENET_STAGES.items() if block is BottleneckBlock}
@@ -52,7 +52,7 @@ def differences_from_torchvision(trained: Trained) -> list[str]:
             f"torchvision's {name} has shortcut option B, and this net {arguments['shortcut']}: it does not load there"
         ]
     found = []
-    if name.startswith("vgg") and trained.preprocessing.crop != VGG_INPUT:
+    if not model_class(name).takes_any_size and trained.preprocessing.crop != VGG_INPUT:
         found.append(
             f"torchvision's {name} is for images of {VGG_INPUT} pixels, and this net for {trained.preprocessing.crop}"
         )

@@ -53,6 +53,19 @@ def default_image_size(name: str) -> int:
     return 32 if _parse(name)[0].startswith("cifar") else 224
 
 
+def model_class(name: str) -> type[ResNet | VGG]:
+    """Returns the class of the net of that name; its class attributes say what such nets can do.
+
+    Raises:
+        ModelError: There is no such family of nets.
+
+    Example:
+        >>> model_class("vgg16").normalized
+        False
+    """
+    return VGG if _parse(name)[0] == "vgg" else ResNet
+
+
 def create_model(
     name: str,
     *,

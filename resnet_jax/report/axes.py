@@ -6,8 +6,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-SIDE = 1000
-"""Of the square that a plot is drawn in; the page stretches it."""
+PLOT_SIDE = 1000
+"""Side of the square that a plot is drawn in; the page stretches it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def linear_axis(values: Float[np.ndarray, " n"]) -> Axis:
 
 
 def log_axis(values: Float[np.ndarray, " n"], *, least: float = 0.0) -> Axis | None:
-    """Returns a logarithmic range of the values above 0, from `least` on; None where there are fewer than two different ones."""
+    """Returns a logarithmic range of the values above 0, from `least` on; None if they do not differ."""
     above = values[values > 0]
     if not len(above):
         return None

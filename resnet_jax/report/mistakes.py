@@ -1,4 +1,4 @@
-"""What the net of a run takes for what on its test split: the confusion of its classes, and the mistakes that it was surest of."""
+"""What a network confuses on its test split, and its most confident mistakes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -74,7 +74,8 @@ def find_mistakes(workdir: str, *, examples: int, data_dir: str | None = None) -
         data_dir: Where the data set is; None is where the run found it.
 
     Raises:
-        CheckpointError, ConfigError, DataError, ModelError: The net or the data is not there, or they do not fit.
+        CheckpointError, ConfigError, DataError, ModelError: The net or the data is not there, or they do not
+            fit.
     """
     trial = open_trial(workdir, data_dir=data_dir)
     chosen = spread(len(trial.source), examples)
@@ -107,7 +108,7 @@ def surest_mistakes(
     predicted: Int[np.ndarray, " n"],
     confidences: Float[np.ndarray, " n"],
 ) -> tuple[Mistake, ...]:
-    """Returns the `SUREST` examples with the greatest confidence among those that are mistaken; of equals, the first."""
+    """Returns the `SUREST` mistakes with the greatest confidence; of equals, the first."""
     wrong = np.flatnonzero(labels != predicted)
     chosen = wrong[np.argsort(-confidences[wrong], kind="stable")[:SUREST]]
     if not len(chosen):

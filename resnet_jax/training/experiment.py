@@ -21,8 +21,9 @@ from resnet_jax.data.errors import DataError
 from resnet_jax.data.label_subset import with_labels
 from resnet_jax.data.source import Source, SyntheticSource
 from resnet_jax.data.statistics import color_components, image_mean
-from resnet_jax.models import ResNet, create_model
+from resnet_jax.models import create_model, model_class
 from resnet_jax.models.import_by_name import import_by_name, is_import_name
+from resnet_jax.models.normalization import freeze_statistics, over_micro_batches
 from resnet_jax.parallel import (
     AXIS_NAME,
     Mapping,
@@ -142,7 +143,7 @@ def model_arguments(config: Config, classes: int) -> dict[str, Any]:
     """Returns the arguments of `create_model` that the section `model` of a config describes."""
     options = config.model
     arguments = {"name": options.name, "num_classes": classes, "dtype": options.dtype}
-    if not options.name.startswith("vgg"):  # These have no batch normalisation.
+    if model_class(options.name).normalized:
         arguments |= {"group_size": options.group_size} | (
             {} if options.norm else {"variance": options.variance}
         )
@@ -161,8 +162,9 @@ def build_training(
     """Returns the optimiser, and what makes of a `seed` the training step of one device; needs no data and no devices."""
     schedule, optimizer = build_optimizer(config.optimizer, config.run.code_dir)
     spread = spread_over(model)
-    if config.run.accumulation > 1 and hasattr(spread, "norm"):
-        spread = spread.clone(norm=partial(spread.norm, parts=config.run.accumulation))
+    if config.run.accumulation > 1 and model.normalized:
+        gather = partial(over_micro_batches, parts=config.run.accumulation)
+        spread = spread.clone(norm=partial(spread.norm, gather=gather))
     make_step = partial(
         make_train_step,
         _with_frozen(model, spread, config.optimizer, image_shape=image_shape),
@@ -178,7 +180,7 @@ def build_training(
 
 def spread_over(model: nn.Module) -> nn.Module:
     """Returns the model with the axis that the global batch is mapped over, if it has normalisation."""
-    return model.clone(axis_name=AXIS_NAME) if hasattr(model, "axis_name") else model
+    return model.clone(axis_name=AXIS_NAME) if model.normalized else model
 
 
 def part_size(config: Config) -> int:
@@ -190,7 +192,7 @@ def part_size(config: Config) -> int:
     parts, batch_size, group_size = config.run.accumulation, config.batch_size, config.model.group_size
     if parts == 1:
         return batch_size
-    group = group_size or (1 if config.model.name.startswith("vgg") else batch_size)
+    group = group_size or (batch_size if model_class(config.model.name).normalized else 1)
     if batch_size % parts or batch_size // parts % group:
         legal = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n % group == 0]
         raise ConfigError(
@@ -211,7 +213,7 @@ def looped(model: nn.Module, config: Config) -> nn.Module:
     wanted = config.run.scan == "yes" or config.run.remat is not None
     optimizer = config.optimizer
     apart = bool(config.initial.source or optimizer.frozen or optimizer.frozen_norm or optimizer.rate_factors)
-    if not isinstance(model, ResNet):
+    if not model.scannable:
         if wanted:
             raise ConfigError(
                 "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0"
@@ -241,8 +243,8 @@ def _with_frozen(
         )
     patterns = frozen_patterns(options)
     return (
-        spread.clone(norm=partial(spread.norm, frozen=patterns))
-        if patterns and hasattr(spread, "norm")
+        spread.clone(norm=partial(freeze_statistics, norm=spread.norm, patterns=patterns))
+        if patterns and model.normalized
         else spread
     )
 

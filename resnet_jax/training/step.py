@@ -59,7 +59,7 @@ def make_train_step(
         axis_name: The mapped axis.
         accumulation: Parts that a batch is computed in, one after the other, each a slice of the global batch that is spread over
             the devices; a device has its share of the first part, then of the second, and so on. The model's normalisations
-            must know their number (`parts`).
+            must know their number (`over_micro_batches`).
     """
 
     loss_of = loss or cross_entropy

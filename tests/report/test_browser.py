@@ -12,7 +12,7 @@ import pytest
 from resnet_jax.analysis import Analysis, Responses
 from resnet_jax.report.mistakes import Mistake, Mistakes
 from resnet_jax.report.page import write_page
-from resnet_jax.report.runs import read_runs
+from resnet_jax.report.run_records import read_runs
 from tests.report import workdirs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,31 +1,22 @@
 """What came out of a comparison: errors at the end over seeds, what the nets cost, and how long they took."""
 
-import csv
 import dataclasses
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, stdev
-from typing import Any
+from collections.abc import Sequence
+from statistics import fmean
 
-import flax.linen as nn
 import jax
 from etils import epath
 
 from resnet_jax.comparison.entries import Entry
 from resnet_jax.console import format_table
-from resnet_jax.models import summarize
-from resnet_jax.training.logging import Record, read_metrics
+from resnet_jax.files import write_json, write_text
+from resnet_jax.models.summary import Summary
+from resnet_jax.sweeps.errors_over_seeds import format_error, mean_and_deviation
+from resnet_jax.sweeps.outputs import write_csv
+from resnet_jax.sweeps.sweep import SweepRun
+from resnet_jax.training.logging import Record
 
 JSON, CSV, MARKDOWN, FIGURE = "compare.json", "compare.csv", "compare.md", "compare.png"
-
-
-@dataclasses.dataclass(frozen=True)
-class Net:
-    """Parameters, and multiply-adds for one image."""
-
-    params: int
-    macs: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,56 +76,29 @@ class Comparison:
     jax: str = jax.__version__
 
 
-def measure_net(model: nn.Module, image_shape: tuple[int, int, int]) -> Net:
-    """Returns what a net has and does for square images; blocks in a loop count as often as it runs."""
-    summary = summarize(model, image_shape[0])
-    return Net(summary.params, summary.macs)
+def collect_outcome(entry: Entry, summary: Summary, runs: Sequence[SweepRun]) -> Outcome:
+    """Returns the outcome of a config from its finished runs."""
+    results = tuple(_read_result(run) for run in runs)
+    mean, deviation = mean_and_deviation([result.error for result in results])
+    seconds, _ = mean_and_deviation([result.seconds for result in results])
+    name = entry.config.model.name
+    return Outcome(
+        entry.name, entry.text, name, summary.params, summary.macs, mean, deviation, seconds, results
+    )
 
 
-def collect(
-    entries: Sequence[Entry],
-    nets: Mapping[str, Net],
-    runs: Iterable[tuple[Entry, int, epath.Path]],
-    *,
-    seeds: int,
-    diverged: Mapping[str, str],
-) -> Comparison:
-    """Returns the comparison of finished runs, given as entry, seed and workdir."""
-    found: dict[str, list[RunResult]] = {entry.name: [] for entry in entries}
-    for entry, seed, workdir in runs:
-        found[entry.name].append(_read(seed, workdir, entry.config.batch_size))
-    outcomes = []
-    for entry in entries:
-        results, net = found[entry.name], nets[entry.name]
-        errors = [result.error for result in results]
-        outcomes.append(
-            Outcome(
-                name=entry.name,
-                config=entry.text,
-                model=entry.config.model.name,
-                params=net.params,
-                macs=net.macs,
-                error_mean=fmean(errors) if errors else None,
-                error_std=stdev(errors) if len(errors) > 1 else None,
-                seconds_mean=fmean(result.seconds for result in results) if results else None,
-                runs=tuple(results),
-            )
-        )
-    return Comparison(seeds, tuple(outcomes), dict(diverged))
-
-
-def _read(seed: int, workdir: epath.Path, batch_size: int) -> RunResult:
-    records = read_metrics(workdir)
+def _read_result(run: SweepRun) -> RunResult:
+    records = run.records
     last = [record for record in records if "test_top1" in record][-1]
     end = [1 - record["top1"] for record in records if record["step"] > 0.9 * last["step"]]
     return RunResult(
-        seed=seed,
+        seed=run.config.seed,
         step=int(last["step"]),
         error=1 - last["test_top1"],
         loss=last["test_loss"],
         train_error=fmean(end),
-        seconds=_seconds(records, batch_size),
-        workdir=str(workdir),
+        seconds=_seconds(records, run.config.batch_size),
+        workdir=str(run.workdir),
     )
 
 
@@ -151,32 +115,13 @@ def _seconds(records: Sequence[Record], batch_size: int) -> float:
 def write_results(comparison: Comparison, directory: epath.PathLike) -> None:
     """Writes compare.json, compare.csv (a line for every run) and compare.md."""
     folder = epath.Path(directory)
-    (folder / JSON).write_text(json.dumps(to_json(comparison), indent=2) + "\n")
-    (folder / CSV).write_text(_csv(comparison))
-    (folder / MARKDOWN).write_text(to_markdown(comparison))
-
-
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Returns everything, for `json.dumps`."""
-    return dataclasses.asdict(comparison)
-
-
-def _csv(comparison: Comparison) -> str:
-    file = io.StringIO()
-    fields = [
-        "name",
-        "config",
-        "model",
-        "params",
-        "macs",
-        *(field.name for field in dataclasses.fields(RunResult)),
-    ]
-    writer = csv.DictWriter(file, fields, lineterminator="\n")
-    writer.writeheader()
+    write_json(folder / JSON, dataclasses.asdict(comparison), indent=2)
+    write_text(folder / MARKDOWN, to_markdown(comparison))
+    rows = []
     for outcome in comparison.outcomes:
-        common = {name: getattr(outcome, name) for name in fields[:5]}
-        writer.writerows(common | dataclasses.asdict(result) for result in outcome.runs)
-    return file.getvalue()
+        common = {name: getattr(outcome, name) for name in ("name", "config", "model", "params", "macs")}
+        rows += [common | dataclasses.asdict(result) for result in outcome.runs]
+    write_csv(folder / CSV, rows)
 
 
 HEADINGS = ("", "error", "parameters", "multiply-adds", "time of a run")
@@ -192,14 +137,14 @@ def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
 def _error(outcome: Outcome, seeds: int) -> str:
     if outcome.error_mean is None:
         return "diverged"
-    text = f"{100 * outcome.error_mean:.2f}"
-    text += f" ± {100 * outcome.error_std:.2f} %" if outcome.error_std is not None else " %"
+    deviation = None if outcome.error_std is None else 100 * outcome.error_std
+    text = f"{format_error(100 * outcome.error_mean, deviation)} %"
     missing = seeds - len(outcome.runs)
     return f"{text} ({missing} of {seeds} diverged)" if missing else text
 
 
 def to_text(comparison: Comparison) -> str:
-    """Returns the table for people."""
+    """Returns the table for people, its caption below."""
     return format_table(HEADINGS, _rows(comparison), caption=caption(comparison))
 
 

@@ -1,17 +1,17 @@
-"""What a workdir tells of its run: config, records, checkpoints; of runs that go on, were resumed, or are imports."""
+"""What a workdir tells of its run: config, records, checkpoints; live, resumed or imported."""
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
 
 import numpy as np
 
 from resnet_jax.report.series import Series
 from resnet_jax.training.checkpoints import CheckpointError, read_checkpoint, steps_in
-from resnet_jax.training.config import flat_fields
+from resnet_jax.training.config import Config, flat_fields
 from resnet_jax.training.logging import Record, read_metrics
 from resnet_jax.training.workdir import read_config
 
@@ -19,14 +19,14 @@ PARAMS = "params/"
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunRecord:
     """A run as its workdir has it.
 
     Attributes:
         workdir: Path or URL.
         name: Shown; differs from that of every other run on the page.
         number: Of the run on the page, from 0.
-        fields: Of the config, by path.
+        config: Recipe and operation.
         records: Of metrics.jsonl, every step once, rising.
         overlapping: Records that a later one of the same or an earlier step stands for.
         checkpoint: Step of the newest; None where there is none.
@@ -38,7 +38,7 @@ class Run:
     workdir: str
     name: str
     number: int
-    fields: dict[str, Any]
+    config: Config
     records: list[Record]
     overlapping: int
     checkpoint: int | None
@@ -46,9 +46,14 @@ class Run:
     classes: int | None
     note: str
 
+    @functools.cached_property
+    def fields(self) -> dict[str, object]:
+        """Values of the config by path."""
+        return flat_fields(self.config)
+
     @property
     def imported(self) -> bool:
-        return not self.fields["data.source"]
+        return not self.config.data.source
 
     @property
     def step(self) -> int:
@@ -60,7 +65,7 @@ class Run:
         """How far the run is, in words."""
         if self.imported:
             return "imported weights, not trained here"
-        steps = self.fields["run.steps"]
+        steps = self.config.run.steps
         return "complete" if self.step >= steps else f"at step {self.step:,} of {steps:,}"
 
     def series(self, field: str, kind: str = "", *, bold: bool = False, error: bool = False) -> Series:
@@ -86,7 +91,7 @@ class Run:
         )
 
 
-def read_runs(workdirs: Sequence[str]) -> list[Run]:
+def read_runs(workdirs: Sequence[str]) -> list[RunRecord]:
     """Returns the runs of workdirs, in order.
 
     Raises:
@@ -99,8 +104,7 @@ def read_runs(workdirs: Sequence[str]) -> list[Run]:
     ]
 
 
-def _read_run(workdir: str, name: str, number: int) -> Run:
-    fields = flat_fields(read_config(workdir))
+def _read_run(workdir: str, name: str, number: int) -> RunRecord:
     found = read_metrics(workdir)
     records = each_step_once(found)
     steps = steps_in(workdir)
@@ -113,13 +117,22 @@ def _read_run(workdir: str, name: str, number: int) -> Run:
         except CheckpointError as error:
             note = str(error)
     newest = steps[-1] if steps and not note else None
-    return Run(
-        workdir, name, number, fields, records, len(found) - len(records), newest, parameters, classes, note
+    return RunRecord(
+        workdir,
+        name,
+        number,
+        read_config(workdir),
+        records,
+        len(found) - len(records),
+        newest,
+        parameters,
+        classes,
+        note,
     )
 
 
-def each_step_once(records: Sequence[Any]) -> list[Record]:
-    """Returns the records with rising steps: where a run went on from an earlier step, what it then wrote stands."""
+def each_step_once(records: Sequence[object]) -> list[Record]:
+    """Returns the records with rising steps; after resuming from an earlier step, the later ones count."""
     kept: list[Record] = []
     for record in records:
         if not isinstance(record, dict) or not _is_number(record.get("step")):

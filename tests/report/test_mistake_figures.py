@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from resnet_jax.data.source import ArraySource
+from resnet_jax.report.mistake_figures import draw_mistakes, picture_uri
 from resnet_jax.report.mistakes import SUREST, Mistakes, spread, surest_mistakes
-from resnet_jax.report.pictures import draw_mistakes, picture_uri
 from tests.report.reading import Node, read
 
 NAMES = ("<b>egg</b>", "toad", "owl")

@@ -13,10 +13,10 @@ from resnet_jax.report.chart import scrolling
 from resnet_jax.report.markup import Markup, element
 from resnet_jax.report.mistakes import Mistake, Mistakes
 
-MATRIX = 30
+MATRIX_CLASSES = 30
 """Classes from which on the matrix is left out."""
 PAIRS = 10
-SIDE = 128
+PICTURE_SIDE = 128
 """Pixels of a picture's side at most."""
 
 
@@ -31,8 +31,11 @@ def draw_mistakes(found: Mistakes, run: str) -> Markup:
     seen = (
         f"{count:,} images" if count == found.of else f"{count:,} of the {found.of:,} images, spread evenly,"
     )
-    text = f"{wrong:,} of {seen} of the split {found.split} are mistaken ({percent(wrong / count)}), by the checkpoint of step "
-    parts = [_matrix(found, run)] if len(found.class_names) <= MATRIX else []
+    share = percent(wrong / count)
+    text = (
+        f"{wrong:,} of {seen} of the split {found.split} are mistaken ({share}), by the checkpoint of step "
+    )
+    parts = [_matrix(found, run)] if len(found.class_names) <= MATRIX_CLASSES else []
     parts += [_pairs(found, run)] if wrong else []
     pictures = [element("li", *_picture(mistake, found.class_names)) for mistake in found.surest]
     return element(
@@ -45,7 +48,7 @@ def draw_mistakes(found: Mistakes, run: str) -> Markup:
 
 
 def _matrix(found: Mistakes, run: str) -> Markup:
-    """Returns the confusion matrix; the colour of the diagonal is the share of the class, of a mistake its share of the worst."""
+    """Returns the confusion matrix, colored by the share of the class or, of a mistake, of the worst one."""
     names, most = found.class_names, max(1, int(found.wrong.max()))
     turned = "turned" if max(map(len, names)) > 3 else None
     head = element(
@@ -112,7 +115,7 @@ def _picture(mistake: Mistake, names: Sequence[str]) -> tuple[Markup, Markup]:
         alt=f"Example {mistake.number:,}: {true}, taken for {taken}",
         width=width,
         height=height,
-        class_="small" if max(height, width) < SIDE else None,
+        class_="small" if max(height, width) < PICTURE_SIDE else None,
     )
     return picture, element(
         "p", element("b", taken), f" {100 * mistake.confidence:.1f}\u00a0%", element("br"), f"true: {true}"
@@ -120,9 +123,9 @@ def _picture(mistake: Mistake, names: Sequence[str]) -> tuple[Markup, Markup]:
 
 
 def picture_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
-    """Returns a picture as a data URI of a PNG, its longer side at most `SIDE` pixels."""
+    """Returns a picture as a data URI of a PNG, its longer side at most `PICTURE_SIDE` pixels."""
     picture = Image.fromarray(pixels)
-    picture.thumbnail((SIDE, SIDE))
+    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
