@@ -8,11 +8,15 @@ import numpy as np
 
 from resnet_jax.cli import at_least
 from resnet_jax.console import ProgressBar, format_table, print_json, print_note
+from resnet_jax.errors import UsageError
+from resnet_jax.evaluation.by_task import evaluate_by_task
 from resnet_jax.evaluation.counts import Counts
 from resnet_jax.evaluation.evaluate import all_scores, described, open_trials
 from resnet_jax.evaluation.precise_statistics import recompute_statistics
 from resnet_jax.evaluation.predictions_file import PredictionsFile
 from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol
+from resnet_jax.training.checkpoints import read_checkpoint
+from resnet_jax.training.config import from_json
 from resnet_jax.training.stored_statistics import MOVING, PRECISE, STATISTICS
 
 EXAMPLES = (
@@ -72,7 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """Prints loss and accuracy of one run's checkpoint, or of the ensemble of several."""
+    """Prints loss and accuracy of one run's checkpoint, or of the ensemble of several; other tasks' own metrics."""
+    if from_json(read_checkpoint(arguments.workdir[0], arguments.step).config).task != "classification":
+        _evaluate_by_task(arguments)
+        return
     protocol = Protocol(
         arguments.protocol, arguments.scales, arguments.crop, arguments.average, arguments.mirror
     )
@@ -111,6 +118,25 @@ def execute(arguments: argparse.Namespace) -> None:
         print(_table_of_classes(per_class))
     if arguments.confusion:
         print(_confusions(counts.confusion, names))
+
+
+def _evaluate_by_task(arguments: argparse.Namespace) -> None:
+    """Prints the metrics of a task other than classification."""
+    own = {"workdir": arguments.workdir, "step": arguments.step, "data_dir": arguments.data_dir}
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    defaults = vars(parser.parse_args(["--workdir", ""])) | own
+    ignored = [name for name, value in defaults.items() if getattr(arguments, name) != value]
+    if ignored or len(arguments.workdir) > 1:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in ignored) or "several --workdir"
+        raise UsageError(
+            f"{arguments.workdir[0]} is no classification, and {options} is only for classification; leave it out"
+        )
+    results = evaluate_by_task(arguments.workdir[0], step=arguments.step, data_dir=arguments.data_dir)
+    if arguments.json:
+        print_json(results)
+    else:
+        print(", ".join(f"{name} {value:.6g}" for name, value in results.items()))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

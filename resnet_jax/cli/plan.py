@@ -46,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes",
         type=int,
-        default=0,
         metavar="N",
         help="number of classes, if the dataset is not available on this machine (default: the recipe's)",
     )

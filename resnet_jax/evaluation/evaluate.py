@@ -22,7 +22,8 @@ from resnet_jax.models.stacking import stack_arrays
 from resnet_jax.parallel import create_mapping
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
 from resnet_jax.training.config import Config, from_json, with_fields
-from resnet_jax.training.experiment import looped, open_split, prepare_jax
+from resnet_jax.training.network import prepare_jax, with_scanned_stages
+from resnet_jax.training.splits import open_split
 from resnet_jax.training.state import split_variables
 from resnet_jax.training.stored_statistics import MOVING, with_statistics
 
@@ -300,7 +301,7 @@ def open_trial(
 
 def build_net(checkpoint: Checkpoint, config: Config) -> Net:
     """Returns the net of a checkpoint on all devices of this process."""
-    model = looped(create_model(**checkpoint.model), config)
+    model = with_scanned_stages(create_model(**checkpoint.model), config)
     arrays = stack_arrays(checkpoint.arrays) if getattr(model, "scan", False) else checkpoint.arrays
     variables, image_mean = split_variables(arrays)
     return Net(

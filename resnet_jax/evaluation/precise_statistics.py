@@ -28,7 +28,7 @@ from resnet_jax.models.stacking import unstack_arrays
 from resnet_jax.parallel import AXIS_NAME, create_mapping
 from resnet_jax.parallel.distributed import fits
 from resnet_jax.training.checkpoints import Arrays
-from resnet_jax.training.experiment import frozen_patterns
+from resnet_jax.training.network import frozen_patterns
 from resnet_jax.training.stored_statistics import PREFIX, save_precise
 
 

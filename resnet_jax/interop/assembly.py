@@ -13,7 +13,7 @@ from resnet_jax.interop.array_layouts import foreign_shape, to_ours
 from resnet_jax.interop.foreign_weights import ArrayPath, Foreign, InteropError
 from resnet_jax.models import ModelError, create_model
 from resnet_jax.models.layers import he_normal
-from resnet_jax.training.checkpoints import ModelArguments
+from resnet_jax.models.registry import ModelArguments
 
 HEAD = ("params", "head")
 SHOWN = 6

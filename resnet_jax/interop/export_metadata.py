@@ -12,8 +12,7 @@ from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import array_names
 from resnet_jax.interop.foreign_weights import Foreign, InteropError, NameOf
 from resnet_jax.interop.pytorch import ForeignJson, read_weights
-from resnet_jax.models.registry import VGG_STAGES, model_class
-from resnet_jax.training.checkpoints import ModelArguments
+from resnet_jax.models.registry import VGG_STAGES, ModelArguments, model_class
 
 RECORD_FORMAT = "resnet-jax weights"
 RECORD_VERSION = 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet_jax.errors import UsageError
 from resnet_jax.inference.preprocessing import Preprocessing
-from resnet_jax.training.checkpoints import ModelArguments
+from resnet_jax.models.registry import ModelArguments
 
 ArrayPath = tuple[str, ...]
 """Path of an array in our variables: ("params", "stage2", "block1", "conv1", "kernel")."""

@@ -16,8 +16,7 @@ from resnet_jax.interop import array_names
 from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, Foreign, InteropError, NameOf
 from resnet_jax.interop.torch_files import read_state_dict
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, model_class
-from resnet_jax.training.checkpoints import ModelArguments
+from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, ModelArguments, model_class
 
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the channels red, green and blue, as fractions of the largest value."""

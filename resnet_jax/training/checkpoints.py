@@ -11,7 +11,7 @@ import dataclasses
 import json
 import operator
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import flax.serialization
 import jax
@@ -23,6 +23,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from resnet_jax.errors import ResNetError, UsageError
 from resnet_jax.files import JsonObject
+from resnet_jax.models.registry import ModelArguments
 from resnet_jax.models.stacking import is_stacked, stack_arrays, unstack_arrays
 from resnet_jax.training.checksums import find_damage, write_checksums
 from resnet_jax.training.storage import check_space, innermost_cause, inode_of
@@ -38,9 +39,6 @@ _PATIENCE = 2_000_000
 
 Arrays = dict[str, np.ndarray]
 """The arrays of a state by path, for example `params/stage1/block1/conv1/kernel`."""
-
-ModelArguments = dict[str, Any]
-"""Arguments of create_model, as JSON; their types are those of the network's attributes."""
 
 State = TypeVar("State")
 """A TrainState, of arrays or of their shapes, or another pytree of dataclasses and dicts."""
