@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from resnet_jax.data.catalog import is_path, open_encoded
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.datasets import is_path, open_encoded
 from resnet_jax.data.errors import DataError
 from resnet_jax.inference.pictures import InferenceError
 from resnet_jax.inference.preprocessing import Preprocessing

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from resnet_jax.analysis import analyze_checkpoint
-from resnet_jax.data.catalog import open_encoded
 from resnet_jax.data.choices import DIGITS
+from resnet_jax.data.datasets import open_encoded
 from resnet_jax.data.errors import DataError
 from resnet_jax.models import create_model, default_image_size, summarize
 from resnet_jax.paper.drawing import draw_error_panels, draw_responses, draw_table

@@ -13,7 +13,7 @@ from etils import epath
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_threads
-from resnet_jax.data.catalog import check_classes
+from resnet_jax.data.datasets import check_classes
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.data.statistics import image_mean

@@ -1,6 +1,6 @@
 """The splits of a config's dataset."""
 
-from resnet_jax.data.catalog import open_source
+from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.label_subset import with_labels

@@ -13,7 +13,7 @@ import pytest
 
 from resnet_jax import load_checkpoint
 from resnet_jax.cli import main
-from resnet_jax.data.catalog import open_source
+from resnet_jax.data.datasets import open_source
 from resnet_jax.data.digits import load_digits
 from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.inference import Trained, load_trained
