@@ -1,8 +1,8 @@
-"""Trains a net: `python train.py`, or `python train.py --config=NAME --config.field=value --workdir=DIR`."""
+"""Trains a network: `python train.py --config=NAME --config.FIELD=VALUE --workdir=DIR`, the same as `resnet-jax train`."""
 
 import sys
 
-from resnet_jax.entry import train
+from resnet_jax.cli import main
 
 if __name__ == "__main__":
-    sys.exit(train(sys.argv[1:]))
+    sys.exit(main(["train", *sys.argv[1:]]))

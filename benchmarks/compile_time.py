@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from resnet_jax import create_model
-from resnet_jax.data.augment import normalise
+from resnet_jax.data.augment import normalize
 from resnet_jax.parallel import AXIS_NAME, Mapping, choose_devices, create_mapping, prepare_backend
 from resnet_jax.training.optimizer import sgd
 from resnet_jax.training.schedules import step_decay
@@ -46,7 +46,7 @@ def build(depth: int, mapping: Mapping, *, scan: bool, remat: int = 0) -> tuple[
     step = make_train_step(
         model.clone(axis_name=AXIS_NAME),
         optimizer,
-        lambda _, x, mean: normalise(x, mean),
+        lambda _, x, mean: normalize(x, mean),
         schedule=schedule,
         seed=0,
         axis_name=AXIS_NAME,

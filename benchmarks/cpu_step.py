@@ -32,7 +32,7 @@ import torch
 from torch.nn import functional
 
 from resnet_jax import create_model
-from resnet_jax.data.augment import normalise
+from resnet_jax.data.augment import normalize
 from resnet_jax.parallel import AXIS_NAME, choose_devices, create_mapping, prepare_backend
 from resnet_jax.training.optimizer import sgd
 from resnet_jax.training.schedules import step_decay
@@ -73,9 +73,9 @@ def ours(name: str, batch: int, size: int) -> tuple[Step, Step]:
     state = create_state(model, optimizer, seed=0, image_shape=images.shape[1:], image_mean=mean)
     placed = [mapping.replicate(jax.device_get(state))]
     arguments = {"schedule": schedule, "seed": 0, "axis_name": AXIS_NAME}
-    train = make_train_step(spread, optimizer, lambda _, x, mean: normalise(x, mean), **arguments)
+    train = make_train_step(spread, optimizer, lambda _, x, mean: normalize(x, mean), **arguments)
     train_step = mapping.map(train, donate=True)
-    evaluation_step = mapping.map(make_evaluation_step(spread, normalise, axis_name=AXIS_NAME), donate=False)
+    evaluation_step = mapping.map(make_evaluation_step(spread, normalize, axis_name=AXIS_NAME), donate=False)
     shards = mapping.shard(
         {"image": images, "label": labels, "index": np.arange(batch), "mask": np.ones(batch, bool)}
     )

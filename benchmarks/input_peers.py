@@ -22,10 +22,11 @@ _shared: Any = None
 def ours(source: str, cores: int) -> Iterator[Any]:
     """Yields uint8 batches of this package: scale and crop of §3.4, as a function of (seed, step)."""
     from resnet_jax.data.batches import TrainBatches, read_ahead
-    from resnet_jax.data.sources import Reading, open_source
+    from resnet_jax.data.datasets import open_source
+    from resnet_jax.data.encoded import DecodeOptions
 
-    reading = Reading.named("scale", size=SIZE, scales=SCALES, areas=(0.08, 1.0), test_scale=SCALES[0])
-    batches = TrainBatches(open_source(source, "train", reading=reading), BATCH, 0, slice(0, BATCH))
+    decoding = DecodeOptions("scale", size=SIZE, scales=SCALES, areas=(0.08, 1.0), test_scale=SCALES[0])
+    batches = TrainBatches(open_source(source, "train", decoding=decoding), BATCH, 0, slice(0, BATCH))
     return read_ahead(batches, 0, 10**9, workers=cores, buffer=4)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import orbax.checkpoint
 
 from resnet_jax import create_model
-from resnet_jax.data.augment import normalise
+from resnet_jax.data.augment import normalize
 from resnet_jax.parallel import AXIS_NAME, choose_devices, create_mapping, prepare_backend
 from resnet_jax.training.checkpoints import CheckpointWriter, steps_in
 from resnet_jax.training.optimizer import sgd
@@ -52,7 +52,7 @@ class Loop:
         step = make_train_step(
             model.clone(axis_name=AXIS_NAME),
             optimizer,
-            lambda _, x, mean: normalise(x, mean),
+            lambda _, x, mean: normalize(x, mean),
             schedule=schedule,
             seed=0,
             axis_name=AXIS_NAME,

@@ -21,8 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from resnet_jax.models.convolution import CANONICAL, WEIGHT_GRADIENTS, input_gradient, weight_gradient_form
-from resnet_jax.models.pooling import max_pool
+from resnet_jax.models.kernels.convolution import (
+    CANONICAL,
+    WEIGHT_GRADIENTS,
+    input_gradient,
+    weight_gradient_form,
+)
+from resnet_jax.models.kernels.pooling import max_pool
 
 SHAPES = [  # Images, side, channels, filters, side of the kernel, stride.
     (64, 32, 16, 16, 3, 1),

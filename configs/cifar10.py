@@ -6,7 +6,7 @@
     python train.py --config=cifar10:resnet20,validation     (trains on 45k images and tests on the other 5k, as in §4.2)
 
 The argument names the net (resnetN or plainN, N = 6n + 2; default resnet20), and where it is wanted the data set (cifar10 or
-cifar100) and the split (validation), separated by commas. Batch normalisation is over groups of 64 images, the paper's two GPUs.
+cifar100) and the split (validation), separated by commas. Batch normalization is over groups of 64 images, the paper's two GPUs.
 The net of 110 layers warms up at 0.01 until its training error is below 80 %.
 
 The net of 1202 layers is trained as the others; its activations are recomputed by groups of 14 blocks, to fit into memory.
@@ -24,14 +24,12 @@ Table 6, with the paper's error and what a training costs (`resnet-jax paper tab
     | resnet1202 |               7.93 |                       7.0e+16 |
 """
 
-from ml_collections import ConfigDict
-
-from resnet_jax.training.config import base_config
+from resnet_jax.training.config import Config, base_config
 
 DATA = ("cifar10", "cifar100")
 
 
-def get_config(argument: str = "resnet20") -> ConfigDict:
+def get_config(argument: str = "resnet20") -> Config:
     """Returns the recipe of a net, a data set and a split, named in any order and separated by commas."""
     config = base_config()
     config.batch_size = 128

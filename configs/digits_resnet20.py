@@ -10,12 +10,10 @@ batch of 128. Its own are the statistics over groups of 16, and the augmentation
 pixel at most (mirrored and moved by four they are 94 % right, no longer being digits).
 """
 
-from ml_collections import ConfigDict
-
-from resnet_jax.training.config import base_config
+from resnet_jax.training.config import Config, base_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     """Returns the recipe."""
     config = base_config()
     config.batch_size = 128

@@ -11,24 +11,19 @@ Hardware: 2 CPU cores for the digits, an accelerator for ImageNet's nets. Time: 
 scratch after the same few steps.
 """
 
-from ml_collections import ConfigDict
-
-from resnet_jax.training.config import base_config
+from resnet_jax.training.config import Config, base_config
 from resnet_jax.training.workdir import read_config
 
 
-def get_config(workdir: str = "") -> ConfigDict:
+def get_config(workdir: str = "") -> Config:
     """Returns the recipe for the weights of a workdir."""
     config = base_config()
-    config.initial.workdir = workdir or "runs/digits_resnet20"
+    config.initial.source = workdir or "runs/digits_resnet20"
     config.model.group_size = 16
     config.data.pad = 1
     if workdir:
         before = read_config(workdir)
-        for section in ("model", "data"):
-            for name, value in before[section].items():
-                config[section][name] = tuple(value) if isinstance(value, list) else value
-        config.batch_size = before["batch_size"]
+        config.model, config.data, config.batch_size = before.model, before.data, before.batch_size
     config.optimizer.learning_rate = 0.01
     config.optimizer.boundaries = (200,)
     config.run.steps = 300

@@ -7,22 +7,22 @@ r"""The ImageNet recipe of §3.4: 60e4 iterations of batch 256, rate 0.1 divided
     python train.py --config=imagenet:resnet18 --config.data.source=synthetic   (without data: 224 × 224 noise)
 
 The argument names the net (default resnet50), and after a comma the shortcut where it is not the family's B. Batch
-normalisation is over groups of 32 images, the authors' 8 GPUs. The paper does not say which error is watched and when it counts
+normalization is over groups of 32 images, the authors' 8 GPUs. The paper does not say which error is watched and when it counts
 as a plateau: here it is the training error, averaged over 5,000 steps (an epoch), and the rate falls when five of these in a row
 have not fallen by 1 % of the best. Decay is on all parameters, as in Caffe.
 
-The shorter side is drawn from [256, 480], of it a 224 crop of the image or its mirror, and colours vary along their principal
+The shorter side is drawn from [256, 480], of it a 224 crop of the image or its mirror, and colors vary along their principal
 components. What is subtracted is the published mean of each channel. For the paper's mean of each pixel, and for other sets:
 
     resnet-jax statistics SOURCE statistics.npz
     python train.py --config=imagenet --config.data.source=SOURCE --config.data.mean=statistics.npz \
-        --config.data.colour=statistics.npz
+        --config.data.color=statistics.npz
 
 SOURCE is an image folder (train/CLASS/*.jpg and val/CLASS/*.jpg), what `resnet-jax prepare` made of one or of the official tars,
-or a set of TFDS. Tested on the centre crop of the image with shorter side 256.
+or a set of TFDS. Tested on the center crop of the image with shorter side 256.
 
 Hardware: a TPU slice or several GPUs. The rows of Tables 2 and 3, with the paper's 10-crop error and what a training costs
-(`resnet-jax paper table3 --plan`); on the centre crop the authors' README has 24.7, 23.6 and 23.0 % for 50, 101 and 152 layers.
+(`resnet-jax paper table3 --plan`); on the center crop the authors' README has 24.7, 23.6 and 23.0 % for 50, 101 and 152 layers.
 Not run with this code:
 
     | argument   | expected error (%) | multiply-adds of the training |
@@ -38,12 +38,10 @@ Not run with this code:
     | resnet152  |              21.43 |                       5.2e+18 |
 """
 
-from ml_collections import ConfigDict
-
-from resnet_jax.training.config import base_config
+from resnet_jax.training.config import Config, base_config
 
 
-def get_config(argument: str = "resnet50") -> ConfigDict:
+def get_config(argument: str = "resnet50") -> Config:
     """Returns the recipe of a net."""
     config = base_config()
     config.batch_size = 256
@@ -53,7 +51,7 @@ def get_config(argument: str = "resnet50") -> ConfigDict:
     config.data.test_split = "validation"
     config.data.mean = "imagenet"
     config.data.mirror = True
-    config.data.colour = "imagenet"
+    config.data.color = "imagenet"
     config.data.image_size = 224
     config.data.crop = "scale"
     config.data.scales = (256, 480)
@@ -68,7 +66,7 @@ def get_config(argument: str = "resnet50") -> ConfigDict:
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4
     config.run.steps = 600_000
-    config.run.workers = 0
+    config.run.workers = None
     config.run.log_every = 100
     config.run.evaluate_every = 5_000
     config.run.checkpoint_every = 1_000

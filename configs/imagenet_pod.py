@@ -16,30 +16,29 @@ Departures from the paper of the nets (arXiv 1512.03385), each a field:
 - optimizer.warmup_steps, warmup_form: 5 epochs from 0.1 to that rate, by equal steps (Goyal et al., §2.2).
 - optimizer.momentum_form: pytorch, the rate outside the momentum (Goyal et al., §3, eq. 9), which needs no correction as it
   changes.
-- optimizer.decayed: kernels; scales and biases of normalisation (Goyal et al., §5.1) and the bias of the last layer do not decay.
+- optimizer.decay_mask: kernels; scales and biases of normalization (Goyal et al., §5.1) and the bias of the
+  last layer do not decay.
 - optimizer.label_smoothing: 0.1 (arXiv 1512.00567, §7). Goyal et al. have none.
-- model.variants, zero_last_scale: the scale of the last normalisation of every block begins at 0, so that blocks begin as their
+- model.variants, zero_last_scale: the scale of the last normalization of every block begins at 0, so that blocks begin as their
   shortcut (Goyal et al., §5.1).
 - model.stride_on: 3x3, known as v1.5: the 3×3 convolution of a bottleneck strides instead of the first 1×1.
 - model.dtype: bfloat16 in the computation; parameters, statistics, sums over pixels, logits and the loss are float32.
 - data.crop: resized, 8 to 100 % of the area at a ratio of 3/4 to 4/3 (arXiv 1409.4842; Goyal et al., §5.1), instead of scale.
 
-As in the paper: He initialisation, momentum 0.9, decay 1e-4, mirroring and colour, and statistics over groups of 32 images, which
+As in the paper: He initialization, momentum 0.9, decay 1e-4, mirroring and color, and statistics over groups of 32 images, which
 is also what Goyal et al. have on a GPU whatever the global batch.
 
 Hardware: a TPU slice of 8 to 256 chips. Time: docs/pods.md has the compiler's estimates. Error: not run with this code; Goyal et
 al. report 23.7 ± 0.1 % at batches up to 8,192 for ResNet-50.
 """
 
-from ml_collections import ConfigDict
-
-from resnet_jax.training.config import base_config
+from resnet_jax.training.config import Config, base_config
 
 IMAGES, EPOCHS, WARMUP_EPOCHS = 1_281_167, 90, 5
 LEAST, MOST = 1_024, 32_768
 
 
-def get_config(argument: str = "8192") -> ConfigDict:
+def get_config(argument: str = "8192") -> Config:
     """Returns the recipe of a global batch and a net, separated by a comma."""
     batch, _, net = argument.partition(",")
     size = int(batch)
@@ -57,7 +56,7 @@ def get_config(argument: str = "8192") -> ConfigDict:
     config.data.test_split = "validation"
     config.data.mean = "imagenet"
     config.data.mirror = True
-    config.data.colour = "imagenet"
+    config.data.color = "imagenet"
     config.data.image_size = 224
     config.data.crop = "resized"
     config.data.test_scale = 256
@@ -71,10 +70,10 @@ def get_config(argument: str = "8192") -> ConfigDict:
     config.optimizer.momentum = 0.9
     config.optimizer.momentum_form = "pytorch"
     config.optimizer.weight_decay = 1e-4
-    config.optimizer.decayed = "kernels"
+    config.optimizer.decay_mask = "kernels"
     config.optimizer.label_smoothing = 0.1
     config.run.steps = round(EPOCHS * epoch)
-    config.run.workers = 0
+    config.run.workers = None
     config.run.log_every = 20
     config.run.evaluate_every = round(epoch)
     config.run.checkpoint_every = round(epoch)

@@ -2,9 +2,13 @@
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import flax.linen as nn
+    from flax.typing import VariableDict
+
+    from resnet_jax.inference import Preprocessing, Trained
     from resnet_jax.models import (
         create_model,
         feature_shapes,
@@ -15,10 +19,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Trained",
     "create_model",
     "feature_shapes",
     "features",
     "list_models",
+    "load",
     "load_checkpoint",
     "load_pretrained",
     "stack_blocks",
@@ -26,6 +32,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Trained": "resnet_jax.inference",
     "create_model": "resnet_jax.models",
     "feature_shapes": "resnet_jax.models",
     "features": "resnet_jax.models",
@@ -33,7 +40,7 @@ _MODULES = {
     "stack_blocks": "resnet_jax.models",
     "unstack_blocks": "resnet_jax.models",
 }
-"""Where each name comes from that is imported at its first use, so that `import resnet_jax` imports no library."""
+"""Where names come from that are imported at their first use: `import resnet_jax` imports no library."""
 
 
 def __getattr__(name: str) -> object:
@@ -47,12 +54,36 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+def load(source: str | os.PathLike[str], step: int | None = None, *, statistics: str = "moving") -> "Trained":
+    """Returns the trained network of a run or an import, with preprocessing and class names; it needs no data.
+
+    Args:
+        source: Directory of the run or import, or its object-storage URL.
+        step: Checkpoint to load. Defaults to the newest.
+        statistics: Statistics of batch normalization: "moving", those of training, or "precise", those that
+            `resnet-jax evaluate --precise-bn` recomputed.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it is damaged, or its statistics were not recomputed.
+
+    Example:
+        >>> trained = load("runs/digits_resnet20")
+        >>> trained.predict(["seven.png", "two.png"], top=1)
+        >>> trained.features("seven.png")["pooled"].shape
+        (1, 64)
+    """
+    from resnet_jax.inference import load_trained
+
+    return load_trained(source, step, statistics)
+
+
 def load_checkpoint(
     workdir: str, step: int | None = None, *, statistics: str = "moving"
-) -> tuple[Any, dict[str, Any]]:
+) -> "tuple[nn.Module, VariableDict]":
     """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
 
-    The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and compiles faster.
+    The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and
+    compiles faster.
 
     Args:
         workdir: A path, or an object-storage URL.
@@ -69,8 +100,8 @@ def load_checkpoint(
     """
     from resnet_jax.models import create_model
     from resnet_jax.training.checkpoints import read_checkpoint
-    from resnet_jax.training.precise import with_statistics
     from resnet_jax.training.state import split_variables
+    from resnet_jax.training.stored_statistics import with_statistics
 
     checkpoint, _ = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
     return create_model(**checkpoint.model), split_variables(checkpoint.arrays)[0]
@@ -82,21 +113,25 @@ def load_pretrained(
     num_classes: int | None = None,
     stride_on: str | None = None,
     mean: str | None = None,
-) -> tuple[Any, dict[str, Any], Any]:
+) -> "tuple[nn.Module, VariableDict, Preprocessing]":
     """Returns a net with weights of another framework, its variables, and what it expects of its images.
 
-    The third is a `resnet_jax.interop.Preprocessing`: pictures are resized to its `resize` and cropped to its `crop`, and the net
-    takes pixels from 0 to 255, RGB, less its `image_mean`. The net itself applies the scale that they were divided by there.
+    The third is a `resnet_jax.inference.Preprocessing`: pictures are resized to its `resize` and cropped to its
+    `crop`, and the net takes pixels from 0 to 255, RGB, less its `image_mean`. The net itself applies the scale
+    that they were divided by there.
 
     Args:
-        source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's or timm's
-            (config.json and weights), or one of the authors' `.caffemodel` files.
+        source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's
+            or timm's (config.json and weights), or one of the authors' `.caffemodel` files.
         num_classes: Another number than the source's gives a fresh last layer.
-        stride_on: Of bottlenecks, "1x1" or "3x3", where the source does not tell; None is torchvision's "3x3".
-        mean: Of a `.caffemodel`: a `.binaryproto` file, or red, green and blue in pixels: "123.7,116.3,103.5".
+        stride_on: Of bottlenecks, "1x1" or "3x3", where the source does not tell; None is torchvision's
+            "3x3".
+        mean: Of a `.caffemodel`: a `.binaryproto` file, or red, green and blue in pixels:
+            "123.7,116.3,103.5".
 
     Raises:
-        InteropError: The source cannot be read, or is of another net; what does not fit is listed. Nothing in it is executed.
+        InteropError: The source cannot be read, or is of another net; what does not fit is listed. Nothing in
+            it is executed.
 
     Example:
         >>> model, variables, preprocessing = load_pretrained("resnet50.pth")

@@ -1,4 +1,4 @@
-"""What commands print: tables, JSON, notes, and one progress bar. Importing this imports none of the libraries it draws with."""
+"""What commands print: tables, JSON, notes, and one progress bar; rich is imported when it draws."""
 
 import io
 import json
@@ -42,7 +42,8 @@ def format_table(
         title: Line above the table.
         footer: Cells of a last row, for sums.
         caption: Line below the table.
-        text_columns: Number of columns at the left that hold text and are aligned left; the others hold numbers.
+        text_columns: Number of columns at the left that hold text and are aligned left; the others hold
+            numbers.
     """
     lines = [header, *rows, *([footer] if footer else [])]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -57,7 +58,7 @@ def format_table(
 
 
 class ProgressBar:
-    """A progress bar on a terminal, which disappears at the end; where the console is no terminal, only `say` prints.
+    """A progress bar that disappears at the end; if the console is no terminal, only `say` prints.
 
     Args:
         name: What is counted, shown before the bar.
@@ -118,7 +119,7 @@ class ProgressBar:
         print_line(self._console, text)
 
     def inner_console(self, prefix: Callable[[], str] = str) -> "Console":
-        """Returns a console for work inside the bar: the newest line printed to it becomes the text beside the bar.
+        """Returns a console whose newest line becomes the text beside the bar, for work inside the bar.
 
         Args:
             prefix: Returns what is put before the line.

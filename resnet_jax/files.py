@@ -26,8 +26,8 @@ def is_partial(name: str) -> bool:
 def replace_when_written(path: PathLike) -> Iterator[epath.Path]:
     """Yields a temporary path in the same directory, and renames it to `path` when the block ends.
 
-    Whoever opens `path` finds the old file or the new one, complete. If the block raises, the temporary file is removed and
-    `path` stays as it was. A local file is on the disk before it is renamed.
+    Whoever opens `path` finds the old file or the new one, complete. If the block raises, the temporary file
+    is removed and `path` stays as it was. A local file is on the disk before it is renamed.
 
     Example:
         >>> with replace_when_written("weights.npz") as temporary, temporary.open("wb") as file:

@@ -1,5 +1,6 @@
 """The Python in the README and the docs runs, the commands of the tutorial too, and links between files lead somewhere."""
 
+import argparse
 import re
 import shlex
 from pathlib import Path
@@ -9,12 +10,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from resnet_jax import cli
-from resnet_jax.entry import parse, train
-from resnet_jax.recipes import load_recipe
+from resnet_jax.training.recipes import load_recipe
 from resnet_jax.training.run import run
 from tests.data.photographs import write_folder
 from tests.interop import nets, workdirs
 from tests.training import tiny
+from tests.training.runs import train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -28,6 +29,12 @@ PAGES = [
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def parsed(command: list[str]) -> argparse.Namespace:
+    """Returns the arguments of a command, parsed."""
+    _, parser = cli.load_command(command[0])
+    return cli.parse(parser, command[1:])
 
 
 def blocks(page: Path, language: str) -> str:
@@ -48,7 +55,7 @@ def test_the_page_on_evaluation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     page = ROOT / "docs" / "evaluation.md"
     for line in blocks(page, "sh").splitlines():
         if line.startswith("resnet-jax "):
-            cli.build_parser().parse_args(shlex.split(line)[1:])
+            parsed(shlex.split(line)[1:])
     monkeypatch.chdir(tmp_path)
     net = {"name": "cifar_resnet8", "width": 4, "num_classes": 7}
     workdirs.write(tmp_path / "runs" / "digits_resnet20", net, side=8, data__synthetic_examples=200)
@@ -63,7 +70,7 @@ def test_the_commands_of_the_page_on_the_paper_exist() -> None:
     commands = [shlex.split(line)[1:] for line in lines if "NAME" not in line]
     assert len(commands) == 2
     for arguments in commands:
-        cli.build_parser().parse_args(arguments)
+        parsed(arguments)
 
 
 def tutorial() -> list[tuple[str, list[str]]]:
@@ -80,9 +87,9 @@ def test_the_fields_of_the_tutorial_exist() -> None:
     assert len(tutorial()) == 9
     for program, arguments in tutorial():
         if program == "train.py":
-            given = parse(arguments)
+            given = parsed(["train", *arguments])
             assert given.workdir.startswith("runs/")
-            load_recipe(given.spec.partition(":")[0], given.overrides)
+            load_recipe(given.config.partition(":")[0], given.overrides)
 
 
 @pytest.mark.slow

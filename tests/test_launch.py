@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from resnet_jax.parallel.chips import parse_topology
-from resnet_jax.recipes import load_recipe
+from resnet_jax.training.recipes import load_recipe
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))

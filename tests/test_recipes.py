@@ -17,9 +17,10 @@ from flax.traverse_util import flatten_dict
 
 from resnet_jax import create_model
 from resnet_jax.models import default_image_size
-from resnet_jax.recipes import load_recipe, recipe_name, recipes
-from resnet_jax.training.config import ConfigError, to_json
-from resnet_jax.training.experiment import build_optimizer
+from resnet_jax.training.config import to_json
+from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.factories import build_optimizer
+from resnet_jax.training.recipes import load_recipe, recipe_name, recipes
 
 GOLDEN = Path(__file__).parent / "golden" / "recipes"
 SPECS = [
@@ -102,7 +103,7 @@ def test_the_cifar_recipe_is_the_papers() -> None:
     assert (config.batch_size, config.model.group_size, config.run.steps) == (128, 64, 64_000)
     assert config.optimizer.boundaries == (32_000, 48_000)
     assert (config.optimizer.warmup_until_error, config.optimizer.warmup_rate) == (0.8, 0.01)
-    assert load_recipe("cifar10:resnet1202").optimizer.warmup_until_error == 0
+    assert load_recipe("cifar10:resnet1202").optimizer.warmup_until_error is None
     validation = load_recipe("cifar10:validation")
     assert (validation.data.train_split, validation.data.test_split) == ("train[:45000]", "train[45000:]")
 

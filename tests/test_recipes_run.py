@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnet_jax.data.datasets import open_source
 from resnet_jax.data.prepare import prepare as prepare_folder
-from resnet_jax.data.sources import open_source
-from resnet_jax.entry import train
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.logging import read_metrics
 from tests.data.photographs import write_folder
 from tests.data.stand_in import TEST, TRAIN, prepare, prepare_photographs
+from tests.training.runs import train
 
 
 @pytest.fixture(scope="module")

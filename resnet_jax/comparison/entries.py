@@ -5,27 +5,24 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from resnet_jax.recipes import load_recipe
-from resnet_jax.training.config import ConfigError, to_json
+from resnet_jax.sweeps.scaled_recipes import scale_steps
+from resnet_jax.training.config import Config, flat_fields, parse_override, with_fields
+from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.recipes import load_recipe
 
 Overrides = tuple[tuple[str, str], ...]
 """Pairs of a field's path and the text of its value."""
 
-DATA = (
-    "source",
-    "train_split",
-    "test_split",
-    "labels",
-    "synthetic_examples",
-    "synthetic_image_size",
-    "synthetic_classes",
+DATA_FIELDS = (
+    "data.source",
+    "data.train_split",
+    "data.test_split",
+    "data.labels",
+    "data.synthetic_examples",
+    "data.synthetic_image_size",
+    "data.synthetic_classes",
 )
-"""Fields of the section `data` that say which set a net learns and is tested on."""
-
-SCALED = ("steps", "evaluate_every", "checkpoint_every", "log_every")
-SCALED_OF_OPTIMIZER = ("warmup_steps", "plateau_window")
+"""Fields that say which set a net learns and is tested on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,19 +37,16 @@ class Entry:
 
     name: str
     text: str
-    config: ConfigDict
+    config: Config
 
     @property
     def directory(self) -> str:
         """The name without what a file system or a shell might stumble over."""
         return re.sub(r"[^\w.=+-]+", "_", self.name).strip("_.") or "config"
 
-    def with_seed(self, number: int) -> ConfigDict:
+    def with_seed(self, number: int) -> Config:
         """Returns the config of the run of that number, from 0."""
-        config = self.config.copy_and_resolve_references()
-        with config.unlocked():
-            config.seed += number
-        return config
+        return with_fields(self.config, {"seed": self.config.seed + number})
 
 
 def parse_entry(text: str, *, common: Iterable[tuple[str, str]] = (), budget: float = 1.0) -> Entry:
@@ -85,29 +79,6 @@ def parse_entry(text: str, *, common: Iterable[tuple[str, str]] = (), budget: fl
     return Entry(name or asked, asked, config)
 
 
-def scale_steps(config: ConfigDict, factor: float) -> ConfigDict:
-    """Returns a config whose steps, and all that is counted in steps, are times the factor: a shorter run of the same form.
-
-    Raises:
-        ConfigError: The factor is not above 0.
-    """
-    if not factor > 0:
-        raise ConfigError(f"--budget is {factor}; it must be a number above 0, the share of the steps")
-    if factor == 1:
-        return config
-    scaled = config.copy_and_resolve_references()
-
-    def times(steps: int) -> int:
-        return max(1, round(factor * steps)) if steps else 0
-
-    for name in SCALED:
-        scaled.run[name] = times(scaled.run[name])
-    for name in SCALED_OF_OPTIMIZER:
-        scaled.optimizer[name] = times(scaled.optimizer[name])
-    scaled.optimizer.boundaries = tuple(sorted({times(step) for step in scaled.optimizer.boundaries}))
-    return scaled
-
-
 def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> None:
     """Checks that configs can be compared in one table.
 
@@ -122,9 +93,9 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
         raise ConfigError(f"two configs are called {twice!r}; give them names: NAME={entries[0].text}")
     first = entries[0]
     for entry in entries[1:]:
-        one, other = (to_json(e.config)["data"] for e in (first, entry))
+        one, other = flat_fields(first.config), flat_fields(entry.config)
         differing = [
-            f"data.{name} {one[name]!r} and {other[name]!r}" for name in DATA if one[name] != other[name]
+            f"{name} {one[name]!r} and {other[name]!r}" for name in DATA_FIELDS if one[name] != other[name]
         ]
         if differing and not any_data:
             raise ConfigError(
@@ -150,17 +121,3 @@ def _split(text: str) -> list[str]:
         else:
             words[-1] += character
     return words
-
-
-def parse_override(word: str) -> tuple[str, str]:
-    """Returns field and value of `FIELD=VALUE`.
-
-    Raises:
-        ConfigError: It is not of this form.
-    """
-    field, equals, value = word.partition("=")
-    if not equals or not field:
-        raise ConfigError(
-            f"{word!r} is not a change of a config; write FIELD=VALUE, and lists in brackets: FIELD=(1,2)"
-        )
-    return field.removeprefix("config."), value

@@ -1,39 +1,27 @@
 """The curves of a comparison: the mean over seeds, and a band of one standard deviation around it."""
 
-import warnings
-from collections import defaultdict
-from collections.abc import Sequence
-
 import numpy as np
 from etils import epath
-from jaxtyping import Float
 
-from resnet_jax.comparison.results import FIGURE, Comparison, caption
-from resnet_jax.training.logging import Record, read_metrics
-
-Curve = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
-"""Steps, and mean and standard deviation of the error in per cent over the seeds."""
+from resnet_jax.comparison.outcomes import FIGURE, Comparison, caption
+from resnet_jax.sweeps.errors_over_seeds import error_curve, mean_curve
+from resnet_jax.sweeps.outputs import new_figure, plot_errors, save_figure
+from resnet_jax.training.logging import read_metrics
 
 
 def draw_comparison(comparison: Comparison, directory: epath.PathLike) -> None:
-    """Writes compare.png: test error (bold, with its band) and training error (thin) against iterations, a colour a config."""
-    from matplotlib.figure import Figure  # Here: it takes half a second to import.
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    """Writes compare.png: test error (bold, with its band) and training error (thin) against iterations, a color a config."""
+    figure = new_figure(7, 4.5)
     axes = figure.add_subplot()
     highest = 2.0
     for number, outcome in enumerate(comparison.outcomes):
-        records = [read_metrics(result.workdir) for result in outcome.runs]
-        if not records:
+        if not outcome.runs:
             continue
-        colour = f"C{number}"
-        steps, mean, deviation = evaluated_curve(records)
-        axes.plot(steps, mean, color=colour, linewidth=2, label=outcome.name)
-        axes.fill_between(
-            steps, np.maximum(mean - deviation, 0), mean + deviation, color=colour, alpha=0.2, linewidth=0
-        )
-        at, training = training_curve(records, steps)
-        axes.plot(at, training, color=colour, linewidth=0.8, linestyle="--")
+        curve = mean_curve([error_curve(read_metrics(result.workdir)) for result in outcome.runs])
+        mean, deviation = curve.test_error, curve.deviation
+        plot_errors(axes, curve, color=f"C{number}", label=outcome.name)
+        lower = np.maximum(mean - deviation, 0)
+        axes.fill_between(curve.steps, lower, mean + deviation, color=f"C{number}", alpha=0.2, linewidth=0)
         highest = max(highest, 1.3 * float(np.quantile(mean[len(mean) // 5 :], 0.9)))
     axes.set(
         title=caption(comparison, "Test error (bold) and training error (dashed)"),
@@ -45,29 +33,4 @@ def draw_comparison(comparison: Comparison, directory: epath.PathLike) -> None:
     axes.title.set_fontsize(9)
     axes.grid(linestyle=":", linewidth=0.6)
     axes.legend(frameon=False)
-    with warnings.catch_warnings(), (epath.Path(directory) / FIGURE).open("wb") as file:
-        warnings.simplefilter("ignore")
-        figure.savefig(file, format="png", dpi=160)
-
-
-def evaluated_curve(runs: Sequence[Sequence[Record]]) -> Curve:
-    """Returns the test error at the steps at which every run was evaluated."""
-    errors: dict[float, list[float]] = defaultdict(list)
-    for records in runs:
-        for record in records:
-            if "test_top1" in record:
-                errors[record["step"]].append(100 * (1 - record["test_top1"]))
-    steps = sorted(step for step, values in errors.items() if len(values) == len(runs))
-    values = np.array([errors[step] for step in steps])
-    return np.array(steps), values.mean(1), values.std(1, ddof=1 if len(runs) > 1 else 0)
-
-
-def training_curve(
-    runs: Sequence[Sequence[Record]], steps: Float[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Returns the training error, averaged over the runs and over the steps from one of `steps` to the next."""
-    at = np.array([record["step"] for records in runs for record in records])
-    errors = np.array([100 * (1 - record["top1"]) for records in runs for record in records])
-    bins = np.searchsorted(steps, at)
-    filled = [number for number in range(len(steps)) if (bins == number).any()]
-    return steps[filled], np.array([errors[bins == number].mean() for number in filled])
+    save_figure(epath.Path(directory) / FIGURE, figure)

@@ -1,4 +1,4 @@
-"""Augmentation on the device: pure functions of (key, image), from uint8 to normalised float32."""
+"""Augmentation on the device: pure functions of (key, image), from uint8 to normalized float32."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 Augment = Callable[[jax.Array, UInt8[Array, "n h w 3"], Float[Array, "..."]], Float[Array, "n h w 3"]]
-"""(keys [n], images, mean) → normalised images."""
+"""(keys [n], images, mean) → normalized images."""
 
-_COLOUR_STREAM = 7  # Of an example's key; the other draws take it by splitting.
+_COLOR_STREAM = 7  # Of an example's key; the other draws take it by splitting.
 
 
-def normalise(images: UInt8[Array, "*n h w 3"], mean: Float[Array, "..."]) -> Float[Array, "*n h w 3"]:
+def normalize(images: UInt8[Array, "*n h w 3"], mean: Float[Array, "..."]) -> Float[Array, "*n h w 3"]:
     """Returns the images less the mean, per pixel [H, W, 3] or per channel [3], in units of pixels; nothing is scaled (§3.4)."""
     return images.astype(jnp.float32) - mean
 
@@ -33,15 +33,15 @@ def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
         offset_key, mirror_key = jax.random.split(key)
         mirrored = jax.random.bernoulli(mirror_key, jnp.float32(0.5)) if mirror else jnp.bool_(False)
         if mirror:
-            # Bytes are mirrored, and a mean of pixels with them: a quarter of what the normalised image would move.
+            # Bytes are mirrored, and a mean of pixels with them: a quarter of what the normalized image would move.
             image = jnp.where(mirrored, image[:, ::-1], image)
             mean = jnp.where(mirrored, mean[:, ::-1], mean) if mean.ndim == 3 else mean
-        normalised = normalise(image, mean)
+        normalized = normalize(image, mean)
         if not pad:
-            return normalised
+            return normalized
         offset = jax.random.randint(offset_key, (2,), 0, 2 * pad + 1, jnp.int32)
         column = jnp.where(mirrored, 2 * pad - offset[1], offset[1])
-        padded = jnp.pad(normalised, [(pad, pad), (pad, pad), (0, 0)])
+        padded = jnp.pad(normalized, [(pad, pad), (pad, pad), (0, 0)])
         return lax.dynamic_slice(padded, (offset[0], column, jnp.int32(0)), image.shape)
 
     def augment(
@@ -52,16 +52,16 @@ def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
     return augment
 
 
-def vary_colour(
+def vary_color(
     augment: Augment,
     eigenvalues: Float[np.ndarray, "3"],
     eigenvectors: Float[np.ndarray, "3 3"],
     *,
     deviation: float,
 ) -> Augment:
-    """Returns an augmentation followed by the "standard colour augmentation" (§3.4; AlexNet, §4.1).
+    """Returns an augmentation followed by the "standard color augmentation" (§3.4; AlexNet, §4.1).
 
-    To every pixel of an image the same colour is added, 255 Σ aᵢ λᵢ pᵢ, with aᵢ drawn from N(0, deviation) once per image.
+    To every pixel of an image the same color is added, 255 Σ aᵢ λᵢ pᵢ, with aᵢ drawn from N(0, deviation) once per image.
 
     Args:
         augment: Comes first.
@@ -74,7 +74,7 @@ def vary_colour(
     def shift(key: jax.Array) -> Float[Array, "3"]:
         return scaled @ (
             jnp.float32(deviation)
-            * jax.random.normal(jax.random.fold_in(key, _COLOUR_STREAM), (3,), jnp.float32)
+            * jax.random.normal(jax.random.fold_in(key, _COLOR_STREAM), (3,), jnp.float32)
         )
 
     def varied(

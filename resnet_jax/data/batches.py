@@ -11,9 +11,8 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float
 
-from resnet_jax.data.encoded import DecodedSource
-from resnet_jax.data.sources import Source
-from resnet_jax.data.views import DRAWS
+from resnet_jax.data.crops import DRAWS
+from resnet_jax.data.source import Source, read_decodable
 
 Item = TypeVar("Item")
 Item_co = TypeVar("Item_co", covariant=True)
@@ -43,12 +42,9 @@ class TrainBatches:
     def __getitem__(self, step: int) -> HostBatch:
         positions = np.arange(self.batch_size)[self.share]
         examples = self.examples_at(step * self.batch_size + positions)
-        if isinstance(self.source, DecodedSource):
-            images, labels = self.source.read_random(
-                examples, draws(self.seed, step, self.batch_size)[self.share]
-            )
-        else:
-            images, labels = self.source.read(examples)
+        images, labels = read_decodable(
+            self.source, examples, draws(self.seed, step, self.batch_size)[self.share]
+        )
         mask = np.ones(len(positions), bool)
         return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
 
@@ -105,20 +101,16 @@ class EvaluationBatches:
         wanted = examples[mask]
         images = np.zeros((len(positions), *self.source.image_shape), np.uint8)
         labels = np.zeros(len(positions), np.int32)
-        if isinstance(self.source, DecodedSource):
-            images[: len(wanted)], labels[: len(wanted)], mask[: len(wanted)] = self.source.read_masked(
-                wanted
-            )
-        elif len(wanted):
-            images[: len(wanted)], labels[: len(wanted)] = self.source.read(wanted)
+        filled = slice(0, len(wanted))
+        images[filled], labels[filled], mask[filled] = self.source.read(wanted)
         return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
 
     def __iter__(self) -> Iterator[HostBatch]:
         return read_ahead(self, 0, len(self), workers=self.workers, buffer=self.buffer)
 
 
-def reading_threads(workers: int) -> int:
-    """Returns the number of threads that `workers` means: 0 is one per core that this process may use."""
+def reading_threads(workers: int | None) -> int:
+    """Returns the number of threads that `workers` means: None is one per core that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return workers or cores
 

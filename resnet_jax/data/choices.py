@@ -1,15 +1,18 @@
 """The words that the fields of a config about data may take."""
 
+DIGITS, SYNTHETIC = "digits", "synthetic"
+"""Data sets that need no files: the embedded digits, and noise."""
+
 PIXEL, CHANNEL, IMAGENET = "pixel", "channel", "imagenet"
 """Means: one per pixel or one per channel of the training split, and the published one of ImageNet."""
 
 STATISTICS_SUFFIX = ".npz"
-"""Of a file that `resnet-jax statistics` wrote, which may stand for a mean or for colours."""
+"""Of a file that `resnet-jax statistics` wrote, which may stand for a mean or for colors."""
 
 ERROR, SKIP = "error", "skip"
 CORRUPT = (ERROR, SKIP)
 """What becomes of an image that cannot be decoded: it ends the run, or it is left out, counted and reported."""
 
-SCALE, RESIZED, CENTRE = "scale", "resized", "centre"
-CROPS = (SCALE, RESIZED, CENTRE)
+SCALE, RESIZED, CENTER = "scale", "resized", "center"
+CROPS = (SCALE, RESIZED, CENTER)
 """Of training images of any size."""

@@ -2,14 +2,14 @@
 
 import io
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
 TRAIN_EXAMPLES, TEST_EXAMPLES = 1437, 360
-SIDE = 16
+DIGITS_SIDE = 16
 
 
 class SklearnDigits(tfds.core.GeneratorBasedBuilder):
@@ -25,7 +25,7 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(
             {
-                "image": tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format="png"),
+                "image": tfds.features.Image(shape=(DIGITS_SIDE, DIGITS_SIDE, 3), encoding_format="png"),
                 "label": tfds.features.ClassLabel(num_classes=10),
             }
         )
@@ -37,7 +37,7 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
             homepage="https://archive.ics.uci.edu/dataset/80",
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[object]]:
         del dl_manager
         images, labels = load_digits()
         train = slice(0, TRAIN_EXAMPLES)
@@ -49,7 +49,7 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(
         self, images: np.ndarray, labels: np.ndarray
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    ) -> Iterator[tuple[int, dict[str, io.BytesIO | int]]]:
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
             encoded, png = cv2.imencode(".png", image)
             assert encoded
@@ -63,6 +63,8 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     bunch = sklearn.datasets.load_digits()
     # RandomState's stream is frozen by NumPy, so the split is the same everywhere and for ever.
     order = np.random.RandomState(0).permutation(len(bunch.target))
-    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    images = grey.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2)[..., None].repeat(3, axis=-1)
+    gray = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    images = (
+        gray.repeat(DIGITS_SIDE // 8, axis=1).repeat(DIGITS_SIDE // 8, axis=2)[..., None].repeat(3, axis=-1)
+    )
     return images[order], bunch.target[order]

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, UInt8
 
-from resnet_jax.data.choices import ERROR
+from resnet_jax.data.choices import ERROR, RESIZED, SCALE
+from resnet_jax.data.crops import CenterCrop, Look, ResizedCrop, ScaleCrop, View
 from resnet_jax.data.decode import decode_crop, decode_crops, image_size
 from resnet_jax.data.errors import CorruptImageError, DataError
-from resnet_jax.data.scale import crop
-from resnet_jax.data.views import Look, Sight, View
+from resnet_jax.data.scale import Pixels, crop, look_at
+from resnet_jax.data.source import Draws, Indices, Labels, Mask, PixelBatch
 
-Indices = Sequence[int] | Int[np.ndarray, " n"]
-
-Payload = bytes | UInt8[np.ndarray, "h w 3"]
+Payload = bytes | Pixels
 """An image file, or its pixels where these are stored."""
 
 
@@ -32,6 +30,9 @@ class Examples(Protocol):
 
     def read(self, index: int) -> tuple[Payload, int]:
         """Returns the image and the label of an example."""
+
+    def label(self, index: int) -> int:
+        """Returns the label alone."""
 
     def describe(self, index: int) -> str:
         """Returns where an example is, for messages."""
@@ -67,15 +68,15 @@ class DecodedSource:
 
     Attributes:
         examples: The split.
-        view: What is seen of an image where nothing is drawn.
-        random_view: What is seen in training; None is the same.
+        view: What evaluation sees of an image.
+        random_view: What training sees of it.
         corrupt: "error" or "skip".
         skipped: Counts what was left out.
     """
 
     examples: Examples
-    view: View
-    random_view: View | None = None
+    view: CenterCrop
+    random_view: View
     corrupt: str = ERROR
     skipped: Skipped = dataclasses.field(default_factory=Skipped, compare=False)
 
@@ -87,53 +88,29 @@ class DecodedSource:
     def class_names(self) -> Sequence[str]:
         return self.examples.class_names
 
+    @property
+    def labels(self) -> Labels:
+        return np.array([self.examples.label(index) for index in range(len(self))], np.int32)
+
     def __len__(self) -> int:
         return len(self.examples)
 
-    def read(self, indices: Indices) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
-        """Returns the examples through the view that draws nothing.
+    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
+        images = np.empty((len(indices), *self.image_shape), np.uint8)
+        labels, mask = np.zeros(len(indices), np.int32), np.ones(len(indices), bool)
+        view = self.view if draws is None else self.random_view
+        rows = [()] * len(indices) if draws is None else draws.tolist()
+        for place, (index, drawn) in enumerate(zip(map(int, indices), rows, strict=True)):
+            payload, label = self.examples.read(index)
+            try:
+                _see(payload, view, drawn, images[place])
+                labels[place] = label
+            except CorruptImageError as error:
+                self._leave_out(index, error)
+                images[place], mask[place] = 0, False
+        return images, labels, mask
 
-        Raises:
-            DataError: Names an example that cannot be decoded, also where others would skip it.
-        """
-        images, labels, mask = self.read_masked(indices)
-        if not mask.all():
-            raise DataError(f"{self.examples.describe(int(indices[int(mask.argmin())]))} cannot be decoded")
-        return images, labels
-
-    def read_masked(
-        self, indices: Indices
-    ) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-        """Returns the examples as `read`, and which of them are not to be skipped; those that are come as zeros."""
-        images, labels = self._empty(len(indices))
-        mask = [
-            self._fill(int(index), self.view, (), images, labels, place)
-            for place, index in enumerate(indices)
-        ]
-        return images, labels, np.array(mask, bool)
-
-    def read_random(
-        self, indices: Indices, draws: Float[np.ndarray, "n d"]
-    ) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
-        """Returns the examples through the random view, each with its own draws; for one that is skipped, the next that is not.
-
-        Raises:
-            DataError: Names an example that cannot be decoded and is not to be skipped.
-        """
-        images, labels = self._empty(len(indices))
-        view = self.random_view or self.view
-        for place, (index, drawn) in enumerate(zip(indices, draws.tolist(), strict=True)):
-            following = (int(index + offset) % len(self) for offset in range(len(self)))
-            if not any(self._fill(number, view, drawn, images, labels, place) for number in following):
-                raise DataError(f"none of the {len(self)} images can be decoded")
-        return images, labels
-
-    def look(self, index: int, look: Look) -> tuple[list[UInt8[np.ndarray, "h w 3"]], int] | None:
-        """Returns what is seen of an example, decoded once, and its label; None for one that is skipped.
-
-        Raises:
-            DataError: It cannot be decoded and is not to be skipped.
-        """
+    def look(self, index: int, look: Look) -> tuple[list[Pixels], int] | None:
         payload, label = self.examples.read(index)
         try:
             return _look(payload, look), label
@@ -141,62 +118,59 @@ class DecodedSource:
             self._leave_out(index, error)
             return None
 
-    def _empty(self, count: int) -> tuple[UInt8[np.ndarray, "n h w 3"], Int32[np.ndarray, " n"]]:
-        return np.empty((count, *self.image_shape), np.uint8), np.zeros(count, np.int32)
-
-    def _fill(
-        self,
-        index: int,
-        view: View,
-        drawn: Sequence[float],
-        images: np.ndarray,
-        labels: np.ndarray,
-        place: int,
-    ) -> bool:
-        """Writes an example into its place of a batch, and tells whether it is not to be skipped."""
-        payload, label = self.examples.read(index)
-        try:
-            _see(payload, view, drawn, images[place])
-        except CorruptImageError as error:
-            self._leave_out(index, error)
-            images[place] = 0
-            return False
-        labels[place] = label
-        return True
+    def describe(self, index: int) -> str:
+        return self.examples.describe(index)
 
     def _leave_out(self, index: int, error: CorruptImageError) -> None:
-        where = self.examples.describe(index)
+        where = self.describe(index)
         if self.corrupt == ERROR:
             raise DataError(
-                f"{where}: {error}; mend or remove it, or set --config.data.corrupt=skip"
+                f"{where}: {error}; fix or remove it, or set --config.data.corrupt=skip"
             ) from error
         self.skipped.add(index, f"{where}: {error}")
 
 
-def look_at(pixels: UInt8[np.ndarray, "H W 3"], look: Look) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """Returns what is seen of an image in memory."""
-    sights = look(pixels.shape[1], pixels.shape[0])
-    seen = _empty_pictures(sights)
-    for sight, picture in zip(sights, seen, strict=True):
-        crop(pixels, sight.box, picture)
-    return seen
+@dataclasses.dataclass(frozen=True)
+class DecodeOptions:
+    """How encoded images are decoded: which part of them, at which size.
+
+    Attributes:
+        crop: Of training images: "scale", "resized" or "centre".
+        size: Side of all crops.
+        scales: The range of the shorter side, for "scale".
+        areas: The range of the share of the area, for "resized".
+        test_scale: The shorter side in evaluation.
+        corrupt: What becomes of an image that cannot be decoded: "error" or "skip".
+    """
+
+    crop: str
+    size: int
+    scales: tuple[int, int]
+    areas: tuple[float, float]
+    test_scale: int
+    corrupt: str = ERROR
+
+    def source(self, examples: Examples) -> DecodedSource:
+        """Returns the examples, decoded in this way."""
+        center = CenterCrop(self.size, self.test_scale)
+        random_views: dict[str, View] = {
+            SCALE: ScaleCrop(self.size, *self.scales),
+            RESIZED: ResizedCrop(self.size, self.areas),
+        }
+        return DecodedSource(examples, center, random_views.get(self.crop, center), self.corrupt)
 
 
-def _look(payload: Payload, look: Look) -> list[UInt8[np.ndarray, "h w 3"]]:
+def _look(payload: Payload, look: Look) -> list[Pixels]:
     if isinstance(payload, np.ndarray):
         return look_at(payload, look)
     size = image_size(payload)
     sights = look(*size)
-    seen = _empty_pictures(sights)
+    seen = [np.empty((sight.height, sight.width, 3), np.uint8) for sight in sights]
     decode_crops(payload, [sight.box for sight in sights], size, seen)
     return seen
 
 
-def _empty_pictures(sights: Sequence[Sight]) -> list[UInt8[np.ndarray, "h w 3"]]:
-    return [np.empty((sight.height, sight.width, 3), np.uint8) for sight in sights]
-
-
-def _see(payload: Payload, view: View, drawn: Sequence[float], out: np.ndarray) -> None:
+def _see(payload: Payload, view: View, drawn: Sequence[float], out: Pixels) -> None:
     if isinstance(payload, np.ndarray):
         height, width = payload.shape[:2]
         crop(payload, view.box(width, height, drawn), out)

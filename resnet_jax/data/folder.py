@@ -3,13 +3,12 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from etils import epath
 
 from resnet_jax.data.errors import DataError
 
-SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp"])
+IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp"])
 ALIASES = {"validation": "val", "val": "validation"}
 """Other names that the same split goes by."""
 
@@ -42,6 +41,9 @@ class FolderExamples:
                 f"{self.describe(index)} cannot be read: {error.strerror or error}; see to the file"
             ) from error
 
+    def label(self, index: int) -> int:
+        return self.labels[index]
+
     def describe(self, index: int) -> str:
         return f"{self.root}/{self.files[index]} (example {index})"
 
@@ -64,7 +66,8 @@ def open_folder(root: str, split: str) -> FolderExamples:
         images = sorted(entry.name for entry in _entries(path / name) if _is_image(entry.name))
         if not images:
             raise DataError(
-                f"class {name!r} has no images in {path / name}; add some ({', '.join(sorted(SUFFIXES))}), or remove the folder"
+                f"class {name!r} has no images in {path / name}; add some "
+                f"({', '.join(sorted(IMAGE_SUFFIXES))}), or remove the folder"
             )
         files += [f"{name}/{image}" for image in images]
         labels += [label] * len(images)
@@ -99,10 +102,10 @@ def splits_of(root: str) -> list[str]:
 
 
 def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _entries(path: epath.Path) -> Sequence[Any]:
+def _entries(path: epath.Path) -> Sequence[os.DirEntry[str] | epath.Path]:
     try:
         if "://" in os.fspath(path):
             return list(path.iterdir())

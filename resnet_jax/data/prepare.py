@@ -11,35 +11,45 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import cv2
 import filelock
 import numpy as np
 import simplejpeg
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
+from resnet_jax.data.crops import scaled
 from resnet_jax.data.decode import decode, image_size
 from resnet_jax.data.encoded import Examples, Payload
 from resnet_jax.data.errors import CorruptImageError, DataError
 from resnet_jax.data.folder import open_folder, splits_of
-from resnet_jax.data.prepared import FORMAT, MANIFEST, Shard, checksum, pack, read_manifest, verify
+from resnet_jax.data.prepared import (
+    MANIFEST,
+    SET_FORMAT,
+    Manifest,
+    Shard,
+    checksum,
+    pack,
+    read_manifest,
+    verify,
+)
 from resnet_jax.data.scale import keep_to_one_thread
 from resnet_jax.data.tars import has_tars, open_tars
-from resnet_jax.data.views import scaled
+from resnet_jax.files import is_partial, read_json, replace_when_written, write_json
 
 PLAN = "plan.json"
 """What the shards that are there are parts of; removed at the end."""
 
-LOCK = ".lock"
+PREPARE_LOCK = ".lock"
 QUALITY = 95
 """Of JPEGs that are shrunk."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class PrepareOptions:
     """What becomes of each image.
 
     Attributes:
@@ -51,10 +61,6 @@ class Options:
     raw_share: float = 0.0
 
 
-def _silent(done: int, total: int) -> None:
-    del done, total
-
-
 def prepare(
     source: str,
     dest: str,
@@ -63,15 +69,15 @@ def prepare(
     raw_share: float = 0.0,
     shard_examples: int = 4096,
     workers: int = 1,
-    progress: Callable[[int, int], None] = _silent,
-) -> dict[str, Any]:
+    progress: Callable[[int, int], object] = lambda _done, _total: None,
+) -> Manifest:
     """Writes a set, or what is missing of it, and returns its manifest; a set that is whole is verified.
 
     Args:
         source: An image folder (SPLIT/CLASS/NAME.jpg), or a folder with ImageNet's tars.
         dest: A folder that is empty, or was begun by the same preparation.
-        shrink: See Options.
-        raw_share: See Options.
+        shrink: See PrepareOptions.
+        raw_share: See PrepareOptions.
         shard_examples: Examples per file.
         workers: Threads, each of which writes a file at a time.
         progress: Is told the number of examples that are done, and that of all.
@@ -80,7 +86,7 @@ def prepare(
         DataError: The source cannot be read, or the destination holds something else.
         OSError: The disk is full; what is whole is kept.
     """
-    options = Options(shrink, raw_share)
+    options = PrepareOptions(shrink, raw_share)
     if shrink < 0 or not 0 <= raw_share <= 1 or shard_examples < 1:
         raise DataError(
             f"shrink {shrink}, raw share {raw_share}, shard size {shard_examples}: allowed are 0 or more, 0 to 1, 1 or more"
@@ -92,7 +98,7 @@ def prepare(
     directory = Path(dest)
     _claim(directory)
     with filelock.FileLock(
-        directory / LOCK
+        directory / PREPARE_LOCK
     ):  # Another that prepares the same set is waited for, and its set found whole.
         _begin(directory, plan)
         if (directory / MANIFEST).exists():
@@ -100,7 +106,7 @@ def prepare(
             verify(dest, manifest)
             return manifest
         manifest = _write_shards(directory, splits, options, shard_examples, workers, progress)
-        _write_json(directory / MANIFEST, {**manifest, "plan": plan})
+        write_json(directory / MANIFEST, {**manifest, "plan": plan}, indent=1)
         (directory / PLAN).unlink()
     return manifest
 
@@ -138,9 +144,9 @@ def open_splits(source: str) -> dict[str, Examples]:
     return splits
 
 
-def _plan(splits: dict[str, Examples], options: Options, shard_examples: int) -> str:
+def _plan(splits: dict[str, Examples], options: PrepareOptions, shard_examples: int) -> str:
     """Returns a digest of all that the shards depend on but for the contents of the images."""
-    digest = hashlib.sha256(json.dumps([FORMAT, dataclasses.asdict(options), shard_examples]).encode())
+    digest = hashlib.sha256(json.dumps([SET_FORMAT, dataclasses.asdict(options), shard_examples]).encode())
     for name, examples in splits.items():
         digest.update(f"{name} {len(examples)} {list(examples.class_names)}".encode())
         for index in range(len(examples)):
@@ -156,7 +162,7 @@ def _claim(directory: Path) -> None:
         raise DataError(
             f"{directory} cannot be made a folder: a file is in its place; choose another DEST"
         ) from error
-    entries = {entry.name for entry in directory.iterdir()} - {LOCK, f"{PLAN}.partial"}
+    entries = {entry.name for entry in directory.iterdir() if not is_partial(entry.name)} - {PREPARE_LOCK}
     if entries and not entries & {MANIFEST, PLAN}:
         raise DataError(
             f"{directory} is not empty, and holds no set that was begun (it has {min(entries)}); choose another DEST"
@@ -164,12 +170,15 @@ def _claim(directory: Path) -> None:
 
 
 def _begin(directory: Path, plan: str) -> None:
+    for entry in directory.iterdir():
+        if is_partial(entry.name):  # Of a preparation that was killed.
+            entry.unlink()
     if (directory / MANIFEST).exists():
         found = read_manifest(str(directory)).get("plan")
     elif (directory / PLAN).exists():
-        found = json.loads((directory / PLAN).read_text())["plan"]
+        found = read_json(directory / PLAN)["plan"]
     else:
-        _write_json(directory / PLAN, {"plan": plan})
+        write_json(directory / PLAN, {"plan": plan})
         return
     if found != plan:
         raise DataError(
@@ -180,19 +189,19 @@ def _begin(directory: Path, plan: str) -> None:
 def _write_shards(
     directory: Path,
     splits: dict[str, Examples],
-    options: Options,
+    options: PrepareOptions,
     shard_examples: int,
     workers: int,
-    progress: Callable[[int, int], None],
-) -> dict[str, Any]:
+    progress: Callable[[int, int], object],
+) -> Manifest:
     total, done = sum(map(len, splits.values())), 0
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
+    manifest: Manifest = {
+        "format": SET_FORMAT,
         "class_names": list(next(iter(splits.values())).class_names),
         "splits": {},
     }
     with ThreadPoolExecutor(workers) as pool:
-        jobs: dict[str, list[Any]] = {name: [] for name in splits}
+        jobs: dict[str, list[Future[Shard]]] = {name: [] for name in splits}
         for name, examples in splits.items():
             count = -(-len(examples) // shard_examples)
             for number in range(count):
@@ -203,9 +212,8 @@ def _write_shards(
             for name, futures in jobs.items():
                 shards = []
                 for future in futures:
-                    shard: Shard = future.result()
-                    shards.append(dataclasses.asdict(shard))
-                    done += shard.examples
+                    shards.append(future.result())
+                    done += shards[-1]["examples"]
                     progress(done, total)
                 manifest["splits"][name] = {"examples": len(splits[name]), "shards": shards}
         except BaseException:
@@ -214,33 +222,18 @@ def _write_shards(
     return manifest
 
 
-def _write_shard(path: Path, examples: Examples, part: Sequence[int], options: Options) -> Shard:
+def _write_shard(path: Path, examples: Examples, part: Sequence[int], options: PrepareOptions) -> Shard:
     """Writes a shard, if it is not there, and counts what it holds."""
-    from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-
     if not path.exists():
-        partial = path.with_name(f"{path.name}.partial")
-        # JPEGs do not compress, and one record a group is what random access wants.
-        writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
         try:
-            for index in part:
-                payload, label = examples.read(index)
-                try:
-                    writer.write(pack(convert(payload, index, options), label))
-                except CorruptImageError as error:
-                    raise DataError(
-                        f"{examples.describe(index)}: {error}; mend or remove it, and prepare again"
-                    ) from error
-            writer.close()
+            with replace_when_written(path) as temporary:
+                # JPEGs do not compress, and one record a group is what random access wants.
+                writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+                for index in part:
+                    writer.write(_record(examples, index, options))
+                writer.close()
         except RuntimeError as error:
-            partial.unlink(missing_ok=True)
             raise _writing_failed(error, path) from error
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
     reader = ArrayRecordReader(str(path))
     count = reader.num_records()
     reader.close()
@@ -249,10 +242,20 @@ def _write_shard(path: Path, examples: Examples, part: Sequence[int], options: O
         raise DataError(
             f"{path} held {count} of its {len(part)} records, and is removed; see to the disk and run the same command again"
         )
-    return Shard(path.name, count, path.stat().st_size, checksum(epath.Path(path)))
+    return Shard(name=path.name, examples=count, bytes=path.stat().st_size, sha256=checksum(epath.Path(path)))
 
 
-def convert(payload: Payload, index: int, options: Options) -> Payload:
+def _record(examples: Examples, index: int, options: PrepareOptions) -> bytes:
+    payload, label = examples.read(index)
+    try:
+        return pack(convert(payload, index, options), label)
+    except CorruptImageError as error:
+        raise DataError(
+            f"{examples.describe(index)}: {error}; fix or remove it, and prepare again"
+        ) from error
+
+
+def convert(payload: Payload, index: int, options: PrepareOptions) -> Payload:
     """Returns an image as it is stored; every image is decoded at least in its header.
 
     Raises:
@@ -284,12 +287,3 @@ def _writing_failed(error: RuntimeError, path: Path) -> Exception:
     return DataError(
         f"{path} could not be written ({' '.join(str(error).split())[:120]}); run the same command again"
     )
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

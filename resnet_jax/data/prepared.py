@@ -3,35 +3,51 @@
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
 from resnet_jax.data.encoded import Payload
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.folder import ALIASES
+from resnet_jax.files import read_json
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+SET_FORMAT = 1
 """Of the manifest and the records."""
 
 _HEADER = struct.Struct("<BIII")  # Kind, label, height and width; the last two are 0 for a file.
 _FILE, _PIXELS = 0, 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Shard:
+class Shard(TypedDict):
     """A file of records, as the manifest knows it."""
 
     name: str
     examples: int
     bytes: int
     sha256: str
+
+
+class PreparedSplit(TypedDict):
+    """A split, as the manifest knows it."""
+
+    examples: int
+    shards: list[Shard]
+
+
+class Manifest(TypedDict):
+    """What a prepared set holds; `plan` identifies the source and the options that it was prepared with."""
+
+    format: int
+    class_names: list[str]
+    splits: dict[str, PreparedSplit]
+    plan: NotRequired[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +80,17 @@ class PreparedExamples:
             ) from error
         return payload, label
 
+    def label(self, index: int) -> int:
+        return self.read(index)[1]
+
     def describe(self, index: int) -> str:
         path, number = self._place(index)
         return f"record {number} of {path} (example {index})"
 
     def _place(self, index: int) -> tuple[str, int]:
         shard = int(np.searchsorted(self.ends, index, side="right"))
-        return f"{self.root}/{self.shards[shard].name}", index - (
-            self.ends[shard] - self.shards[shard].examples
-        )
+        start = self.ends[shard - 1] if shard else 0
+        return f"{self.root}/{self.shards[shard]['name']}", index - start
 
 
 def pack(payload: Payload, label: int) -> bytes:
@@ -108,20 +126,20 @@ def open_prepared(root: str, split: str) -> PreparedExamples:
     split = split if split in manifest["splits"] else ALIASES.get(split, split)
     if split not in manifest["splits"]:
         raise DataError(f"{root} has no split {split!r}; it has {', '.join(manifest['splits'])}")
-    shards = shards_of(manifest, split)
+    shards = manifest["splits"][split]["shards"]
     for shard in shards:
-        path = epath.Path(root) / shard.name
+        path = epath.Path(root) / shard["name"]
         length = path.stat().length if path.exists() else 0
-        if length != shard.bytes:
+        if length != shard["bytes"]:
             raise DataError(
-                f"{path} has {length} of its {shard.bytes} bytes; copy it again, or delete it and prepare the set again"
+                f"{path} has {length} of its {shard['bytes']} bytes; copy it again, or delete it and prepare the set again"
             )
     return PreparedExamples(
-        os.fspath(root), manifest["class_names"], shards, np.cumsum([s.examples for s in shards]).tolist()
+        os.fspath(root), manifest["class_names"], shards, np.cumsum([s["examples"] for s in shards]).tolist()
     )
 
 
-def read_manifest(root: str) -> dict[str, Any]:
+def read_manifest(root: str) -> Manifest:
     """Returns the manifest of a set.
 
     Raises:
@@ -133,35 +151,32 @@ def read_manifest(root: str) -> dict[str, Any]:
             f"{root} is not a whole set: it holds no {MANIFEST}; run the same `resnet-jax prepare` again to finish it"
         )
     try:
-        manifest = json.loads(path.read_text())
+        manifest: Manifest = read_json(path)
         version = manifest["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not the manifest of a prepared set; prepare the set again") from error
-    if version > FORMAT:
-        raise DataError(f"{path} has format {version}; this version reads up to {FORMAT}: upgrade resnet-jax")
+    if version > SET_FORMAT:
+        raise DataError(
+            f"{path} has format {version}; this version reads up to {SET_FORMAT}: upgrade resnet-jax"
+        )
     return manifest
 
 
-def shards_of(manifest: dict[str, Any], split: str) -> list[Shard]:
-    """Returns the shards of a split, in order."""
-    return [Shard(**shard) for shard in manifest["splits"][split]["shards"]]
-
-
-def verify(root: str, manifest: dict[str, Any]) -> int:
+def verify(root: str, manifest: Manifest) -> int:
     """Reads every file of a set and returns its number of examples.
 
     Raises:
         DataError: Names the first file whose contents are not those that were written.
     """
     examples = 0
-    for split in manifest["splits"]:
-        for shard in shards_of(manifest, split):
-            path = epath.Path(root) / shard.name
-            if not path.exists() or checksum(path) != shard.sha256:
+    for split in manifest["splits"].values():
+        for shard in split["shards"]:
+            path = epath.Path(root) / shard["name"]
+            if not path.exists() or checksum(path) != shard["sha256"]:
                 raise DataError(
                     f"{path} is missing or damaged; delete it and {MANIFEST}, and prepare the set again"
                 )
-            examples += shard.examples
+            examples += shard["examples"]
     return examples
 
 
@@ -175,8 +190,6 @@ def checksum(path: epath.Path) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _reader(path: str) -> Any:
+def _reader(path: str) -> ArrayRecordReader:
     """Opens a shard once per process: readers hold a file each, and are safe in threads."""
-    from array_record.python.array_record_module import ArrayRecordReader
-
     return ArrayRecordReader(path, "readahead_buffer_size:0")

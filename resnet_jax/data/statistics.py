@@ -1,4 +1,4 @@
-"""What is known of a training set's pixels: the mean that is subtracted, and how its colours vary."""
+"""What is known of a training set's pixels: the mean that is subtracted, and how its colors vary."""
 
 import dataclasses
 import zipfile
@@ -11,11 +11,11 @@ from jaxtyping import Float, UInt8
 from resnet_jax.data.batches import EvaluationBatches, read_ahead
 from resnet_jax.data.choices import IMAGENET, PIXEL
 from resnet_jax.data.choices import STATISTICS_SUFFIX as SUFFIX
-from resnet_jax.data.encoded import DecodedSource
 from resnet_jax.data.errors import DataError
-from resnet_jax.data.sources import Source
+from resnet_jax.data.source import Source
+from resnet_jax.files import open_for_replacing
 
-IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+IMAGENET_CHANNEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 """The published mean of ImageNet's training set, RGB in units of pixels."""
 
 MOST_DECODED = 50_000
@@ -23,8 +23,8 @@ MOST_DECODED = 50_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Colour:
-    """The principal components of the RGB values of a training set's pixels, as the colour augmentation needs them.
+class ColorComponents:
+    """The principal components of the RGB values of a training set's pixels, as the color augmentation needs them.
 
     Attributes:
         eigenvalues: Of the covariance matrix of values scaled to [0, 1], the greatest first.
@@ -35,7 +35,7 @@ class Colour:
     eigenvectors: Float[np.ndarray, "3 3"]
 
 
-IMAGENET_COLOUR = Colour(
+IMAGENET_COLOR = ColorComponents(
     np.array([0.2175, 0.0188, 0.0045], np.float32),
     np.array(
         [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
@@ -46,10 +46,10 @@ IMAGENET_COLOUR = Colour(
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """The mean float32[H, W, 3] of a set's images in units of pixels, its colours, and the number of images that they are of."""
+    """The mean float32[H, W, 3] of a set's images in units of pixels, its colors, and the number of images that they are of."""
 
     mean: Float[np.ndarray, "h w 3"]
-    colour: Colour
+    color: ColorComponents
     examples: int
 
 
@@ -65,12 +65,12 @@ def measure(source: Source, *, workers: int = 1) -> Statistics:
     if not examples:
         raise DataError("no image of the split can be decoded")
     mean = total / examples
-    centre = mean.mean((0, 1))
-    covariance = products / (examples * total.size / 3) - np.outer(centre, centre)
+    center = mean.mean((0, 1))
+    covariance = products / (examples * total.size / 3) - np.outer(center, center)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance / 255**2)
     order = np.argsort(-eigenvalues)
-    colour = Colour(eigenvalues[order].astype(np.float32), eigenvectors[:, order].astype(np.float32))
-    return Statistics(mean.astype(np.float32), colour, examples)
+    color = ColorComponents(eigenvalues[order].astype(np.float32), eigenvectors[:, order].astype(np.float32))
+    return Statistics(mean.astype(np.float32), color, examples)
 
 
 def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarray, "..."]:
@@ -86,7 +86,7 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
         DataError: The file is none, or of another image size; or the split is too large for its mean to be computed at every start.
     """
     if kind == IMAGENET:
-        return IMAGENET_MEAN
+        return IMAGENET_CHANNEL_MEAN
     if kind.endswith(SUFFIX):
         mean = load(kind).mean
         if mean.shape != source.image_shape:
@@ -94,7 +94,7 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
                 f"{kind} is of images of {_shape(mean.shape)}, and config.data has {_shape(source.image_shape)}"
             )
         return mean
-    if isinstance(source, DecodedSource) and len(source) > MOST_DECODED:
+    if source.view is not None and len(source) > MOST_DECODED:
         raise DataError(
             f"config.data.mean={kind} would decode all {len(source)} images at every start; set it to {IMAGENET}, the published "
             "mean, or to the file that `resnet-jax statistics` writes"
@@ -109,13 +109,13 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
     return (mean if kind == PIXEL else mean.mean((0, 1))).astype(np.float32)
 
 
-def colour_of(name: str) -> Colour:
-    """Returns the colours that a name stands for: "imagenet", the published ones, or the path of a file of statistics.
+def color_components(name: str) -> ColorComponents:
+    """Returns the colors that a name stands for: "imagenet", the published ones, or the path of a file of statistics.
 
     Raises:
         DataError: The file is none.
     """
-    return IMAGENET_COLOUR if name == IMAGENET else load(name).colour
+    return IMAGENET_COLOR if name == IMAGENET else load(name).color
 
 
 def save(path: str, statistics: Statistics) -> None:
@@ -126,17 +126,14 @@ def save(path: str, statistics: Statistics) -> None:
     """
     if not path.endswith(SUFFIX):
         raise DataError(f"the file of statistics is {path!r}; its name must end in {SUFFIX}")
-    target = epath.Path(path)
-    partial = target.parent / f"{target.name}.partial"
-    with partial.open("wb") as file:
+    with open_for_replacing(path) as file:
         np.savez(
             file,
             mean=statistics.mean,
-            eigenvalues=statistics.colour.eigenvalues,
-            eigenvectors=statistics.colour.eigenvectors,
+            eigenvalues=statistics.color.eigenvalues,
+            eigenvectors=statistics.color.eigenvectors,
             examples=statistics.examples,
         )
-    partial.replace(target)
 
 
 def load(path: str) -> Statistics:
@@ -147,8 +144,8 @@ def load(path: str) -> Statistics:
     """
     try:
         with epath.Path(path).open("rb") as file, np.load(file) as arrays:
-            colour = Colour(arrays["eigenvalues"], arrays["eigenvectors"])
-            return Statistics(arrays["mean"], colour, int(arrays["examples"]))
+            color = ColorComponents(arrays["eigenvalues"], arrays["eigenvectors"])
+            return Statistics(arrays["mean"], color, int(arrays["examples"]))
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} is not a file of statistics; `resnet-jax statistics SOURCE FILE{SUFFIX}` writes one"

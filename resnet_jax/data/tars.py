@@ -39,6 +39,9 @@ class TarExamples:
             raise DataError(f"{self.describe(index)}: {self.path} is cut short; download it again")
         return content, label
 
+    def label(self, index: int) -> int:
+        return self.members[index][3]
+
     def describe(self, index: int) -> str:
         return f"{self.path}/{self.members[index][0]} (example {index})"
 

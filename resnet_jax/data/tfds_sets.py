@@ -14,10 +14,11 @@ import filelock
 import numpy as np
 import tensorflow_datasets as tfds
 
+from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.data.decode import decode
 from resnet_jax.data.digits import SklearnDigits
 from resnet_jax.data.errors import CorruptImageError, DataError
-from resnet_jax.data.sources import DIGITS, SYNTHETIC, ArraySource
+from resnet_jax.data.source import ArraySource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class TfdsExamples:
 
     name: str
     split: str
-    data_source: Any
+    data_source: Sequence[dict[str, Any]]
     class_names: Sequence[str]
 
     def __len__(self) -> int:
@@ -48,11 +49,14 @@ class TfdsExamples:
             ) from error
         return record["image"], int(record["label"])
 
+    def label(self, index: int) -> int:
+        return self.read(index)[1]
+
     def describe(self, index: int) -> str:
         return f"example {index} of {self.name}, split {self.split}"
 
 
-def open_examples(name: str, split: str, data_dir: str | None) -> TfdsExamples:
+def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsExamples:
     """Opens a split, and prepares the set first where that is needed.
 
     Raises:
@@ -80,9 +84,9 @@ def read_whole(name: str, split: str, data_dir: str | None) -> ArraySource:
     """Reads a split whose images are of one size into memory.
 
     Raises:
-        DataError: As `open_examples`, or the images are of several sizes, or one cannot be decoded.
+        DataError: As `open_tfds`, or the images are of several sizes, or one cannot be decoded.
     """
-    examples = open_examples(name, split, data_dir)
+    examples = open_tfds(name, split, data_dir)
     images: list[np.ndarray] = []
     labels = np.empty(len(examples), np.int32)
     for index in range(len(examples)):
@@ -98,7 +102,7 @@ def read_whole(name: str, split: str, data_dir: str | None) -> ArraySource:
     return ArraySource(np.stack(images), labels, examples.class_names)
 
 
-def is_prepared(name: str, data_dir: str | None) -> bool:
+def is_tfds_prepared(name: str, data_dir: str | None) -> bool:
     """Tells whether a set can be read without preparing it first.
 
     Raises:
@@ -107,7 +111,7 @@ def is_prepared(name: str, data_dir: str | None) -> bool:
     return bool(_create(name, data_dir).info.splits)
 
 
-def prepared_builder(name: str, data_dir: str | None) -> Any:
+def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     """Returns the builder of a set that is prepared, and prepares it first where it is not."""
     builder = _create(name, data_dir)
     if builder.info.splits:
@@ -132,7 +136,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
     return builder
 
 
-def _create(name: str, data_dir: str | None) -> Any:
+def _create(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     create = SklearnDigits if name == DIGITS else functools.partial(tfds.builder, name)
     try:
         return create(data_dir=data_dir, file_format="array_record")
@@ -145,7 +149,7 @@ def _create(name: str, data_dir: str | None) -> Any:
         raise DataError(f"data set {name!r} cannot be opened in {data_dir}: {_first_line(error)}") from error
 
 
-def class_names(name: str, data_dir: str | None) -> Sequence[str]:
+def tfds_class_names(name: str, data_dir: str | None) -> Sequence[str]:
     """Returns the names of a set's classes, whether it is prepared or not.
 
     Raises:
@@ -169,7 +173,7 @@ def _silence() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lock(directory: Any) -> Iterator[None]:
+def _lock(directory: os.PathLike[str]) -> Iterator[None]:
     """Of several processes that need a set prepared, one prepares, and the others wait and find it done."""
     if "://" in os.fspath(directory):
         yield  # Object storage has no locks; TFDS's own rename keeps the set whole.

@@ -1,6 +1,6 @@
 """A region of a JPEG, decoded without what lies around it: TurboJPEG's own cropping, which no Python package wraps.
 
-Only the entropy coding is read outside the region: no transform, no interpolation of chroma, no colours, and nothing at all below
+Only the entropy coding is read outside the region: no transform, no interpolation of chroma, no colors, and nothing at all below
 it. The library is the one inside the package `turbojpeg`, or the system's; both are called through their C interface (version 3).
 """
 
@@ -112,7 +112,7 @@ class _Decoder:
         self._destroy = library.tj3Destroy
         self.handle = library.tj3Init(_DECOMPRESS)
         if not self.handle:
-            raise MemoryError("TurboJPEG could not be initialised")
+            raise MemoryError("TurboJPEG could not be initialized")
 
     def __del__(self) -> None:
         self._destroy(getattr(self, "handle", None))

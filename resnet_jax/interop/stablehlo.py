@@ -5,15 +5,15 @@ from functools import partial
 import jax
 import numpy as np
 
-from resnet_jax.interop.trained import Trained
+from resnet_jax.inference.trained import Trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def to_stablehlo(trained: Trained) -> bytes:
-    """Returns what `jax.export` serialises: from uint8[batch, crop, crop, 3] to logits float32[batch, classes], batch free."""
+    """Returns what `jax.export` serializes: from uint8[batch, crop, crop, 3] to logits float32[batch, classes], batch free."""
     side = trained.preprocessing.crop
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, side, side, 3), np.uint8)
-    program = jax.jit(partial(trained.logits, trained.variables))
+    program = jax.jit(partial(trained.forward, trained.variables))
     return bytes(jax.export.export(program, platforms=PLATFORMS)(images).serialize())

@@ -2,10 +2,10 @@
 
 from resnet_jax.models.features import FeatureShape, feature_shapes, features
 from resnet_jax.models.layers import ModelError
-from resnet_jax.models.registry import create_model, default_image_size, list_models
+from resnet_jax.models.registry import create_model, default_image_size, list_models, model_class
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.stacking import stack_blocks, unstack_blocks
-from resnet_jax.models.summary import Layer, Summary, format_table, summarize, to_json
+from resnet_jax.models.summary import Layer, Summary, summarize
 
 __all__ = [
     "FeatureShape",
@@ -17,10 +17,9 @@ __all__ = [
     "default_image_size",
     "feature_shapes",
     "features",
-    "format_table",
     "list_models",
+    "model_class",
     "stack_blocks",
     "summarize",
-    "to_json",
     "unstack_blocks",
 ]

@@ -6,7 +6,8 @@ from typing import ClassVar
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from resnet_jax.models.layers import LayerFactory, Shortcut, unchanged
+from resnet_jax.models.layers import LayerFactory, unchanged
+from resnet_jax.models.shortcuts import Shortcut
 
 
 class BasicBlock(nn.Module):
@@ -16,7 +17,7 @@ class BasicBlock(nn.Module):
         filters: Of each convolution, and the channels of the output.
         stride: Of the first convolution.
         conv, norm: Make the layers: `conv(channels, size, stride, name=…)`, `norm(name=…)`.
-        activation: After the first normalisation and after the addition.
+        activation: After the first normalization and after the addition.
         shortcut: The path around F.
         residual: What becomes of F(x) before the addition; see Residual.
     """

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from resnet_jax.models.layers import ModelError
-from resnet_jax.models.resnet import ResNet
 
 PROBE = 256
 """Side in pixels of the image whose maps are measured; every stride divides it."""
@@ -36,13 +35,13 @@ def features(
     | `pooled` | | 512 | 2048 | | 64 |
 
     `feature_shapes` gives them for any net. Maps are in the model's dtype, `pooled`, the mean over the last of them and what the
-    head takes, in float32 at least. Normalisation is with the running statistics. A pure function, to be put under `jax.jit` with
+    head takes, in float32 at least. Normalization is with the running statistics. A pure function, to be put under `jax.jit` with
     the model fixed, and differentiable.
 
     Args:
         model: A residual or plain net.
         variables: Its `params` and `batch_stats`.
-        images: Normalised as for `model.apply`.
+        images: Normalized as for `model.apply`.
 
     Raises:
         ModelError: The model is another net, such as VGG.
@@ -52,7 +51,7 @@ def features(
         >>> features(model, variables, images)["stage3"].shape
         (4, 4, 4, 64)
     """
-    if not isinstance(model, ResNet):
+    if not getattr(model, "has_endpoints", False):
         raise ModelError(
             f"features are those of a residual or plain net, and the model is a {type(model).__name__}"
         )

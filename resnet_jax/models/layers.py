@@ -1,4 +1,4 @@
-"""The parts that blocks are composed from: convolution, pooling, shortcuts A, B and C."""
+"""The layers that blocks are composed from, and what their factories have in common."""
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from resnet_jax.errors import UsageError
-from resnet_jax.models.convolution import convolve
+from resnet_jax.models.kernels.convolution import convolve
 
 Dtype = Any
-LayerFactory = Callable[..., Callable[[Array], Array]]
+LayerFactory = Callable[..., Callable[..., Array]]
 """Makes a layer of the calling module: `conv(channels, (3, 3), stride, name="conv1")` or `norm(name="norm1")`."""
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-"""He initialisation (arXiv 1502.01852, eq. 10): zero-mean normal, variance 2 / fan_in, the gain of a ReLU."""
+"""He initialization (arXiv 1502.01852, eq. 10): zero-mean normal, variance 2 / fan_in, the gain of a ReLU."""
 
 
 class ModelError(UsageError, ValueError):
@@ -40,7 +40,7 @@ class Conv(nn.Module):
         stride: Step of the kernel in pixels, the same in both directions.
         groups: Into which the channels of input and output are cut; each filter sees those of its group (arXiv 1611.05431).
         dtype: Of the computation; the kernel is kept in `parameter_dtype(dtype)`.
-        kernel_init: Initialiser of the kernel [height, width, C / groups, channels].
+        kernel_init: Initializer of the kernel [height, width, C / groups, channels].
     """
 
     channels: int
@@ -78,45 +78,6 @@ def scale_input(images: Float[Array, "n h w 3"], scale: tuple[float, ...] | None
     return images if scale is None else images * jnp.asarray(scale, images.dtype)
 
 
-class Shortcut(Protocol):
-    """The path around a block: from its input, and what its output is to be, to what is added to F(x) (eq. 1 and 2)."""
-
-    def __call__(
-        self, x: Array, *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
-    ) -> Array | float: ...
-
-
-def identity_or_padding(
-    x: Float[Array, "n h w c"], *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
-) -> Float[Array, "n h2 w2 k"]:
-    """Option A: identity; where dimensions rise, every stride-th pixel with zeros for the new channels. No parameters."""
-    del conv, norm
-    return jnp.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
-
-
-def projection(
-    x: Float[Array, "n h w c"], *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
-) -> Float[Array, "n h2 w2 k"]:
-    """Option C: a 1×1 convolution and its normalisation, everywhere."""
-    x = conv(channels, (1, 1), stride, name="projection")(x)
-    return norm(name="projection_norm")(x)
-
-
-def identity_or_projection(
-    x: Float[Array, "n h w c"], *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
-) -> Float[Array, "n h2 w2 k"]:
-    """Option B: a projection where dimensions rise, identity elsewhere."""
-    if x.shape[-1] == channels and stride == 1:
-        return x
-    return projection(x, channels=channels, stride=stride, conv=conv, norm=norm)
-
-
-def no_shortcut(x: Array, *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory) -> float:
-    """Nothing is added: the plain nets of the paper."""
-    del x, channels, stride, conv, norm
-    return 0.0
-
-
 class Residual(Protocol):
     """What becomes of F(x) before it is added, in every block: [N, H, W, C] → [N, H, W, C].
 
@@ -133,7 +94,7 @@ def unchanged(y: Array) -> Array:
 
 
 def no_norm(*, name: str) -> Callable[[Array], Array]:
-    """Makes no normalisation: for a block to hand to a stem or a shortcut."""
+    """Makes no normalization: for a block to hand to a stem or a shortcut."""
     del name
     return unchanged
 
@@ -142,15 +103,6 @@ def without_end(x: Array, *, norm: LayerFactory, activation: Callable[[Array], A
     """Nothing comes between the last block and the head's average."""
     del norm, activation
     return x
-
-
-SHORTCUTS: dict[str, Shortcut] = {
-    "A": identity_or_padding,
-    "B": identity_or_projection,
-    "C": projection,
-    "none": no_shortcut,
-}
-"""The shortcut options of §3.3 by their letter, and "none" for the plain nets."""
 
 
 def global_average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:

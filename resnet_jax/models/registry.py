@@ -9,12 +9,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import SHORTCUTS, Dtype, ModelError
-from resnet_jax.models.named import named_options
-from resnet_jax.models.normalisation import BatchNorm
+from resnet_jax.models.import_by_name import import_options
+from resnet_jax.models.layers import Dtype, ModelError
+from resnet_jax.models.normalization import BatchNorm
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
+from resnet_jax.models.shortcuts import SHORTCUTS
 from resnet_jax.models.variants import apply_variants
 from resnet_jax.models.vgg import VGG
+
+ModelArguments = dict[str, Any]
+"""Arguments of create_model; their types are those of the network's attributes."""
 
 IMAGENET_STAGES = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -32,7 +36,7 @@ STRIDE_ON = ("1x1", "3x3")
 VARIANCES = ("biased", "unbiased")
 DTYPES = ("float32", "bfloat16", "float64")
 NORM_OPTIONS = ("variance", "momentum", "epsilon")
-POOLS = {"centred": (1, 1), "caffe": (0, 1)}
+POOLS = {"centered": (1, 1), "caffe": (0, 1)}
 """Padding of the stem's maximum, before and after."""
 
 
@@ -52,6 +56,19 @@ def default_image_size(name: str) -> int:
     return 32 if _parse(name)[0].startswith("cifar") else 224
 
 
+def model_class(name: str) -> type[ResNet | VGG]:
+    """Returns the class of the net of that name; its class attributes say what such nets can do.
+
+    Raises:
+        ModelError: There is no such family of nets.
+
+    Example:
+        >>> model_class("vgg16").normalized
+        False
+    """
+    return VGG if _parse(name)[0] == "vgg" else ResNet
+
+
 def create_model(
     name: str,
     *,
@@ -67,12 +84,12 @@ def create_model(
             CIFAR family has depths 6n + 2 (§4.2). Any other depth needs `stage_depths` that add up to it.
         num_classes: 1,000 by default, 10 for the CIFAR family.
         dtype: Of the computation: float32, bfloat16 or float64.
-        code_dir: Searched for the modules of functions that are given by name; see `resnet_jax.models.named`.
+        code_dir: Searched for the modules of functions that are given by name; see `resnet_jax.models.import_by_name`.
         **overrides: `stage_depths`, blocks in each stage (convolutions, for VGG); `shortcut` "A", "B", "C" or a function
             (default: B in the ImageNet family, A in the CIFAR family); `stride_on` "1x1" (the paper) or "3x3" ("v1.5") for
-            bottlenecks; `group_size`, images per group of batch normalisation; its `variance` "biased" or "unbiased", `momentum`
+            bottlenecks; `group_size`, images per group of batch normalization; its `variance` "biased" or "unbiased", `momentum`
             and `epsilon`; `variants`, names of `resnet-jax list --variants` applied in order, such as ("preactivation",
-            "squeeze_excitation:8"); `pool` "centred" or "caffe", how the windows of the ImageNet stem's maximum lie; every other
+            "squeeze_excitation:8"); `pool` "centered" or "caffe", how the windows of the ImageNet stem's maximum lie; every other
             attribute of ResNet or VGG by its name. A function or class may be a name: block="my_parts:Block".
 
     Raises:
@@ -85,7 +102,7 @@ def create_model(
     """
     family, depth = _parse(name)
     cifar, plain = family.startswith("cifar"), family.endswith("plain")
-    overrides = named_options(overrides, directory=code_dir)
+    overrides = import_options(overrides, directory=code_dir)
     attributes = _stages(name, family, depth, overrides.pop("stage_depths", None))
     attributes["num_classes"] = (10 if cifar else 1000) if num_classes is None else num_classes
     attributes["dtype"] = _dtype(dtype)

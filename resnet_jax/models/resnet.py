@@ -2,28 +2,28 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from resnet_jax.models.kernels.pooling import max_pool
 from resnet_jax.models.layers import (
     Conv,
     Dtype,
     LayerFactory,
     Residual,
-    Shortcut,
     global_average_pool,
     he_normal,
     parameter_dtype,
     scale_input,
     without_end,
 )
-from resnet_jax.models.normalisation import BatchNorm
-from resnet_jax.models.pooling import max_pool
-from resnet_jax.models.randomness import Keys, block_keys, with_keys
+from resnet_jax.models.normalization import BatchNorm
+from resnet_jax.models.rng_streams import Keys, block_keys, with_keys
+from resnet_jax.models.shortcuts import Shortcut
 from resnet_jax.models.stacking import STACKED, scan_blocks, stack_blocks
 
 
@@ -119,11 +119,11 @@ class Stage(nn.Module):
 class ResNet(nn.Module):
     """A residual net: stem, stages, global average pool, fully connected layer (Table 1).
 
-    `apply(variables, images, train=False)` takes normalised images float[N, H, W, 3] and gives logits [N, num_classes], in
-    float32 (float64 where `dtype` is). With `train=True` batch normalisation uses the batch and updates the collection
+    `apply(variables, images, train=False)` takes normalized images float[N, H, W, 3] and gives logits [N, num_classes], in
+    float32 (float64 where `dtype` is). With `train=True` batch normalization uses the batch and updates the collection
     `batch_stats`, which must then be mutable. Submodules are named by what they are: stem, stage1, block1, conv1, norm1, head.
     With `with_features=True` it gives the logits, and by name the outputs of stem and stages and the pooled vector: `features`.
-    What draws random numbers in training needs `rngs`; see `resnet_jax.models.randomness`.
+    What draws random numbers in training needs `rngs`; see `resnet_jax.models.rng_streams`.
 
     Attributes:
         stage_depths: Blocks in each stage.
@@ -133,13 +133,13 @@ class ResNet(nn.Module):
         width: Channels of the stem and filters of the first stage; every later stage has twice the filters on half the side.
         num_classes: Length of the logits.
         dtype: Of the computation; parameters, statistics and logits are float32 (float64 where it is float64).
-        norm: Makes a normalisation layer; see BatchNorm.
+        norm: Makes a normalization layer; see BatchNorm.
         conv: Makes a convolution; see Conv.
         activation: The non-linearity.
         residual: What becomes of F(x) in every block before it is added; None leaves it alone.
         end: What comes between the last block and the head's average: `end(x, norm=…, activation=…)`.
         stem_width: Channels of the stem where they are not `width`.
-        group_size, axis_name: Of batch normalisation: images per group of statistics, and the mapped axis of the global batch.
+        group_size, axis_name: Of batch normalization: images per group of statistics, and the mapped axis of the global batch.
         input_scale: Factors of the channels of the images, for nets that were trained on images divided by a deviation.
         scan: The identical blocks of a stage are one loop, so that the size of the program does not grow with depth; variables are
             stacked (`resnet_jax.models.stacking`), and `init` gives those of the same net without it.
@@ -164,6 +164,15 @@ class ResNet(nn.Module):
     input_scale: tuple[float, ...] | None = None
     scan: bool = False
     remat: int = 0
+
+    normalized: ClassVar[bool] = True
+    """Whether there are normalization layers, and attributes `norm`, `group_size` and `axis_name` for them."""
+    scannable: ClassVar[bool] = True
+    """Whether there are identical blocks, which can be one loop."""
+    has_endpoints: ClassVar[bool] = True
+    """Whether the outputs of its stages can be had; see `resnet_jax.features`."""
+    takes_any_size: ClassVar[bool] = True
+    """Whether variables fit images of any size."""
 
     @nn.nowrap
     def init_with_output(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
-from rich.table import Table
+
+from resnet_jax.console import format_table
+from resnet_jax.files import JsonObject
 
 Path = tuple[str, ...]
 
@@ -43,6 +45,21 @@ class Summary:
     rows: tuple[Layer, ...]
     params: int
     macs: int
+
+    def to_table(self) -> str:
+        """Returns a table for people: a line for every layer, and the sums at its foot."""
+        header = ["layer", "kind", "output", "parameters", "multiply-adds"]
+        rows = [
+            [row.path, row.kind, " × ".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.macs:,}"]
+            for row in self.rows
+        ]
+        footer = ["sum", "", "", f"{self.params:,}", f"{self.macs:,}"]
+        return format_table(header, rows, footer=footer, text_columns=3)
+
+    def to_json(self, name: str) -> JsonObject:
+        """Returns name, params, macs and layers, a list of the attributes of every layer."""
+        layers = [asdict(row) | {"output_shape": list(row.output_shape)} for row in self.rows]
+        return {"name": name, "params": self.params, "macs": self.macs, "layers": layers}
 
 
 def summarize(model: nn.Module, image_size: int) -> Summary:
@@ -87,26 +104,6 @@ def summarize(model: nn.Module, image_size: int) -> Summary:
         if params[path] or macs[path]
     )
     return Summary(tuple(rows), params.total(), macs.total())
-
-
-def format_table(summary: Summary) -> Table:
-    """Returns a table for people: a line for every layer, and the sums at its foot."""
-    table = Table(show_footer=True, box=None, pad_edge=False, collapse_padding=True)
-    table.add_column("layer", footer="sum", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    table.add_column("output", no_wrap=True)
-    table.add_column("parameters", footer=f"{summary.params:,}", justify="right", no_wrap=True)
-    table.add_column("multiply-adds", footer=f"{summary.macs:,}", justify="right", no_wrap=True)
-    for row in summary.rows:
-        output = " × ".join(map(str, row.output_shape))
-        table.add_row(row.path, row.kind, output, f"{row.params:,}", f"{row.macs:,}")
-    return table
-
-
-def to_json(name: str, summary: Summary) -> dict[str, Any]:
-    """Returns name, params, macs and layers, a list of the attributes of every layer, for `json.dumps`."""
-    layers = [asdict(row) | {"output_shape": list(row.output_shape)} for row in summary.rows]
-    return {"name": name, "params": summary.params, "macs": summary.macs, "layers": layers}
 
 
 def _count(program: Jaxpr, call: int) -> Counter[int]:

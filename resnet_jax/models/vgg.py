@@ -1,17 +1,19 @@
 """The paper's comparison nets VGG-16 and VGG-19 (arXiv 1409.1556, Table 1, columns D and E)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from resnet_jax.models.kernels.pooling import max_pool
 from resnet_jax.models.layers import Dtype, ModelError, he_normal, parameter_dtype, scale_input
-from resnet_jax.models.pooling import max_pool
 
 
 class VGG(nn.Module):
     """Five stages of 3×3 convolutions with bias, each followed by a 2×2 maximum, and three fully connected layers.
 
-    Takes normalised images [N, H, W, 3] with H and W multiples of 32 and gives logits [N, num_classes]. The size of the images
+    Takes normalized images [N, H, W, 3] with H and W multiples of 32 and gives logits [N, num_classes]. The size of the images
     fixes that of the first fully connected layer. With `train=True` and a rate of dropout, apply needs an rng "dropout".
 
     Attributes:
@@ -31,6 +33,11 @@ class VGG(nn.Module):
     hidden: int = 4096
     dropout: float = 0.5
     input_scale: tuple[float, ...] | None = None
+
+    normalized: ClassVar[bool] = False
+    scannable: ClassVar[bool] = False
+    has_endpoints: ClassVar[bool] = False
+    takes_any_size: ClassVar[bool] = False
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"], train: bool = False) -> Float[Array, "n classes"]:

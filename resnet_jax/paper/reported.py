@@ -3,10 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-IMAGENET, CIFAR10, DIGITS = DATA = ("imagenet", "cifar10", "digits")
-"""Data sets that a table or a figure can be made on; the digits are the miniature of both others."""
-
-SINGLE, TEN_CROP, MULTI_SCALE = "single", "ten-crop", "multi-scale"
+DATASETS = ("imagenet", "cifar10", "digits")
+"""Datasets that a table or a figure can be made on; the digits are the miniature of both others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +54,14 @@ class Figure:
         data: The paper's data set.
         panels: Title and nets of each panel; Figs. 1 and 7 have the same nets in both of theirs.
         miniature: Depths that are shown on the digits.
+        protocol: Protocol of the evaluation.
     """
 
     title: str
     data: str
     panels: dict[str, tuple[str, ...]]
     miniature: tuple[int, ...] = ()
+    protocol: str = "single"
 
 
 MULTIPLY_ADDS = {
@@ -79,8 +79,8 @@ TABLE_1_SHORTCUTS = {"resnet18": "A", "resnet34": "A"}
 TABLES = {
     "table2": Table(
         "Table 2. Top-1 error (%) on ImageNet validation, 10-crop; residual nets with shortcut A",
-        IMAGENET,
-        TEN_CROP,
+        "imagenet",
+        "ten-crop",
         ("top1",),
         (
             Row("plain-18", ("plain18",), 27.94),
@@ -91,8 +91,8 @@ TABLES = {
     ),
     "table3": Table(
         "Table 3. Error (%) on ImageNet validation, 10-crop",
-        IMAGENET,
-        TEN_CROP,
+        "imagenet",
+        "ten-crop",
         ("top1", "top5"),
         (
             Row("VGG-16", (), 28.07, 9.33),
@@ -109,8 +109,8 @@ TABLES = {
     ),
     "table4": Table(
         "Table 4. Error (%) of single models on ImageNet validation, fully convolutional at several scales",
-        IMAGENET,
-        MULTI_SCALE,
+        "imagenet",
+        "multi-scale",
         ("top1", "top5"),
         (
             Row("VGG (v5)", (), 24.4, 7.1),
@@ -126,8 +126,8 @@ TABLES = {
     "table5": Table(
         "Table 5. Top-5 error (%) of ensembles: the paper's on the ImageNet test set; ours, of the depths 18, 34, 50, 101, 152 and "
         "152 (the paper names the last two only), on the validation set",
-        IMAGENET,
-        MULTI_SCALE,
+        "imagenet",
+        "multi-scale",
         ("top5",),
         (
             Row("VGG (ILSVRC'14)", (), None, 7.32),
@@ -145,8 +145,8 @@ TABLES = {
     ),
     "table6": Table(
         "Table 6. Error (%) on the CIFAR-10 test set",
-        CIFAR10,
-        SINGLE,
+        "cifar10",
+        "single",
         ("top1",),
         (
             Row("ResNet-20", ("resnet20",), 8.75),
@@ -165,17 +165,17 @@ CIFAR_RESIDUAL = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 FIGURES = {
     "fig1": Figure(
         "Fig. 1. Plain nets",
-        CIFAR10,
+        "cifar10",
         {"training error": ("plain20", "plain56"), "test error": ("plain20", "plain56")},
     ),
     "fig4": Figure(
         "Fig. 4. Plain and residual nets",
-        IMAGENET,
+        "imagenet",
         {"plain": ("plain18", "plain34"), "residual": ("resnet18,A", "resnet34,A")},
     ),
     "fig6": Figure(
         "Fig. 6. Plain and residual nets",
-        CIFAR10,
+        "cifar10",
         {
             "plain": CIFAR_PLAIN,
             "residual": CIFAR_RESIDUAL,
@@ -185,7 +185,7 @@ FIGURES = {
     ),
     "fig7": Figure(
         "Fig. 7. Standard deviation of the responses of 3×3 layers, after BN, before the ReLU or the addition",
-        CIFAR10,
+        "cifar10",
         dict.fromkeys(
             ("in layer order", "sorted by size"), ("plain20", "plain56", "resnet20", "resnet56", "resnet110")
         ),

@@ -1,9 +1,10 @@
 """TPU chips as published, and the slices that exist of each.
 
-Capacity, peak and bandwidth are those of the TPU system architecture pages of Google Cloud (docs.cloud.google.com/tpu/docs) for v4
-to v6e, and of Norrie et al., "The Design Process for Google's Training Chips", IEEE Micro 2021, for v2 and v3. Clocks are from
-there, from arXiv 2304.01433 (v4), and from "How to Scale Your Model", jax-ml.github.io/scaling-book (v5e, v5p): a chip's peak is
-2 · 128² · clock times its matrix units. The clock of v6e is not published.
+Capacity, peak and bandwidth are those of the TPU system architecture pages of Google Cloud
+(docs.cloud.google.com/tpu/docs) for v4 to v6e, and of Norrie et al., "The Design Process for Google's
+Training Chips", IEEE Micro 2021, for v2 and v3. Clocks are from there, from arXiv 2304.01433 (v4), and from
+"How to Scale Your Model", jax-ml.github.io/scaling-book (v5e, v5p): a chip's peak is 2 · 128² · clock times
+its matrix units. The clock of v6e is not published.
 """
 
 import dataclasses
@@ -84,13 +85,14 @@ def parse_topology(name: str) -> Topology:
     match = re.fullmatch(r"(\w+):([1-9]\d*(?:x[1-9]\d*)+)", name)
     if not match or match[1] not in CHIPS:
         raise DeviceError(
-            f"there is no topology {name!r}; it is a chip and a grid of chips, such as v5e:2x2 or v4:4x4x4, and chips are "
-            + ", ".join(CHIPS)
+            f"there is no topology {name!r}; it is a chip and a grid of chips, such as v5e:2x2 or v4:4x4x4, "
+            "and chips are " + ", ".join(CHIPS)
         )
     chip, shape = CHIPS[match[1]], tuple(map(int, match[2].split("x")))
     if not slice_exists(chip, shape):
         allowed = ", ".join(chip.shapes) or (
-            f"{', '.join(SMALL_CUBES)} and, up to {chip.most_chips} chips, three rising multiples of 4 such as 4x4x8"
+            f"{', '.join(SMALL_CUBES)} and, up to {chip.most_chips} chips, "
+            "three rising multiples of 4 such as 4x4x8"
         )
         raise DeviceError(f"there is no topology {name!r}; slices of {match[1]} are {allowed}")
     return Topology(name, chip, shape)

@@ -1,4 +1,4 @@
-"""What the text of a compiled TPU program tells: the compiler's cycles, and the collectives with their bytes."""
+"""What the text of a compiled TPU program tells: estimated cycles, and the collectives with their bytes."""
 
 import dataclasses
 import re
@@ -9,7 +9,8 @@ from math import prod
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 COLLECTIVE = re.compile(
-    r" = (?P<shape>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?P<start>-start)?\("
+    r" = (?P<shape>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
+    r"(?P<start>-start)?\("
 )
 LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 CALLED = re.compile(r"(?:true_computation|false_computation)=%?([\w.\-]+)|branch_computations=\{([^}]*)\}")
@@ -23,7 +24,7 @@ TWO_SIDED = ("all-gather", "collective-permute")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """The collectives of a kind in a run of the program: how many, and the bytes of their results on a device."""
+    """The collectives of a kind in a program: their number, and the bytes of their results on a device."""
 
     count: int
     bytes: int
@@ -34,7 +35,8 @@ class Reading:
     """What was read of a program.
 
     Attributes:
-        cycles: The sum of the compiler's estimates over everything that runs, loops as often as they do; no communication.
+        cycles: The sum of the compiler's estimates over everything that runs, loops as often as they do; no
+            communication.
         cycles_once: The same with the body of every loop counted once, as XLA's cost analysis counts it.
         collectives: By kind.
     """
@@ -47,8 +49,8 @@ class Reading:
 def read_program(text: str) -> Reading:
     """Returns what the text of a compiled program tells.
 
-    A loop runs as often as the compiler says, or as the constant that its condition compares with, as loops of `lax.scan` do; where
-    neither is there, once.
+    A loop runs as often as the compiler says, or as the constant that its condition compares with, as loops
+    of `lax.scan` do; where neither is there, once.
     Of branches all count.
     """
     computations, entry = _computations(text)

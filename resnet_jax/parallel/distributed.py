@@ -31,17 +31,18 @@ def fits(batch_size: int, group_size: int | None, devices: int) -> bool:
 
 
 def prepare_backend(
-    batch_size: int, group_size: int | None, requested: int = 0, *, processes: int = 1
+    batch_size: int, group_size: int | None, requested: int | None = None, *, processes: int = 1
 ) -> None:
-    """Gives the CPU one device per core and keeps its memory, before JAX is used for the first time; other platforms do not notice.
+    """Gives the CPU one device per core and keeps its memory; other platforms do not notice.
 
-    XLA's multi-threaded gradient of a convolution is slower than one device per core with half the batch each. The number is
-    the largest that fits the batch and is at most the number of cores that this process may use.
+    XLA's multi-threaded gradient of a convolution is slower than one device per core with half the batch
+    each. The number is the largest that fits the batch and is at most the number of cores that this process
+    may use.
 
     Args:
         batch_size: Images in the global batch.
-        group_size: Images per group of batch normalisation, None for all.
-        requested: Devices of all processes together that the user asks for, 0 for the rule above.
+        group_size: Images per group of batch normalization, None for all.
+        requested: Devices of all processes together that the user asks for, None for the rule above.
         processes: Their number; each gets as many devices.
     """
     keep_freed_memory()
@@ -51,25 +52,25 @@ def prepare_backend(
         jax.config.update(_CPU_DEVICES, max(1, requested // processes) if requested else best)
 
 
-def choose_devices(batch_size: int, group_size: int | None, requested: int = 0) -> list[jax.Device]:
-    """Returns the devices that a run takes, those of a process together: all, or `requested`, or on one process the most that fit.
+def choose_devices(batch_size: int, group_size: int | None, requested: int | None = None) -> list[jax.Device]:
+    """Returns the devices of a run, by process: all, or `requested`, or on one process the most that fit.
 
     Raises:
         DeviceError: The batch, or its groups, cannot be cut over the devices.
     """
     if group_size and batch_size % group_size:
+        below = batch_size // group_size * group_size
         raise DeviceError(
-            f"batch_size {batch_size} is not divisible by model.group_size {group_size}, the images per group of batch "
-            f"normalisation; the nearest batch sizes are {batch_size // group_size * group_size or group_size} and "
-            f"{(batch_size // group_size + 1) * group_size}"
+            f"batch_size {batch_size} is not divisible by model.group_size {group_size}, the images per group "
+            f"of batch normalization; the nearest batch sizes are {below or group_size} and {below + group_size}"
         )
     available, processes = jax.devices(), jax.process_count()
-    if requested > len(available):
+    if requested is not None and requested > len(available):
         where = "this machine has" if processes == 1 else f"{processes} processes have"
         raise DeviceError(
             f"run.devices is {requested}, and {where} {len(available)}; allowed are 1 to {len(available)}"
         )
-    if requested % processes:
+    if requested is not None and requested % processes:
         raise DeviceError(
             f"run.devices is {requested}; with {processes} processes it must be a multiple of {processes}"
         )
@@ -99,8 +100,8 @@ def process_share(
 ) -> Int32[np.ndarray, " b"]:
     """Returns this process's positions of a global batch, in the order that its devices take them.
 
-    Every part of the batch is a slice of it that is spread over all devices; a device has its share of the first part, then of
-    the second, and so on.
+    Every part of the batch is a slice of it that is spread over all devices; a device has its share of the
+    first part, then of the second, and so on.
 
     Args:
         batch_size: Of the global batch.

@@ -1,8 +1,9 @@
 """One per-device function, two ways to map it over devices: `jax.pmap`, or `jax.jit` of `jax.shard_map`.
 
-The function is written once against the axis AXIS_NAME. Its first argument is replicated (a state, variables), its second is this
-device's part of the global batch; what it returns must be the same on every device, as `lax.psum` makes it. Both mappings give
-the same numbers. Replicated trees have no leading device axis under either.
+The function is written once against the axis AXIS_NAME. Its first argument is replicated (a state,
+variables), its second is this device's part of the global batch; what it returns must be the same on every
+device, as `lax.psum` makes it. Both mappings give the same numbers. Replicated trees have no leading device
+axis under either.
 """
 
 import dataclasses
@@ -33,21 +34,21 @@ class Mapping(Protocol):
         """All devices, of all processes, in the order of the global batch."""
 
     def replicate(self, tree: PyTree) -> PyTree:
-        """Places host arrays, the same on every process, as the replicated argument; copies, so that donating is safe."""
+        """Places copies of host arrays, the same on every process, as the replicated argument."""
 
     def shard(self, batch: PyTree) -> PyTree:
         """Places this process's part [b, …] of a global batch, in order, as the second argument."""
 
     def map(self, function: PerDevice, *, donate: bool) -> PerDevice:
-        """Compiles `function(replicated, part)`; with `donate` the first argument's buffers are given up to the result."""
+        """Compiles `function(replicated, part)`; `donate` gives up the first argument's buffers."""
 
 
 def create_mapping(kind: str, devices: Sequence[jax.Device]) -> Mapping:
     """Returns the mapping of that kind over `devices`.
 
     Args:
-        kind: "pmap", "shard_map", or "auto": pmap on one process and shard_map on several, where pmap converts between
-            host-local and global arrays at every call.
+        kind: "pmap", "shard_map", or "auto": pmap on one process and shard_map on several, where pmap
+            converts between host-local and global arrays at every call.
         devices: Of all processes, those of one process together.
 
     Raises:
@@ -113,7 +114,8 @@ class ShardMapMapping:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
     def map(self, function: PerDevice, *, donate: bool) -> PerDevice:
-        # With the check of varying axes on, `grad` and then `pmean` gives as many times the gradient as there are devices.
+        # With the check of varying axes on, `grad` and then `pmean` gives as many times the gradient as there
+        # are devices.
         mapped = jax.shard_map(
             function,
             mesh=self._mesh,
@@ -125,5 +127,5 @@ class ShardMapMapping:
 
 
 def _put_copy(tree: PyTree, sharding: NamedSharding) -> PyTree:
-    """Places a tree without sharing memory with it: on CPU `device_put` aliases host arrays, whatever `may_alias` says."""
+    """Places a copy of a tree: on CPU `device_put` aliases host arrays, whatever `may_alias` says."""
     return jax.device_put(jax.tree.map(np.array, tree), sharding)

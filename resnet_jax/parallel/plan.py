@@ -1,7 +1,8 @@
 """Compilation of a given step for a slice of TPUs that is not there, and what the compiler expects of it.
 
-The TPU compiler comes with libtpu and runs on any x86-64 host. Nothing here is a measurement: memory is what the compiler
-allocates, time is its sum of cycles or the roofline, whichever is longer, and knows nothing of communication or of the input.
+The TPU compiler comes with libtpu and runs on any x86-64 host. Nothing here is a measurement: memory is what
+the compiler allocates, time is its sum of cycles or the roofline, whichever is longer, and knows nothing of
+communication or of the input.
 """
 
 import dataclasses
@@ -10,7 +11,6 @@ import importlib.util
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -31,7 +31,8 @@ ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-"""Keeps libtpu from looking for TPUs and for the cloud's metadata, and lets it be loaded beside another process."""
+"""Keeps libtpu from looking for TPUs and for the cloud's metadata, and lets it be loaded beside another
+process."""
 
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 NEEDED = re.compile(r"(?:Used |HLO temporaries \()(\d+(?:\.\d+)?)([KMGT])")
@@ -45,10 +46,12 @@ class Compiled:
 
     Attributes:
         fits: The program was compiled; otherwise it needs more memory than there is.
-        argument_bytes, temporary_bytes: Memory for the state and the batch, and for what lives during the step.
-        peak_bytes: Of memory, as it is allocated: arguments, temporaries, and results that are not in place of arguments; where it
-            does not fit, what the compiler says that it needs, in part or in all.
-        available_bytes: Of memory that a program may have, where the compiler names it: less than the chip has.
+        argument_bytes, temporary_bytes: Memory for the state and the batch, and for what lives during the
+            step.
+        peak_bytes: Of memory, as it is allocated: arguments, temporaries, and results that are not in place
+            of arguments; where it does not fit, what the compiler says that it needs, in part or in all.
+        available_bytes: Of memory that a program may have, where the compiler names it: less than the chip
+            has.
         flops, bytes_accessed: Operations, and bytes moved; of loops, scaled as cycles are.
         cycles: The sum of the compiler's estimates, without communication.
         collectives: By kind.
@@ -92,7 +95,7 @@ def prepare_compiler() -> None:
     """
     if not (importlib.util.find_spec("libtpu") or os.environ.get("TPU_LIBRARY_PATH")):
         raise DeviceError(
-            "a plan needs the TPU compiler, libtpu, which is not installed here: pip install 'resnet-jax[tpu]'"
+            "a plan needs libtpu, the TPU compiler, which is not installed: pip install 'resnet-jax[tpu]'"
         )
     os.environ.update(ENVIRONMENT)
     jax.config.update("jax_platforms", "cpu")
@@ -120,7 +123,7 @@ def devices_of(topology: Topology) -> tuple[jax.Device, ...]:
 def compile_step(
     function: PerDevice, replicated: PyTree, batch: PyTree, devices: Sequence[jax.Device]
 ) -> Compiled:
-    """Compiles a step, written against AXIS_NAME, as `shard_map` maps it over the devices with its state donated.
+    """Compiles a step as `shard_map` maps it over the devices, with its state donated.
 
     Args:
         function: (replicated, a device's part of the batch) → what is the same on every device.
@@ -131,7 +134,8 @@ def compile_step(
     mesh = Mesh(np.array(devices), (AXIS_NAME,))
     state = _placed(replicated, NamedSharding(mesh, PartitionSpec()))
     parts = _placed(batch, NamedSharding(mesh, PartitionSpec(AXIS_NAME)))
-    lowered = create_mapping("shard_map", devices).map(function, donate=True).lower(state, parts)  # type: ignore[attr-defined]
+    mapped = create_mapping("shard_map", devices).map(function, donate=True)
+    lowered = mapped.lower(state, parts)  # type: ignore[attr-defined]
     size = sum(_bytes(leaf) for leaf in jax.tree.leaves(replicated)) + sum(
         map(_bytes, jax.tree.leaves(batch))
     ) // len(devices)
@@ -160,7 +164,7 @@ def compile_step(
 
 
 def roofline(compiled: Compiled, topology: Topology) -> Roofline:
-    """Returns how long a step takes at least at the published peak and bandwidth, and by the compiler's cycles."""
+    """Returns the shortest time of a step at peak speed, at peak bandwidth, and by the compiler's cycles."""
     chip = topology.chip
     cycles = compiled.cycles / chip.clock if chip.clock else None
     return Roofline(
@@ -181,8 +185,9 @@ def largest_that_fits(
 ) -> int | None:
     """Returns the largest size that was compiled and fits, in a few compilations; None if none of them did.
 
-    Memory is taken to be in proportion to the size, which gives the next size to try. One that fits is the answer; one that
-    does not gives the next in the same way. So a larger one may fit, but what is returned does.
+    Memory is taken to be in proportion to the size, which gives the next size to try. One that fits is the
+    answer; one that does not gives the next in the same way. So a larger one may fit, but what is returned
+    does.
 
     Args:
         tried: A compilation that does not fit.
@@ -204,11 +209,11 @@ def largest_that_fits(
     return None
 
 
-def _placed(tree: PyTree, sharding: NamedSharding) -> Any:
+def _placed(tree: PyTree, sharding: NamedSharding) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def _bytes(leaf: Any) -> int:
+def _bytes(leaf: jax.ShapeDtypeStruct) -> int:
     return int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
 
 

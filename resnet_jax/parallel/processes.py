@@ -8,29 +8,31 @@ import signal
 import socket
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import jax
 
-from resnet_jax.errors import UsageError
+from resnet_jax.console import print_note
+from resnet_jax.errors import DONE, FAILED, RESUMABLE, USAGE, UsageError, exit_status
+from resnet_jax.files import JsonObject
 from resnet_jax.parallel import watchdog
 
 HEARTBEAT_SECONDS = 30
 JOINING_SECONDS = 300
-MISTAKE = 2
 _HOW_TO_JOIN = (
-    "check that all were started and reach the first, name them by --coordinator, --processes and --process, or train on this one "
-    "alone with --processes=1"
+    "check that all were started and reach the first, name them by --coordinator, --processes and --process, "
+    "or train on this one alone with --processes=1"
 )
 _ANSWER_MS = 600_000
 _SHOWN = 6
 
 
 class ProcessError(UsageError):
-    """Processes that cannot join, or that were started on different things; the message names them and what to do."""
+    """Processes that cannot join, or that were started differently; the message names them and what to do."""
 
 
 class Processes:
@@ -45,6 +47,22 @@ class Processes:
         self.index, self.count = 0, 1
         self._watch: watchdog.Watch | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Leaves the process group. On failure, prints why, tells the other processes, and ends this one."""
+        code, reason = (exit_status(error) if error else None) or (FAILED, "")
+        if not self._watch or error is None or code == RESUMABLE:
+            return self.part(DONE, "")
+        if exit_status(error) is None:
+            self.await_verdict()
+            traceback.print_exception(error)
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if reason:
+            print_note(reason)
+        return self.part(code, reason or "its output was closed")
+
     @property
     def first(self) -> bool:
         """Whether this is the process that writes what is written once, and speaks to the person."""
@@ -53,8 +71,8 @@ class Processes:
     def join(self, *, coordinator: str = "", count: int | None = None, index: int | None = None) -> None:
         """Joins the others; before JAX is used for the first time.
 
-        Without arguments they are found as JAX finds them on Cloud TPU, SLURM, Open MPI, and in indexed jobs and JobSets of
-        Kubernetes; outside of these, this process is alone.
+        Without arguments they are found as JAX finds them on Cloud TPU, SLURM, Open MPI, and in indexed jobs
+        and JobSets of Kubernetes; outside of these, this process is alone.
 
         Args:
             coordinator: HOST:PORT of the first process, on which it listens and the others find it.
@@ -105,7 +123,7 @@ class Processes:
                 state.client, index=self.index, count=self.count, name=name, coordinator=address
             )
 
-    def agree(self, topic: str, facts: Mapping[str, Any]) -> None:
+    def agree(self, topic: str, facts: Mapping[str, object]) -> None:
         """Compares facts that must be the same on all processes; every process calls it, with the same topic.
 
         Raises:
@@ -129,14 +147,16 @@ class Processes:
             shown = "; ".join(differences[:_SHOWN])
             more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
             raise ProcessError(
-                f"the processes do not have the same {topic}: {shown}{more}; start all with the same command, set up alike"
+                f"the processes do not have the same {topic}: {shown}{more}; "
+                "start all with the same command, set up alike"
             )
 
     @contextlib.contextmanager
     def stop_signals(self, start: int) -> Iterator[Callable[[int], bool]]:
-        """Yields a function that is asked after every step, and tells all processes at the same one to save and stop.
+        """Yields a function of the step that tells all processes, at the same step, to save and stop.
 
-        On several processes SIGTERM, or Ctrl-C, to any of them is passed on by JAX, which finds a step that none has reached.
+        On several processes SIGTERM, or Ctrl-C, to any of them is passed on by JAX, which finds a step that
+        none has reached.
 
         Args:
             start: The step that the run goes on from.
@@ -148,12 +168,12 @@ class Processes:
             """The second signal acts at once, as without this."""
             del frame
             received.append(number)
-            signal.signal(number, previous[number])
+            signal.signal(number, previous[signal.Signals(number)])
             if several:
                 os.kill(os.getpid(), signal.SIGTERM)  # JAX has a handler of its own for it, which must stay.
 
         numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
-        previous: dict[int, Any] = {number: signal.signal(number, handle) for number in numbers}
+        previous = {number: signal.signal(number, handle) for number in numbers}
         if several:
             self._reached(start)
         try:
@@ -163,14 +183,15 @@ class Processes:
                 signal.signal(number, handler)
 
     def await_verdict(self) -> None:
-        """Gives the watchdog time to end this process with the name of another that is gone, if that is why an operation failed."""
+        """Gives the watchdog time to end this process, if an operation failed because another one is gone."""
         if self._watch:
             time.sleep(watchdog.PATIENCE + 3 * watchdog.INTERVAL)
 
     def part(self, code: int, reason: str) -> None:
-        """Ends the run's being one: for a reason that is a failure the others are told it, else all wait for each other.
+        """Leaves the process group. On failure, tells the other processes why; else all wait for each other.
 
-        Does not return after a failure on several processes: leaving JAX in order would wait for those that cannot come.
+        Does not return after a failure on several processes: leaving JAX in order would wait for those that
+        cannot come.
         """
         if not self._watch:
             return
@@ -194,7 +215,7 @@ def _nobody_came() -> None:
     os.write(
         2, f"resnet-jax: the processes could not join within {JOINING_SECONDS} s; {_HOW_TO_JOIN}\n".encode()
     )
-    os._exit(MISTAKE)
+    os._exit(USAGE)
 
 
 def _joined() -> Any:
@@ -217,8 +238,9 @@ def _check_kubernetes() -> None:
     pod = "KUBERNETES_SERVICE_HOST" in os.environ and "TPU_WORKER_ID" not in os.environ
     if pod and importlib.util.find_spec("kubernetes") is None:
         raise ProcessError(
-            "this pod is one of an indexed job, and the others are found with the package kubernetes: pip install 'jax[k8s]', or "
-            "name them by --coordinator, --processes and --process, or train on this one alone with --processes=1"
+            "this pod is one of an indexed job, and the package kubernetes finds the others: "
+            "pip install 'jax[k8s]', or name them by --coordinator, --processes and --process, "
+            "or train on this one alone with --processes=1"
         )
 
 
@@ -240,8 +262,8 @@ def _check(coordinator: str, count: int | None, index: int | None) -> None:
         )
 
 
-def _differences(answers: list[dict[str, Any]]) -> list[str]:
-    """Returns a line for each fact that is not the same everywhere: `batch_size (16 on process 0, 32 on process 1)`."""
+def _differences(answers: list[JsonObject]) -> list[str]:
+    """Returns a line for each fact that differs: `batch_size (16 on process 0, 32 on process 1)`."""
     lines = []
     for name in sorted(set().union(*answers)):
         holders: dict[str, list[int]] = {}

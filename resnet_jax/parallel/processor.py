@@ -1,4 +1,4 @@
-"""What the system is told so that a CPU computes at its full speed: keep freed memory, and leave a core to each device."""
+"""Settings with which a CPU computes at full speed: keep freed memory, and one core for each device."""
 
 import contextlib
 import ctypes
@@ -16,11 +16,12 @@ _ARENA_MAX, _MMAP_MAX, _TRIM_THRESHOLD = -8, -4, -1  # M_… of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep what is freed, where JAX has a CPU alone; elsewhere, and with another C library, nothing happens.
+    """Tells glibc to keep freed memory if JAX has only a CPU; does nothing with another C library.
 
-    XLA allocates the buffers of a program anew at every run, and the system clears every page of them anew: for ResNet-50 370,000
-    pages a step. Kept are large blocks too, in one arena, since the others give their memory back whatever they are told.
-    To be called before JAX starts its threads, each of which keeps the arena that it begins with.
+    XLA allocates the buffers of a program anew at every run, and the system clears every page of them anew:
+    for ResNet-50 370,000 pages a step. Kept are large blocks too, in one arena, since the others give their
+    memory back whatever they are told. To be called before JAX starts its threads, each of which keeps the
+    arena that it begins with.
     """
     if not (sys.platform == "linux" and _cpu_alone()):
         return
@@ -32,7 +33,7 @@ def keep_freed_memory() -> None:
 
 
 def keep_to_cores(devices: Sequence[jax.Device]) -> None:
-    """Keeps each of XLA's threads to a core of its own, where this process has a CPU device for every core; on Linux.
+    """Keeps each of XLA's threads on its own core, if this process has a CPU device per core; on Linux.
 
     Otherwise the system runs two devices' programs on one core at times, and the step takes twice as long.
     """

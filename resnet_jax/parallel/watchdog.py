@@ -1,8 +1,9 @@
-"""Notices that another process of the run is gone, and ends this one, whose collectives would wait for it for ever.
+"""Ends this process when another one of the run is gone: its collectives would wait forever.
 
-Every process counts up a number in the key-value store of the run's coordinator; a number that stands still for PATIENCE seconds
-of this process's own monotonic clock is that of a process that is gone. A process that ends by itself leaves word instead. JAX has
-a heartbeat too, which aborts without naming anyone in terms of the run: it is set to be the slower of the two.
+Every process counts up a number in the key-value store of the run's coordinator; a number that stands still
+for PATIENCE seconds of this process's own monotonic clock is that of a process that is gone. A process that
+ends by itself leaves word instead. JAX has a heartbeat too, which aborts without naming anyone in terms of
+the run: it is set to be the slower of the two.
 """
 
 import contextlib
@@ -14,21 +15,30 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
+
+from resnet_jax.errors import FAILED
 
 PATIENCE = 20.0
 """Seconds without a sign of life after which a process counts as gone."""
 
 INTERVAL = 2.0
 FAREWELL = 10.0
-FAILED = 1
 _ADVICE = "start all again to go on from the last checkpoint"
 _SIGNS, _NAMES, _WORD, _HEARD = (f"resnet_jax/{name}" for name in ("signs", "names", "word", "heard"))
 _LISTENING_MS = 60_000
 
 
+class Word(TypedDict):
+    """Why a process ends: its exit code, the reason, and how many processes are gone without a word."""
+
+    code: int
+    reason: str
+    gone: int
+
+
 class Watch:
-    """Two threads: one gives signs of life and counts those of the others, one waits for the word of a process that ends.
+    """Two threads: one counts the signs of life of all processes, one waits for word of one that ends.
 
     Args:
         client: Of JAX's coordination service.
@@ -67,15 +77,15 @@ class Watch:
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
     def tell(self, code: int, reason: str) -> None:
-        """Leaves word that this process ends with that code, and waits until the others have heard, or FAREWELL seconds."""
+        """Leaves word that this process ends, and waits until the others have heard, or FAREWELL seconds."""
         self._over.set()
         self._leave(
             {"code": code, "reason": f"{self._describe(self._index)} ended: {reason}", "gone": 0},
             pass_on=True,
         )
 
-    def _leave(self, word: dict[str, Any], *, pass_on: bool) -> None:
-        """Waits until all that are left have heard why: where the coordinator ends before, the reason is lost with it."""
+    def _leave(self, word: Word, *, pass_on: bool) -> None:
+        """Waits until the others have heard why: if the coordinator ends before, the reason is lost."""
         self._leaving = word["code"]
         deadline = time.monotonic() + FAREWELL
         with contextlib.suppress(Exception):
@@ -147,7 +157,7 @@ class Watch:
         except OSError:
             self._coordinator_is_gone()
 
-    def _end(self, word: dict[str, Any], *, pass_on: bool) -> None:
+    def _end(self, word: Word, *, pass_on: bool) -> None:
         """Ends this process, whose main thread may be in a collective that never returns."""
         with self._speaking:
             if self._over.is_set():
@@ -160,7 +170,7 @@ class Watch:
 
 
 def on_abort(speak: Callable[[], None]) -> None:
-    """Has abort() call a function first: JAX aborts the moment the coordinator is gone, and runs no handler written in Python."""
+    """Makes abort() call a function first: JAX aborts when the coordinator is gone, and runs no handler."""
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: speak())
     _KEPT.append(handler)
     libc = ctypes.CDLL(None)
@@ -168,5 +178,5 @@ def on_abort(speak: Callable[[], None]) -> None:
     libc.signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
 
 
-_KEPT: list[Any] = []
+_KEPT: list[object] = []
 """Callbacks that the C library holds on to."""

@@ -6,8 +6,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-SIDE = 1000
-"""Of the square that a plot is drawn in; the page stretches it."""
+PLOT_SIDE = 1000
+"""Side of the square that a plot is drawn in; the page stretches it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Axis:
 
 
 def linear_axis(values: Float[np.ndarray, " n"]) -> Axis:
-    """Returns a range from 0 that holds values, none of which is negative."""
-    return Axis(0.0, 1.04 * float(values.max()) or 1.0)
+    """Returns a range that holds the values and 0."""
+    return Axis(min(0.0, 1.04 * float(values.min())), 1.04 * max(0.0, float(values.max())) or 1.0)
 
 
 def log_axis(values: Float[np.ndarray, " n"], *, least: float = 0.0) -> Axis | None:
-    """Returns a logarithmic range of the values above 0, from `least` on; None where there are fewer than two different ones."""
+    """Returns a logarithmic range of the values above 0, from `least` on; None if they do not differ."""
     above = values[values > 0]
     if not len(above):
         return None

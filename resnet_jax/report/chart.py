@@ -1,4 +1,4 @@
-"""Curves by step as inline SVG: the lines are stretched to the page, labels are text of the page and keep their size."""
+"""Curves by step as inline SVG: the page stretches the lines; labels are its text and keep their size."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from resnet_jax.report.axes import SIDE, Axis, linear_axis, log_axis, number, percent, tick_text
+from resnet_jax.report.axes import PLOT_SIDE, Axis, linear_axis, log_axis, number, percent, tick_text
 from resnet_jax.report.markup import Markup, element, embedded_json, join
 from resnet_jax.report.series import POINTS, Series
 
 STEP = "step"
-COLOURS = 6
+COLORS = 6
 """Different ones; each has its dashes too."""
 ROWS = 40
 """Of the table behind a chart at most."""
@@ -29,8 +29,8 @@ class Chart:
         as_percent: The values are shares, written in per cent.
         log: A logarithmic version as well, which the page's switch shows.
         x_name: Of what is on the horizontal axis.
-        smooth: Draw the running means of noisy series, of up to two runs with the records faintly behind them; and end the
-            linear scale below a high beginning.
+        smooth: Draw the running means of noisy series, of up to two runs with the records faintly behind
+            them; and end the linear scale below a high beginning.
         text: What a reader should know, under the heading.
         x_labels: Names of what stands at 1, 2, … on it, for the table and the cursor; where it is not a step.
     """
@@ -49,7 +49,7 @@ class Chart:
         return len({one.run for one in self.series})
 
     def label(self, one: Series) -> str:
-        """Returns what tells a series from the others of the chart: the run is named where there are several."""
+        """Returns what tells a series from the others of the chart; with several runs, it names the run."""
         if self.runs > 1:
             return f"{one.name}, {one.kind}" if one.kind else one.name
         return one.kind or self.name
@@ -64,7 +64,7 @@ class Chart:
 
 
 def draw_chart(chart: Chart) -> Markup | None:
-    """Returns the figure of a chart: heading, legend, plot, and the table behind it; None where nothing has points."""
+    """Returns the figure of a chart: heading, legend, plot, and its table; None if no series has points."""
     series = [one for one in chart.series if len(one)]
     if not series:
         return None
@@ -98,7 +98,7 @@ def draw_chart(chart: Chart) -> Markup | None:
 
 
 def _versions(chart: Chart) -> tuple[list[tuple[str, Axis]], bool]:
-    """Returns the vertical ranges by the page's name for them, and whether values lie above the linear one."""
+    """Returns the vertical ranges by their names on the page, and whether values lie above the linear one."""
     linear, cut = robust_axis(chart.series)
     if not chart.smooth:
         linear, cut = linear_axis(np.concatenate([one.values for one in chart.series])), False
@@ -109,8 +109,8 @@ def _versions(chart: Chart) -> tuple[list[tuple[str, Axis]], bool]:
 def robust_axis(series: Sequence[Series]) -> tuple[Axis, bool]:
     """Returns a linear range from 0, and whether values lie above it.
 
-    Where a run begins far above the rest of itself, as errors do at chance, the first tenth would flatten everything: the range
-    then ends above nearly all that follows.
+    Where a run begins far above the rest of itself, as errors do at chance, the first tenth would flatten
+    everything: the range then ends above nearly all that follows.
     """
     values = np.concatenate([one.values for one in series])
     later = np.concatenate([one.values[len(one) // 10 :] for one in series])
@@ -121,15 +121,15 @@ def robust_axis(series: Sequence[Series]) -> tuple[Axis, bool]:
 
 
 def robust_log_axis(series: Sequence[Series]) -> Axis | None:
-    """Returns a logarithmic range; a hundredth of the values of a noisy series may lie below it, lest a near zero stretch it."""
+    """Returns a logarithmic range, below which a hundredth of the values of a noisy series may lie."""
     above = [one.values[one.values > 0] for one in series]
     least = min((float(np.quantile(values, 0.01)) for values in above if len(values)), default=0.0)
     return log_axis(np.concatenate(above), least=least)
 
 
 def dashes(run: int) -> str:
-    """Returns the class that gives a run its colour and dashes."""
-    return f"run{run % COLOURS}"
+    """Returns the class that gives a run its color and dashes."""
+    return f"run{run % COLORS}"
 
 
 def swatch(run: int, *, bold: bool = False) -> Markup:
@@ -161,10 +161,11 @@ def _picture(
         "svg",
         *(line for line, _ in grid),
         *marks,
-        viewBox=f"0 0 {SIDE} {SIDE}",
+        viewBox=f"0 0 {PLOT_SIDE} {PLOT_SIDE}",
         preserveAspectRatio="none",
         role="img",
-        aria_label=f"{_summary(chart)} {'Logarithmic' if up.log else 'Linear'} scale; the numbers are in the table below.",
+        aria_label=f"{_summary(chart)} {'Logarithmic' if up.log else 'Linear'} scale; "
+        "the numbers are in the table below.",
     )
     return element("div", picture, *(label for _, label in grid), class_=f"scale {which}".strip())
 
@@ -177,13 +178,13 @@ def _placed(axis: Axis) -> list[tuple[float, float]]:
 def _tick(place: float, text: str, direction: str) -> tuple[Markup, Markup]:
     """Returns the line of a tick, in the picture, and its label, beside it."""
     if direction == "y":
-        at = round(SIDE * (1 - place), 1)
-        line = element("line", x1=0, x2=SIDE, y1=at, y2=at, class_="grid")
+        at = round(PLOT_SIDE * (1 - place), 1)
+        line = element("line", x1=0, x2=PLOT_SIDE, y1=at, y2=at, class_="grid")
         return line, element(
             "span", text, class_="tick y", style=f"top:{100 * (1 - place):.2f}%", aria_hidden="true"
         )
-    at = round(SIDE * place, 1)
-    line = element("line", x1=at, x2=at, y1=0, y2=SIDE, class_="grid")
+    at = round(PLOT_SIDE * place, 1)
+    line = element("line", x1=at, x2=at, y1=0, y2=PLOT_SIDE, class_="grid")
     return line, element("span", text, class_="tick x", style=f"left:{100 * place:.2f}%", aria_hidden="true")
 
 
@@ -196,7 +197,7 @@ def _line(line: Series, across: Axis, up: Axis) -> Markup:
 
 
 def _spread(chart: Chart, series: Series, points: int, across: Axis, up: Axis) -> Markup | None:
-    """Returns the records behind a running mean, faintly: as a line, or where they are many as a band from least to greatest."""
+    """Returns the records behind a running mean, faintly: a line, or a band if there are many."""
     if not chart.averages(series):
         return None
     if len(series) <= points:
@@ -210,7 +211,7 @@ def _coordinates(series: Series, across: Axis, up: Axis) -> Float[np.ndarray, "n
     """Returns the points in the picture; far values, and zeros of a logarithmic scale, lie outside it."""
     values = np.maximum(series.values, up.low**2 / up.high) if up.log else series.values
     x, y = across.places(series.steps.astype(float)), 1 - up.places(values)
-    return SIDE * np.stack([x, np.clip(y, -1, 2)], 1)
+    return PLOT_SIDE * np.stack([x, np.clip(y, -1, 2)], 1)
 
 
 def _path(series: Series, across: Axis, up: Axis) -> str:

@@ -2,7 +2,6 @@
 
 import html
 import json
-from typing import Any
 
 
 class Markup(str):
@@ -21,8 +20,8 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
     Args:
         tag: Its name.
         children: Text, which is escaped, or `Markup`; None and False are left out.
-        attributes: By name, with `_` for `-`, and `class_` and `for_` for what Python reserves. True stands for an attribute
-            without a value; None and False leave it out.
+        attributes: By name, with `_` for `-`, and `class_` and `for_` for what Python reserves. True stands
+            for an attribute without a value; None and False leave it out.
 
     Example:
         >>> element("p", "a < b", class_="note")
@@ -47,7 +46,7 @@ def join(*children: object) -> Markup:
     )
 
 
-def embedded_json(value: Any) -> Markup:
+def embedded_json(value: object) -> Markup:
     """Returns JSON for a script element, which no text in it can close."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -1,20 +1,19 @@
-"""What the net of a run takes for what on its test split: the confusion of its classes, and the mistakes that it was surest of."""
+"""What a network confuses on its test split, and its most confident mistakes."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from ml_collections import ConfigDict
 
-from resnet_jax.data import DataError
-from resnet_jax.data.encoded import DecodedSource
-from resnet_jax.data.sources import DIGITS, SYNTHETIC, Source, is_path
+from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.datasets import is_path
+from resnet_jax.data.errors import DataError
+from resnet_jax.data.label_subset import LabelSubset
+from resnet_jax.data.source import Source, read_all
 from resnet_jax.evaluation.counts import Counts, predicted
-from resnet_jax.evaluation.evaluate import open_trial
-from resnet_jax.evaluation.views import SINGLE, Protocol
-from resnet_jax.training.config import resolve
-from resnet_jax.training.subset import ExamplesSubset, LabelSubset
+from resnet_jax.evaluation.protocols import SINGLE, Protocol
+from resnet_jax.evaluation.trial import open_trial
 from resnet_jax.training.workdir import read_config
 
 SUREST = 12
@@ -75,7 +74,8 @@ def find_mistakes(workdir: str, *, examples: int, data_dir: str | None = None) -
         data_dir: Where the data set is; None is where the run found it.
 
     Raises:
-        CheckpointError, ConfigError, DataError, ModelError: The net or the data is not there, or they do not fit.
+        CheckpointError, ConfigError, DataError, ModelError: The net or the data is not there, or they do not
+            fit.
     """
     trial = open_trial(workdir, data_dir=data_dir)
     chosen = spread(len(trial.source), examples)
@@ -108,12 +108,12 @@ def surest_mistakes(
     predicted: Int[np.ndarray, " n"],
     confidences: Float[np.ndarray, " n"],
 ) -> tuple[Mistake, ...]:
-    """Returns the `SUREST` examples with the greatest confidence among those that are mistaken; of equals, the first."""
+    """Returns the `SUREST` mistakes with the greatest confidence; of equals, the first."""
     wrong = np.flatnonzero(labels != predicted)
     chosen = wrong[np.argsort(-confidences[wrong], kind="stable")[:SUREST]]
     if not len(chosen):
         return ()
-    images, _ = source.read(numbers[chosen])
+    images, _ = read_all(source, numbers[chosen])
     return tuple(
         Mistake(
             int(numbers[place]), int(labels[place]), int(predicted[place]), float(confidences[place]), pixels
@@ -133,13 +133,13 @@ def check_there(workdir: str, data_dir: str | None) -> None:
     Raises:
         DataError: It would have to be.
     """
-    config = resolve(ConfigDict(read_config(workdir)))
-    name, data_dir = config.data.source, data_dir or config.run.data_dir or None
+    config = read_config(workdir)
+    name, data_dir = config.data.source, data_dir or config.run.data_dir
     if not name or name in (DIGITS, SYNTHETIC) or is_path(name):
         return
-    from resnet_jax.data.tfds_sets import is_prepared  # Here: others need not wait for TFDS.
+    from resnet_jax.data.tfds_sets import is_tfds_prepared  # Here: others need not wait for TFDS.
 
-    if not is_prepared(name, data_dir):
+    if not is_tfds_prepared(name, data_dir):
         raise DataError(
             f"{name} is not prepared in {data_dir or 'the folder of TFDS'}; --data-dir says where it is"
         )
@@ -147,7 +147,4 @@ def check_there(workdir: str, data_dir: str | None) -> None:
 
 def _part(source: Source, numbers: Int[np.ndarray, " n"]) -> Source:
     """Returns the examples of a split with these numbers."""
-    labels = tuple(range(len(source.class_names)))
-    if isinstance(source, DecodedSource):
-        return dataclasses.replace(source, examples=ExamplesSubset(source.examples, numbers, labels))
-    return LabelSubset(source, numbers, labels)
+    return LabelSubset(source, numbers, tuple(range(len(source.class_names))))

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from resnet_jax.paper.analysis import Analysis
+from resnet_jax.analysis import Analysis
 from resnet_jax.report.chart import Chart, draw_chart
 from resnet_jax.report.markup import Markup, element, join
+from resnet_jax.report.mistake_figures import draw_mistakes
 from resnet_jax.report.mistakes import Mistakes
-from resnet_jax.report.pictures import draw_mistakes
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_records import RunRecord
 from resnet_jax.report.series import POINTS, Series
 from resnet_jax.report.tables import (
     defaults_table,
     differences_table,
+    metric_names,
     recipes_table,
     results_table,
     run_cards,
@@ -24,7 +25,7 @@ from resnet_jax.report.tables import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of the page; its text ends in notes on what is missing."""
 
     name: str
@@ -33,7 +34,7 @@ class Section:
 
 
 def write_page(
-    runs: Sequence[Run],
+    runs: Sequence[RunRecord],
     mistakes: Sequence[Mistakes | str],
     analyses: Sequence[Analysis | str],
     *,
@@ -48,7 +49,7 @@ def write_page(
         now: When it is written.
     """
     sections = [
-        Section("results", "Results", join(run_cards(runs), results_table(runs))),
+        PageSection("results", "Results", join(run_cards(runs), results_table(runs))),
         _curves(runs),
         _recipe(runs),
         _speed(runs),
@@ -84,7 +85,7 @@ def write_page(
     return f"<!doctype html>\n{element('html', head, element('body', body), lang='en')}\n"
 
 
-def _curves(runs: Sequence[Run]) -> Section:
+def _curves(runs: Sequence[RunRecord]) -> PageSection:
     def both(field: str, *, error: bool = False) -> list[Series]:
         kinds = (("training", field, False), ("test", f"test_{field}", True))
         return [run.series(name, kind, bold=bold, error=error) for run in runs for kind, name, bold in kinds]
@@ -92,12 +93,13 @@ def _curves(runs: Sequence[Run]) -> Section:
     charts = [
         Chart("Error", both("top1", error=True), as_percent=True),
         Chart("Loss", both("loss")),
+        *(Chart(name.replace("_", " "), both(name)) for name in metric_names(runs)),
         Chart("Learning rate", [run.series("learning_rate") for run in runs], smooth=False),
         Chart("Norm of the gradient", [run.series("gradient_norm") for run in runs]),
     ]
     drawn = [figure for figure in map(draw_chart, charts) if figure]
     if not drawn:
-        return Section("curves", "Curves", _note("There are no curves: no step is recorded."))
+        return PageSection("curves", "Curves", _note("There are no curves: no step is recorded."))
     switch = element(
         "fieldset",
         element("legend", "Scale:"),
@@ -113,10 +115,10 @@ def _curves(runs: Sequence[Run]) -> Section:
     )
     how = "Bold: test. Thin: training, the mean of the fiftieth of the records around each step"
     how += "; faint: the records themselves." if len(runs) <= 2 else "."
-    return Section("curves", "Curves", join(_note(how), switch, element("div", *drawn, class_="charts")))
+    return PageSection("curves", "Curves", join(_note(how), switch, element("div", *drawn, class_="charts")))
 
 
-def _recipe(runs: Sequence[Run]) -> Section:
+def _recipe(runs: Sequence[RunRecord]) -> PageSection:
     parts: list[Markup | None] = []
     if len(runs) == 1:
         changed = defaults_table(runs[0])
@@ -133,10 +135,10 @@ def _recipe(runs: Sequence[Run]) -> Section:
         if not differences:
             parts = [_note("The runs do not differ in any field.")]
     every = element("details", element("summary", "All fields"), recipes_table(runs))
-    return Section("recipe", "Recipe" if len(runs) == 1 else "Recipes", join(*parts, every))
+    return PageSection("recipe", "Recipe" if len(runs) == 1 else "Recipes", join(*parts, every))
 
 
-def _speed(runs: Sequence[Run]) -> Section:
+def _speed(runs: Sequence[RunRecord]) -> PageSection:
     charts = [
         Chart("Images per second", [run.series("images_per_second") for run in runs], log=False),
         Chart(
@@ -151,18 +153,18 @@ def _speed(runs: Sequence[Run]) -> Section:
     content = (
         element("div", *drawn, class_="charts") if drawn else _note("Nothing is known: no step is recorded.")
     )
-    return Section("speed", "Throughput and input", content)
+    return PageSection("speed", "Throughput and input", content)
 
 
-def _mistakes(runs: Sequence[Run], mistakes: Sequence[Mistakes | str]) -> Section:
+def _mistakes(runs: Sequence[RunRecord], mistakes: Sequence[Mistakes | str]) -> PageSection:
     parts = []
     for run, found in zip(runs, mistakes, strict=True):
         if isinstance(found, Mistakes):
             parts += [element("h3", run.name), draw_mistakes(found, run.name)]
-    return Section("mistakes", "Mistakes", join(*parts, *_left_out(runs, mistakes)))
+    return PageSection("mistakes", "Mistakes", join(*parts, *_left_out(runs, mistakes)))
 
 
-def _responses(runs: Sequence[Run], analyses: Sequence[Analysis | str]) -> Section:
+def _responses(runs: Sequence[RunRecord], analyses: Sequence[Analysis | str]) -> PageSection:
     found = [(run, one) for run, one in zip(runs, analyses, strict=True) if isinstance(one, Analysis)]
 
     def each(values: Callable[[Analysis], Iterable[float]]) -> list[Series]:
@@ -203,21 +205,24 @@ def _responses(runs: Sequence[Run], analyses: Sequence[Analysis | str]) -> Secti
         ),
     ]
     drawn = [figure for figure in map(draw_chart, charts) if figure]
-    text = "Standard deviation of every 3×3 layer's output after batch normalisation, before the ReLU or the addition"
+    text = (
+        "Standard deviation of every 3×3 layer's output after batch normalization, before the ReLU or the "
+        "addition"
+    )
     images = (
         f"; over the first {found[0][1].examples:,} images of the test split, newest checkpoint."
         if found
         else ""
     )
     grid = element("div", *drawn, class_="charts") if drawn else None
-    return Section(
+    return PageSection(
         "responses",
         "Responses of the layers",
         join(_note(text + images) if drawn else None, grid, *_left_out(runs, analyses)),
     )
 
 
-def _left_out(runs: Sequence[Run], found: Sequence[object]) -> list[Markup]:
+def _left_out(runs: Sequence[RunRecord], found: Sequence[object]) -> list[Markup]:
     """Returns a line for each run of which there is only a reason why not."""
     return [
         _note(f"{run.name} is left out: {why}.")
@@ -226,16 +231,17 @@ def _left_out(runs: Sequence[Run], found: Sequence[object]) -> list[Markup]:
     ]
 
 
-def _remarks(runs: Sequence[Run]) -> list[str]:
+def _remarks(runs: Sequence[RunRecord]) -> list[str]:
     """Returns what was done to the records, in sentences."""
     remarks = []
     if any(len(run.records) > POINTS for run in runs):
         remarks.append(
-            f"Curves of more than {POINTS} records are thinned: their ends and extremes stay. All records are "
-            "in the metrics.jsonl of the workdirs."
+            f"Curves of more than {POINTS} records are thinned: their ends and extremes stay. All records "
+            "are in the metrics.jsonl of the workdirs."
         )
     remarks += [
-        f"{run.name}: {run.overlapping:,} records were written twice, before and after the run was resumed; the later ones count."
+        f"{run.name}: {run.overlapping:,} records were written twice, before and after the run was resumed; "
+        "the later ones count."
         for run in runs
         if run.overlapping
     ]

@@ -15,7 +15,7 @@ class Series:
 
     Attributes:
         name: Of the run.
-        run: Its number, which gives colour and dashes.
+        run: Its number, which gives color and dashes.
         kind: What is drawn, for example "training" or "test".
         steps: Rising.
         values: Finite, one for each step.
@@ -38,7 +38,7 @@ class Series:
         return dataclasses.replace(self, steps=self.steps[kept], values=self.values[kept])
 
     def smoothed(self, points: int = POINTS) -> "Series":
-        """Returns the mean of the `window` values around each of evenly spread points, both ends among them."""
+        """Returns the mean of the `window` values around each of evenly spread points, both ends included."""
         kept = np.unique(np.linspace(0, len(self) - 1, min(points, len(self))).round().astype(int))
         means = running_mean(self.values, self.window)
         return dataclasses.replace(self, steps=self.steps[kept], values=means[kept])
@@ -62,7 +62,7 @@ class Series:
 
 
 def thin(values: Float[np.ndarray, " n"], points: int) -> Int[np.ndarray, " m"]:
-    """Returns the numbers of the values that stand for all: the first, the last, and the extremes of equal stretches between.
+    """Returns the indices of values that stand for all: first, last, and extremes of equal stretches between.
 
     Args:
         values: In order.
@@ -76,7 +76,7 @@ def thin(values: Float[np.ndarray, " n"], points: int) -> Int[np.ndarray, " m"]:
 
 
 def running_mean(values: Float[np.ndarray, " n"], window: int) -> Float[np.ndarray, " n"]:
-    """Returns the mean of the `window` values around each, an odd number; near the ends, of those of them that there are."""
+    """Returns the mean of the `window` (odd) values around each, of fewer near the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
     first, stop = np.maximum(places - window // 2, 0), np.minimum(places + window // 2 + 1, len(values))

@@ -3,28 +3,32 @@
 import datetime
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from resnet_jax.report.axes import number, percent
 from resnet_jax.report.chart import scrolling, swatch
 from resnet_jax.report.markup import Markup, element
-from resnet_jax.report.runs import Run
-from resnet_jax.training.config import base_config, config_fields, to_json
+from resnet_jax.report.run_records import RunRecord
+from resnet_jax.training.config import base_config, flat_fields
 
 NONE = "–"
 
 
-def results_table(runs: Sequence[Run]) -> Markup:
+def results_table(runs: Sequence[RunRecord]) -> Markup:
     """Returns a column for each run: error, loss, examples, parameters, steps, images a second."""
-    rows: list[tuple[str, Callable[[Run], str]]] = [
+    rows: list[tuple[str, Callable[[RunRecord], str]]] = [
         ("State", lambda run: run.status),
-        ("Net", lambda run: run.fields["model.name"]),
-        ("Data", lambda run: run.fields["data.source"] or "not known"),
+        ("Net", lambda run: run.config.model.name),
+        ("Data", lambda run: run.config.data.source or "not known"),
         ("Test error", lambda run: _error(run, "test_top1")),
         ("Test error, best", _best),
         ("Test error, top 5", lambda run: _error(run, "test_top5")),
+        *(
+            (f"Test {name.replace('_', ' ')}", partial(_value, field=f"test_{name}"))
+            for name in metric_names(runs)
+        ),
         ("Test loss", lambda run: _value(run, "test_loss")),
         ("Test images", lambda run: _value(run, "test_examples")),
         (
@@ -34,7 +38,7 @@ def results_table(runs: Sequence[Run]) -> Markup:
         ("Training loss (last tenth)", lambda run: _last_tenth(run, "loss", number)),
         ("Parameters", lambda run: NONE if run.parameters is None else f"{run.parameters:,}"),
         ("Steps", lambda run: f"{run.step:,}" if run.records else NONE),
-        ("Images seen", lambda run: f"{run.step * run.fields['batch_size']:,}" if run.records else NONE),
+        ("Images seen", lambda run: f"{run.step * run.config.batch_size:,}" if run.records else NONE),
         ("Images per second", lambda run: _median(run, "images_per_second")),
         ("Last record", _when),
     ]
@@ -46,20 +50,16 @@ def results_table(runs: Sequence[Run]) -> Markup:
     return scrolling(element("table", _names(runs), element("tbody", *body)), "Results")
 
 
-def run_cards(runs: Sequence[Run]) -> Markup:
+def run_cards(runs: Sequence[RunRecord]) -> Markup:
     """Returns the test error of every run, in large figures."""
     cards = (
         element(
             "li",
             element("p", swatch(run.number, bold=True), " ", run.name),
+            element("p", *_headline(run)),
             element(
                 "p",
-                element("b", _error(run, "test_top1")),
-                " test error" if run.last("test_top1") is not None else " not evaluated",
-            ),
-            element(
-                "p",
-                f"{run.fields['model.name']} on {run.fields['data.source'] or 'data that is not known'}, {run.status}",
+                f"{run.config.model.name} on {run.config.data.source or 'unknown data'}, {run.status}",
                 class_="note",
             ),
         )
@@ -68,18 +68,32 @@ def run_cards(runs: Sequence[Run]) -> Markup:
     return element("ul", *cards, class_="cards")
 
 
-def differences_table(runs: Sequence[Run]) -> Markup | None:
+def _headline(run: RunRecord) -> tuple[Markup, str]:
+    """Returns the test error of a run, or the first metric of its own task, and what it is."""
+    if run.last("test_top1") is None and run.metrics:
+        name = run.metrics[0]
+        return element("b", _value(run, f"test_{name}")), f" test {name.replace('_', ' ')}"
+    known = run.last("test_top1") is not None
+    return element("b", _error(run, "test_top1")), " test error" if known else " not evaluated"
+
+
+def metric_names(runs: Sequence[RunRecord]) -> list[str]:
+    """Returns the names of the test metrics that tasks of their own have."""
+    return list(dict.fromkeys(name for run in runs for name in run.metrics))
+
+
+def differences_table(runs: Sequence[RunRecord]) -> Markup | None:
     """Returns the fields in which the runs differ, a column for each run; None where they differ in none."""
-    names = [name for name in all_fields(runs) if len({_json(run.fields.get(name)) for run in runs}) > 1]
+    names = [name for name in field_paths(runs) if len({_json(run.fields.get(name)) for run in runs}) > 1]
     if not names:
         return None
     return scrolling(_fields_table(runs, names), "Differences between the recipes")
 
 
-def defaults_table(run: Run) -> Markup | None:
+def defaults_table(run: RunRecord) -> Markup | None:
     """Returns the fields of a run that are not at their defaults; None where there is none."""
-    defaults = config_fields(to_json(base_config()))
-    names = [name for name in all_fields([run]) if _json(run.fields[name]) != _json(defaults.get(name))]
+    defaults = flat_fields(base_config())
+    names = [name for name in field_paths([run]) if _json(run.fields[name]) != _json(defaults.get(name))]
     return (
         scrolling(_fields_table([run], names), f"Fields of {run.name} that are not at their defaults")
         if names
@@ -87,18 +101,18 @@ def defaults_table(run: Run) -> Markup | None:
     )
 
 
-def recipes_table(runs: Sequence[Run]) -> Markup:
+def recipes_table(runs: Sequence[RunRecord]) -> Markup:
     """Returns every field of every run."""
-    return scrolling(_fields_table(runs, all_fields(runs)), "All fields")
+    return scrolling(_fields_table(runs, field_paths(runs)), "All fields")
 
 
-def all_fields(runs: Sequence[Run]) -> list[str]:
-    """Returns the paths of the fields of any of the runs: those of the recipe, then those of the operation."""
+def field_paths(runs: Sequence[RunRecord]) -> list[str]:
+    """Returns the paths of the fields of any of the runs, the recipe's before the operation's."""
     names = {name for run in runs for name in run.fields}
     return sorted(names, key=lambda name: (name.startswith("run."), name.count(".") > 0, name))
 
 
-def _fields_table(runs: Sequence[Run], names: Sequence[str]) -> Markup:
+def _fields_table(runs: Sequence[RunRecord], names: Sequence[str]) -> Markup:
     rows = [
         element(
             "tr",
@@ -110,7 +124,7 @@ def _fields_table(runs: Sequence[Run], names: Sequence[str]) -> Markup:
     return element("table", _names(runs), element("tbody", *rows))
 
 
-def _names(runs: Sequence[Run]) -> Markup:
+def _names(runs: Sequence[RunRecord]) -> Markup:
     return element(
         "thead",
         element(
@@ -121,21 +135,21 @@ def _names(runs: Sequence[Run]) -> Markup:
     )
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
-def _error(run: Run, field: str) -> str:
+def _error(run: RunRecord, field: str) -> str:
     value = run.last(field)
     return NONE if value is None else percent(1 - value)
 
 
-def _value(run: Run, field: str) -> str:
+def _value(run: RunRecord, field: str) -> str:
     value = run.last(field)
     return NONE if value is None else number(value)
 
 
-def _best(run: Run) -> str:
+def _best(run: RunRecord) -> str:
     errors = run.series("test_top1", error=True)
     if not len(errors):
         return NONE
@@ -143,17 +157,17 @@ def _best(run: Run) -> str:
     return f"{percent(errors.values[place])} at step {errors.steps[place]:,}"
 
 
-def _last_tenth(run: Run, field: str, write: Callable[[float], str]) -> str:
+def _last_tenth(run: RunRecord, field: str, write: Callable[[float], str]) -> str:
     values = run.series(field).values
     return write(float(values[-max(1, len(values) // 10) :].mean())) if len(values) else NONE
 
 
-def _median(run: Run, field: str) -> str:
+def _median(run: RunRecord, field: str) -> str:
     values = run.series(field).values
     return number(float(np.median(values))) if len(values) else NONE
 
 
-def _when(run: Run) -> str:
+def _when(run: RunRecord) -> str:
     time = run.last("time")
     return (
         NONE if time is None else f"{datetime.datetime.fromtimestamp(time, datetime.UTC):%Y-%m-%d %H:%M} UTC"

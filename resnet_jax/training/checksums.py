@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 from etils import epath
 
+from resnet_jax.files import read_json, write_text
+
 CHECKSUMS = "checksums.json"
 
 
@@ -18,14 +20,13 @@ def write_checksums(directory: epath.Path, *, apart: Collection[str], only_apart
         only_apart: Add the sums of the files `apart` to those that are stored.
     """
     if only_apart:
-        stored = json.loads((directory / CHECKSUMS).read_text())
+        stored = read_json(directory / CHECKSUMS)
         sums = stored | _checksums(directory, [directory / name for name in apart])
     else:
         sums = _checksums(directory, _files(directory))
         sums = {name: digest for name, digest in sums.items() if name not in apart}
-    partial = directory / f"{CHECKSUMS}.partial"
-    partial.write_text(json.dumps(sums, separators=(",", ":")))
-    partial.replace(directory / CHECKSUMS)
+    # Without a newline at its end, so that the file is no JSON when its last byte is lost.
+    write_text(directory / CHECKSUMS, json.dumps(sums, separators=(",", ":")))
 
 
 def find_damage(directory: epath.Path, *, optional: Collection[str]) -> str | None:
@@ -36,7 +37,7 @@ def find_damage(directory: epath.Path, *, optional: Collection[str]) -> str | No
         optional: Files whose sums may be missing.
     """
     try:
-        expected = json.loads((directory / CHECKSUMS).read_text())
+        expected = read_json(directory / CHECKSUMS)
     except (OSError, ValueError):
         return f"{CHECKSUMS} cannot be read"
     found = _checksums(directory, _files(directory))
@@ -49,7 +50,7 @@ def find_damage(directory: epath.Path, *, optional: Collection[str]) -> str | No
 
 
 def _checksums(directory: epath.Path, files: Iterable[epath.Path]) -> dict[str, str]:
-    named = {str(file.relative_to(directory)): file for file in files if not file.name.startswith(CHECKSUMS)}
+    named = {str(file.relative_to(directory)): file for file in files if CHECKSUMS not in file.name}
     return {name: hashlib.sha256(named[name].read_bytes()).hexdigest() for name in sorted(named)}
 
 

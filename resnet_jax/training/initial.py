@@ -9,7 +9,7 @@ from etils import epath
 
 from resnet_jax.models.layers import path_matches
 from resnet_jax.training.checkpoints import Arrays, from_arrays, read_checkpoint, to_arrays
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.optimizer import FACTOR
 from resnet_jax.training.state import TrainState
 
@@ -96,7 +96,7 @@ class Initial:
             name: array for name, array in own.items() if not name.startswith(("params/", "batch_stats/"))
         }
         state = state.replace(image_mean=np.asarray(mean, np.float32))
-        return from_arrays(state, kept | cast | {"image_mean": state.image_mean})
+        return from_arrays(state, kept | cast | {"image_mean": np.asarray(mean, np.float32)})
 
 
 def _listed(value: Any) -> Any:

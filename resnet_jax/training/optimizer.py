@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from resnet_jax.models.layers import path_matches
 from resnet_jax.training.schedules import Schedule
 
-DECAYED = ("all", "kernels")
+DECAY_MASKS = ("all", "kernels")
 MOMENTUM_FORMS = ("caffe", "pytorch")
 OPTIMIZERS = ("sgd", "lars")
 FACTOR = re.compile(r"(?P<pattern>[^=]+)=(?P<factor>\d+(\.\d*)?([eE][-+]?\d+)?)")
@@ -25,10 +25,10 @@ def sgd(
     *,
     momentum: float,
     weight_decay: float,
-    decayed: str = "all",
+    decay_mask: str = "all",
     momentum_form: str = "caffe",
-    gradient_clip: float = 0.0,
-    trust_coefficient: float = 0.0,
+    gradient_clip: float | None = None,
+    trust_coefficient: float | None = None,
     rate_factors: tuple[optax.GradientTransformationExtraArgs, ...] = (),
 ) -> optax.GradientTransformationExtraArgs:
     """Returns stochastic gradient descent with momentum; `update` takes the training error of the step as `value`.
@@ -41,16 +41,16 @@ def sgd(
         schedule: Learning rate by step, from 0.
         momentum: 0.9 in the paper (§3.4).
         weight_decay: 1e-4 in the paper, the factor of w in the gradient (half of it is the factor of w² in the loss).
-        decayed: Parameters that decay: "all", as Caffe's weight_decay on every learnable blob; or "kernels", those of
+        decay_mask: Parameters that decay: "all", as Caffe's weight_decay on every learnable blob; or "kernels", those of
             convolutions and fully connected layers. The paper leaves open which.
         momentum_form: "caffe" or "pytorch".
-        gradient_clip: Largest norm of the whole gradient before decay; 0 leaves it alone, as the paper does.
+        gradient_clip: Largest norm of the whole gradient before decay; None leaves it alone, as the paper does.
         trust_coefficient: η of LARS (arXiv 1708.03888, eq. 6): the gradient of a kernel w, its decay included, is scaled by
-            η · |w| / |g + weight_decay · w|, or left where one of the norms is 0; biases and scales are left. 0 is off.
+            η · |w| / |g + weight_decay · w|, or left where one of the norms is 0; biases and scales are left. None is off.
         rate_factors: Transformations that scale the rate by what they see of the error: `warm_up_until`, `decay_on_plateau`.
     """
     clip = [optax.clip_by_global_norm(gradient_clip)] if gradient_clip else []
-    decay = optax.add_decayed_weights(weight_decay, mask=None if decayed == "all" else is_kernel)
+    decay = optax.add_decayed_weights(weight_decay, mask=None if decay_mask == "all" else is_kernel)
     trust = (
         [optax.masked(optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient), is_kernel)]
         if trust_coefficient

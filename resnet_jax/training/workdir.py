@@ -2,14 +2,15 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import filelock
 from etils import epath
 
 from resnet_jax.errors import UsageError
 from resnet_jax.files import is_partial, read_json, write_json
-from resnet_jax.training.config import FORMAT_VERSION, recipe_differences
+from resnet_jax.training.checkpoints import steps_in
+from resnet_jax.training.config import FORMAT_VERSION, Config, from_json, recipe_differences, to_json
+from resnet_jax.training.config_fields import ConfigError
 
 CONFIG, METRICS, CURVES, TENSORBOARD = "config.json", "metrics.jsonl", "curves.png", "tensorboard"
 LOCK = ".lock"
@@ -53,24 +54,24 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
         yield path
 
 
-def store_config(workdir: epath.Path, config: dict[str, Any]) -> None:
-    """Writes the config of a new run, or that of a resumed one where only its operation differs.
+def store_config(workdir: epath.Path, config: Config) -> None:
+    """Writes the config of a run. The workdir belongs to its recipe once it holds a checkpoint, and not before.
 
     Raises:
-        WorkdirError: The workdir is of another recipe; the fields that differ are listed.
+        WorkdirError: The workdir holds checkpoints of another recipe; the fields that differ are listed.
     """
     if (workdir / CONFIG).exists():
         differences = recipe_differences(read_config(workdir), config)
-        if differences:
+        if differences and steps_in(workdir):
             raise WorkdirError(
-                f"{workdir} holds a run of another recipe: {'; '.join(differences)}; choose another --workdir, or give the old "
-                "values (fields under `run` may change)"
+                f"{workdir} holds a run of another recipe: {'; '.join(differences)}; choose another --workdir, or "
+                "give the old values (fields under `run` may change)"
             )
-    write_json(workdir / CONFIG, {"format_version": FORMAT_VERSION, **config}, indent=2)
+    write_json(workdir / CONFIG, {"format_version": FORMAT_VERSION, **to_json(config)}, indent=2)
 
 
-def read_config(workdir: epath.PathLike) -> dict[str, Any]:
-    """Returns the config of a run, as JSON.
+def read_config(workdir: epath.PathLike) -> Config:
+    """Returns the config of a run, which may be stored in an older format.
 
     Raises:
         WorkdirError: There is none, or it is not one.
@@ -81,12 +82,13 @@ def read_config(workdir: epath.PathLike) -> dict[str, Any]:
             f"{workdir} is not the workdir of a run: it holds no {CONFIG}; train one with `python train.py`"
         )
     try:
-        config = read_json(path)
-        version = config.pop("format_version")
+        stored = read_json(path)
+        version = stored.pop("format_version")
+        if version <= FORMAT_VERSION:
+            return from_json(stored)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise WorkdirError(f"{path} is not the config of a run; choose another workdir") from error
-    if version > FORMAT_VERSION:
-        raise WorkdirError(
-            f"{path} has format {version}; this version reads up to {FORMAT_VERSION}: upgrade resnet-jax"
-        )
-    return config
+        reason = f": {error}" if isinstance(error, ConfigError) else ""
+        raise WorkdirError(f"{path} is not the config of a run{reason}; choose another workdir") from error
+    raise WorkdirError(
+        f"{path} has format {version}; this version reads up to {FORMAT_VERSION}: upgrade resnet-jax"
+    )

@@ -11,12 +11,12 @@ from statistics import fmean, stdev
 import pytest
 
 from resnet_jax import cli
-from resnet_jax.comparison import compare as module
-from resnet_jax.comparison.figure import evaluated_curve, training_curve
 from resnet_jax.models import create_model, summarize
+from resnet_jax.sweeps import sweep
+from resnet_jax.sweeps.errors_over_seeds import error_curve, mean_curve
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.logging import read_metrics
-from resnet_jax.training.run import DivergedError, Interrupted
+from resnet_jax.training.loop import DivergedError, Interrupted
 from tests.training import runs, tiny
 
 COMMON = ["--set", "run.steps=3", "--set", "data.synthetic_examples=64", "--set", "run.evaluate_every=1"]
@@ -33,7 +33,7 @@ def compare(folder: Path, *arguments: str) -> int:
 def test_finished_runs_stay_and_the_table_is_what_they_wrote_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained, run = [], module.run
+    trained, run = [], sweep.run
 
     def counted(config, workdir, console):  # type: ignore[no-untyped-def]
         trained.append(Path(workdir).relative_to(tmp_path).as_posix())
@@ -41,7 +41,7 @@ def test_finished_runs_stay_and_the_table_is_what_they_wrote_down(
             raise Interrupted("stopped and saved at step 1")
         return run(config, workdir, console)
 
-    monkeypatch.setattr(module, "run", counted)
+    monkeypatch.setattr(sweep, "run", counted)
     assert [compare(tmp_path, PLAIN, "--seeds", "1", "--json") for _ in range(3)] == [75, 0, 0]
     assert trained == ["plain/seed1"] * 2
     first, said = map(json.loads, capsys.readouterr().out.splitlines())
@@ -65,20 +65,6 @@ def test_finished_runs_stay_and_the_table_is_what_they_wrote_down(
     assert "step 3, which is beyond run.steps 2" in capsys.readouterr().err
 
 
-def test_auto_is_no_on_cpu_and_elsewhere_what_was_faster(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    entry = module.Entry("tiny", "tiny", tiny.get_config())
-    group = [module.Run(entry, entry.with_seed(seed), tmp_path) for seed in range(2)]
-    monkeypatch.setattr(module, "seconds_per_step", lambda *_: {"together": taken, "separate": 2.0})
-    taken = 1.0
-    assert not module._together(group, "auto")
-    monkeypatch.setattr(module.jax, "default_backend", lambda: "gpu")
-    assert module._together(group, "auto")
-    taken = 3.0
-    assert not module._together(group, "auto")
-
-
 def fake_run(workdir: Path, errors: list[float]) -> None:
     """Writes the records of a run whose training error is 0.5 above the test error, evaluated at every other step."""
     workdir.mkdir(parents=True)
@@ -99,7 +85,7 @@ def test_mean_and_deviation_are_over_seeds_and_a_run_that_diverges_is_named(
             raise DivergedError("loss is nan at step 2")
         fake_run(Path(workdir), [0.5, 0.05, 0.3, 0.1 * config.seed])
 
-    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(sweep, "run", run)
     assert compare(tmp_path, RESIDUAL, PLAIN, "--seeds", "3", "--json") == 1
     out, err = capsys.readouterr()
     assert "resnet-jax: 1 diverged (plain, seed 2: loss is nan at step 2)" in err
@@ -111,37 +97,11 @@ def test_mean_and_deviation_are_over_seeds_and_a_run_that_diverges_is_named(
     assert "20.00 ± 14.14 % (1 of 3 diverged)" in (tmp_path / "compare.md").read_text()
 
     records = [read_metrics(tmp_path / "residual" / f"seed{seed}") for seed in range(3)]
-    steps, mean, deviation = evaluated_curve(records)
-    assert (steps.tolist(), mean.tolist()) == ([2, 4], pytest.approx([5, 10]))
-    assert deviation.tolist() == pytest.approx([0, 10])
-    assert [values.tolist() for values in training_curve(records, steps)] == [
-        [2, 4],
-        pytest.approx([77.5, 70]),
-    ]
-
-
-def test_seeds_that_stand_at_one_step_are_trained_together_where_that_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    groups, alone, stand = [], [], {"seed0": 2, "seed1": 0, "seed2": 0}
-    monkeypatch.setattr(
-        module, "steps_in", lambda workdir: [stand[workdir.name]] if stand.get(workdir.name) else []
-    )
-    monkeypatch.setattr(module, "collect", lambda *_, **__: None)
-
-    def run_together(configs, workdirs, console):  # type: ignore[no-untyped-def]
-        del workdirs, console
-        groups.append([config.seed for config in configs])
-        if len(groups) == 2:
-            raise DivergedError("loss of seed 1 is nan")
-
-    monkeypatch.setattr(module, "run_together", run_together)
-    monkeypatch.setattr(module, "run", lambda config, *_: alone.append(config.seed))
-    entry = module.Entry("tiny", "tiny", tiny.get_config())
-    for vmap in ("yes", "yes", "auto", "no"):
-        module.compare([entry], tmp_path, seeds=3, vmap=vmap)
-    assert groups == [[1, 2], [1, 2]]
-    assert alone == [0, 0, 1, 2, 0, 1, 2, 0, 1, 2]
+    curve = mean_curve([error_curve(each) for each in records])
+    assert curve.steps.tolist() == [2, 4]
+    assert curve.test_error.tolist() == pytest.approx([5, 10])
+    assert curve.deviation.tolist() == pytest.approx([0, 10])
+    assert curve.train_error.tolist() == pytest.approx([77.5, 70])
 
 
 @pytest.mark.slow
@@ -150,7 +110,7 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "resnet_jax.cli",
+        "resnet_jax",
         "compare",
         f"one={tiny.PATH}",
         f"two={tiny.PATH},seed=3",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from resnet_jax.comparison.entries import check_comparable, parse_entry
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config_fields import ConfigError
 from tests.test_docs import ROOT, blocks
 from tests.training import tiny
 

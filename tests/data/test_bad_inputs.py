@@ -12,9 +12,10 @@ import pytest
 from resnet_jax import cli
 from resnet_jax.data.prepare import prepare
 from resnet_jax.data.prepared import MANIFEST
-from resnet_jax.entry import MISTAKE, train
+from resnet_jax.errors import USAGE
 from tests.data.photographs import write_folder
 from tests.data.test_decode import jpeg_claiming
+from tests.training.runs import train
 
 
 def emptied(folder: Path) -> None:
@@ -109,7 +110,7 @@ def test_training_on_it_is_refused_in_one_line(
         "--config.run.steps=1",
         "--config.data.mean=channel",
     ]
-    assert train(command) == MISTAKE
+    assert train(command) == USAGE
     errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("resnet-jax: ")]
     assert len(errors) == 1
     assert re.search(message, errors[0])
@@ -123,9 +124,9 @@ def test_preparing_it_is_refused_and_leaves_no_set(
     folder: Path, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     BAD[kind][0](folder)
-    assert cli.main(["prepare", str(folder), str(tmp_path / "set")]) == MISTAKE
+    assert cli.main(["prepare", str(folder), str(tmp_path / "set")]) == USAGE
     assert len(capfd.readouterr().err.splitlines()) == 1
-    assert not list((tmp_path / "set").glob(MANIFEST)) + list((tmp_path / "set").glob("*.partial"))
+    assert not list((tmp_path / "set").glob(MANIFEST)) + list((tmp_path / "set").glob("*partial*"))
 
 
 WITH_LITTLE_ROOM = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "
@@ -166,10 +167,10 @@ def test_a_destination_with_other_files_is_left_as_it_was(
         ("file", "a file is in its place"),
         ("photographs/new", "taken for a split"),
     ):
-        assert cli.main(["prepare", str(folder), str(tmp_path / dest)]) == MISTAKE
+        assert cli.main(["prepare", str(folder), str(tmp_path / dest)]) == USAGE
         assert message in capfd.readouterr().err
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
     assert sorted(path.name for path in folder.iterdir()) == ["train", "val"]
     (folder / "validation").mkdir()
-    assert cli.main(["prepare", str(folder), str(tmp_path / "set")]) == MISTAKE
+    assert cli.main(["prepare", str(folder), str(tmp_path / "set")]) == USAGE
     assert "both val and validation" in capfd.readouterr().err

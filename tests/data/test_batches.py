@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, read_ahead
-from resnet_jax.data.sources import ArraySource
+from resnet_jax.data.source import ArraySource
 
 
 def numbered(count: int) -> ArraySource:

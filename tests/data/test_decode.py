@@ -10,10 +10,10 @@ import PIL.Image
 import pytest
 import simplejpeg
 
+from resnet_jax.data.crops import Box, CenterCrop, ResizedCrop, ScaleCrop, View, corners_and_center, scaled
 from resnet_jax.data.decode import decode, decode_crop, image_size
 from resnet_jax.data.errors import CorruptImageError
 from resnet_jax.data.scale import LINEAR_LIMIT
-from resnet_jax.data.views import Box, CentreCrop, ResizedCrop, ScaleCrop, View, corners_and_centre, scaled
 from tests.data.photographs import jpeg, photograph, photographs
 
 
@@ -23,7 +23,7 @@ def seen(encoded: bytes, box: Box, size: int) -> np.ndarray:
     return out
 
 
-def resized_then_cropped(pixels: np.ndarray, view: ScaleCrop | CentreCrop, draws: list[float]) -> np.ndarray:
+def resized_then_cropped(pixels: np.ndarray, view: ScaleCrop | CenterCrop, draws: list[float]) -> np.ndarray:
     """Returns what the view sees, made the long way: the whole image is scaled, and then cropped."""
     height, width = pixels.shape[:2]
     box = view.box(width, height, draws)
@@ -47,9 +47,9 @@ def test_one_resize_differs_from_resize_then_crop_by_two_levels_at_most(size: tu
     for image in photographs():
         encoded = jpeg(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), quality=95)
         pixels = simplejpeg.decode_jpeg(encoded)
-        views: list[tuple[ScaleCrop | CentreCrop, int]] = [
+        views: list[tuple[ScaleCrop | CenterCrop, int]] = [
             (ScaleCrop(224, 256, 480), 12),
-            (CentreCrop(224, 256), 1),
+            (CenterCrop(224, 256), 1),
         ]
         for view, count in views:
             for _ in range(count if size[0] < 2000 else 3):
@@ -85,7 +85,7 @@ def test_the_resized_crop_keeps_to_its_areas_and_aspects() -> None:
     assert view.box(1000, 10, [0.99] * 32) == Box(493, 0, 13, 10)  # None that is drawn fits.
 
 
-def test_ten_crop_testing_sees_the_corners_and_the_centre_of_the_scaled_image() -> None:
+def test_ten_crop_testing_sees_the_corners_and_the_center_of_the_scaled_image() -> None:
     pixels = photograph(0, 1)
     height, width = pixels.shape[:2]
     new = scaled(width, height, 160)
@@ -95,7 +95,7 @@ def test_ten_crop_testing_sees_the_corners_and_the_centre_of_the_scaled_image() 
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels).save(buffer, "PNG")
     for box, (left, top) in zip(
-        corners_and_centre(width, height, shorter=160, size=128), places, strict=True
+        corners_and_center(width, height, shorter=160, size=128), places, strict=True
     ):
         expected = whole[top : top + 128, left : left + 128]
         assert np.abs(seen(buffer.getvalue(), box, 128).astype(int) - expected).mean() <= 2.0
@@ -103,7 +103,7 @@ def test_ten_crop_testing_sees_the_corners_and_the_centre_of_the_scaled_image() 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (2, 2), (223, 224)], ids=str)
 @pytest.mark.parametrize(
-    "view", [ScaleCrop(224, 256, 480), ResizedCrop(224), CentreCrop(224, 256)], ids=lambda v: type(v).__name__
+    "view", [ScaleCrop(224, 256, 480), ResizedCrop(224), CenterCrop(224, 256)], ids=lambda v: type(v).__name__
 )
 def test_images_smaller_than_the_crop_are_enlarged(view: View, size: tuple[int, int]) -> None:
     image = np.full((size[1], size[0], 3), (10, 120, 240), np.uint8)
@@ -124,10 +124,10 @@ def png16() -> bytes:
 
 
 KINDS = {
-    "grey JPEG": saved("L", "JPEG", quality=95),
+    "gray JPEG": saved("L", "JPEG", quality=95),
     "CMYK JPEG": saved("CMYK", "JPEG", quality=95),
     "progressive JPEG": saved("RGB", "JPEG", quality=95, progressive=True),
-    "grey PNG": saved("L", "PNG"),
+    "gray PNG": saved("L", "PNG"),
     "palette PNG": saved("P", "PNG"),
     "transparent PNG": saved("RGBA", "PNG"),
     "1-bit PNG": saved("1", "PNG"),

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, read_ahead
-from resnet_jax.data.encoded import DecodedSource
+from resnet_jax.data.datasets import open_source
+from resnet_jax.data.encoded import DecodedSource, DecodeOptions
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.folder import FolderExamples
 from resnet_jax.data.prepare import prepare
-from resnet_jax.data.sources import Reading, Source, open_source
+from resnet_jax.data.source import Source
 from tests.data.photographs import write_folder
 
-READING = Reading.named("scale", size=64, scales=(80, 120), areas=(0.1, 1.0), test_scale=72)
+DECODING = DecodeOptions("scale", size=64, scales=(80, 120), areas=(0.1, 1.0), test_scale=72)
 KINDS = ("folder", "prepared", "raw", "photographs")
 
 
@@ -37,7 +38,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(sets: Path, kind: str, split: str = "train") -> Source:
     name = kind if kind == "photographs" else str(sets / kind)
-    return open_source(name, split, data_dir=str(sets), reading=READING)
+    return open_source(name, split, data_dir=str(sets), decoding=DECODING)
 
 
 def digest(batches: TrainBatches, steps: range, **options: int) -> str:
@@ -119,7 +120,7 @@ def large(sets: Path, examples: int) -> DecodedSource:
     assert isinstance(small.examples, FolderExamples)
     files, labels = list(small.examples.files), list(small.examples.labels)
     times = -(-examples // len(files))
-    return READING.of(
+    return DECODING.source(
         FolderExamples(
             small.examples.root, small.class_names, (files * times)[:examples], (labels * times)[:examples]
         )
@@ -169,7 +170,7 @@ def damaged(tmp_path: Path) -> Path:
 
 
 def test_a_corrupt_file_is_named_with_its_index(damaged: Path) -> None:
-    source = open_source(str(damaged), "train", reading=READING)
+    source = open_source(str(damaged), "train", decoding=DECODING)
     batches = TrainBatches(source, 24, 0, slice(0, 24))
     with pytest.raises(
         DataError,
@@ -183,10 +184,10 @@ def test_a_corrupt_file_is_named_with_its_index(damaged: Path) -> None:
 def test_corrupt_files_are_left_out_counted_and_reported_once(
     damaged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reading = Reading.named(
+    decoding = DecodeOptions(
         "scale", size=64, scales=(80, 120), areas=(0.1, 1.0), test_scale=72, corrupt="skip"
     )
-    source = open_source(str(damaged), "train", reading=reading)
+    source = open_source(str(damaged), "train", decoding=decoding)
     assert isinstance(source, DecodedSource)
     batches = TrainBatches(source, 24, 0, slice(0, 24))
     labels = [batches[step]["label"] for step in range(2)]
@@ -198,7 +199,7 @@ def test_corrupt_files_are_left_out_counted_and_reported_once(
     assert len(lines) == 2
     assert lines[-1].startswith("resnet-jax: left out ")
     assert lines[-1].endswith("; 2 so far")
-    test = open_source(str(damaged), "validation", reading=reading)
+    test = open_source(str(damaged), "validation", decoding=decoding)
     evaluated = list(EvaluationBatches(test, 8, slice(0, 8)))
     assert sum(batch["mask"].sum() for batch in evaluated) == 11
     assert "val/negative/0009.jpg (example 9)" in capsys.readouterr().err

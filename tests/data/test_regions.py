@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from resnet_jax.data import decode as decoding
 from resnet_jax.data import turbojpeg
+from resnet_jax.data.crops import Box, ResizedCrop, ScaleCrop, View, corners_and_center
 from resnet_jax.data.decode import decode_crop, decode_crops
 from resnet_jax.data.errors import CorruptImageError
 from resnet_jax.data.turbojpeg import Region, decode_region
-from resnet_jax.data.views import Box, ResizedCrop, ScaleCrop, View, corners_and_centre
 from tests.data.photographs import jpeg, photographs
 
 UPPER = Box(100, 0, 150, 150)
@@ -69,7 +69,7 @@ def test_no_pixel_differs_from_decoding_everything(
 @with_the_library
 def test_the_boxes_of_ten_crop_testing_are_seen_in_one_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded, size = jpeg(scaled_photograph(500, 375)), (500, 375)
-    boxes = corners_and_centre(*size, shorter=256, size=224)
+    boxes = corners_and_center(*size, shorter=256, size=224)
     outs = np.empty((5, 224, 224, 3), np.uint8)
     regions: list[Region] = []
     monkeypatch.setattr(

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnet_jax.data.datasets import open_source
 from resnet_jax.data.digits import load_digits
-from resnet_jax.data.sources import ArraySource, DataError, SyntheticSource, open_source
+from resnet_jax.data.errors import DataError
+from resnet_jax.data.source import ArraySource, SyntheticSource
 from resnet_jax.data.statistics import image_mean
 
 
@@ -121,7 +123,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_synthetic_examples_depend_on_their_number_alone() -> None:
     source = SyntheticSource(examples=50, image_size=6, classes=4, seed=0)
-    images, labels = source.read([7, 3, 7])
+    images, labels, _ = source.read([7, 3, 7])
     np.testing.assert_array_equal(images[0], images[2])
     np.testing.assert_array_equal(images[1], source.read([3])[0][0])
     assert labels.tolist() == [3, 3, 3]

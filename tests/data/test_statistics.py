@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from resnet_jax import cli
+from resnet_jax.data.datasets import open_source
+from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.data.errors import DataError
-from resnet_jax.data.sources import ArraySource, Reading, open_source
+from resnet_jax.data.source import ArraySource
 from resnet_jax.data.statistics import (
-    IMAGENET_COLOUR,
-    IMAGENET_MEAN,
-    colour_of,
+    IMAGENET_CHANNEL_MEAN,
+    IMAGENET_COLOR,
+    color_components,
     image_mean,
     load,
     measure,
@@ -20,7 +22,7 @@ from resnet_jax.data.statistics import (
 )
 from tests.data.photographs import write_folder
 
-READING = Reading.named("centre", size=64, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
+DECODING = DecodeOptions("center", size=64, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +35,12 @@ def check(found: object, images: np.ndarray) -> None:
     values = images.reshape(-1, 3) / 255
     covariance = np.cov(values, rowvar=False, bias=True)
     np.testing.assert_allclose(found.mean, images.mean(0), rtol=1e-6)
-    colour = found.colour
+    color = found.color
     np.testing.assert_allclose(
-        colour.eigenvectors @ np.diag(colour.eigenvalues) @ colour.eigenvectors.T, covariance, atol=1e-7
+        color.eigenvectors @ np.diag(color.eigenvalues) @ color.eigenvectors.T, covariance, atol=1e-7
     )
-    np.testing.assert_allclose(colour.eigenvectors.T @ colour.eigenvectors, np.eye(3), atol=1e-6)
-    assert (np.diff(colour.eigenvalues) <= 0).all()
+    np.testing.assert_allclose(color.eigenvectors.T @ color.eigenvectors, np.eye(3), atol=1e-6)
+    assert (np.diff(color.eigenvalues) <= 0).all()
     assert found.examples == len(images)
 
 
@@ -47,13 +49,13 @@ def test_statistics_are_numpys() -> None:
     check(measure(ArraySource(images, np.zeros(150, np.int32), ["one"]), workers=2), images)
 
 
-def test_the_command_measures_the_centre_crops_of_the_training_split(
+def test_the_command_measures_the_center_crops_of_the_training_split(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "found.npz"
     assert cli.main(["statistics", str(folder), str(file), "--image-size=64", "--scale=72", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    images = open_source(str(folder), "train", reading=READING).read(range(24))[0]
+    images = open_source(str(folder), "train", decoding=DECODING).read(range(24))[0]
     check(load(str(file)), images)
     np.testing.assert_allclose(printed["mean"], images.mean((0, 1, 2)), atol=1e-3)
     assert (printed["examples"], printed["file"]) == (24, str(file))
@@ -61,23 +63,23 @@ def test_the_command_measures_the_centre_crops_of_the_training_split(
     assert f"--config.data.mean={file}" in capsys.readouterr().out
 
 
-def test_training_takes_the_mean_and_the_colours_from_the_file(folder: Path, tmp_path: Path) -> None:
-    source = open_source(str(folder), "train", reading=READING)
+def test_training_takes_the_mean_and_the_colors_from_the_file(folder: Path, tmp_path: Path) -> None:
+    source = open_source(str(folder), "train", decoding=DECODING)
     statistics, file = measure(source), str(tmp_path / "found.npz")
     save(file, statistics)
     np.testing.assert_array_equal(image_mean(source, file), statistics.mean)
     np.testing.assert_array_equal(image_mean(source, "pixel"), statistics.mean)
-    np.testing.assert_array_equal(colour_of(file).eigenvalues, statistics.colour.eigenvalues)
-    assert (image_mean(source, "imagenet") == IMAGENET_MEAN).all()
-    assert colour_of("imagenet") is IMAGENET_COLOUR
-    assert not list(tmp_path.glob("*.partial"))
-    other = Reading.named("centre", size=32, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
+    np.testing.assert_array_equal(color_components(file).eigenvalues, statistics.color.eigenvalues)
+    assert (image_mean(source, "imagenet") == IMAGENET_CHANNEL_MEAN).all()
+    assert color_components("imagenet") is IMAGENET_COLOR
+    assert not list(tmp_path.glob("*partial*"))
+    other = DecodeOptions("center", size=32, scales=(64, 64), areas=(1.0, 1.0), test_scale=72)
     with pytest.raises(DataError, match=r"is of images of 64×64, and config.data has 32×32"):
-        image_mean(open_source(str(folder), "train", reading=other), file)
+        image_mean(open_source(str(folder), "train", decoding=other), file)
 
 
-def test_the_published_colours_are_principal_components() -> None:
-    vectors = IMAGENET_COLOUR.eigenvectors.astype(np.float64)
+def test_the_published_colors_are_principal_components() -> None:
+    vectors = IMAGENET_COLOR.eigenvectors.astype(np.float64)
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=2e-4)
 
 
@@ -88,7 +90,7 @@ def test_the_published_colours_are_principal_components() -> None:
         (["nowhere.txt"], "it must be FILE.npz"),
         (["none/nowhere.npz"], "in a folder that is there"),
         (["nowhere.npz", "--scale=100"], "--image-size is 224 and --scale 100"),
-        (["nowhere.npz", "--workers=-1"], "--workers is -1"),
+        (["nowhere.npz", "--workers=-1"], "--workers: '-1' is not a whole number of 0 or more"),
     ],
 )
 def test_mistakes_are_named(

@@ -10,15 +10,16 @@ import pytest
 import scipy.io
 
 from resnet_jax import cli
+from resnet_jax.data.datasets import open_source
+from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.prepare import open_splits
-from resnet_jax.data.sources import Reading, open_source
 from tests.data.photographs import jpeg, photograph
 
 CLASSES = ("n01440764", "n01443537", "n02119789")
 IDS = (3, 1, 2)  # ImageNet's own numbers are not in the order of WordNet's.
 TRUTH = [2, 0, 1, 1]  # Of the validation images, by our label.
-READING = Reading.named("scale", size=64, scales=(80, 120), areas=(0.1, 1.0), test_scale=72)
+DECODING = DecodeOptions("scale", size=64, scales=(80, 120), areas=(0.1, 1.0), test_scale=72)
 
 
 def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -83,7 +84,7 @@ def test_what_is_prepared_of_them_can_be_trained_on(
 ) -> None:
     assert cli.main(["prepare", str(tars), str(tmp_path / "set"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["splits"] == {"train": 6, "validation": 4}
-    source = open_source(str(tmp_path / "set"), "validation", reading=READING)
+    source = open_source(str(tmp_path / "set"), "validation", decoding=DECODING)
     assert source.read(range(4))[1].tolist() == TRUTH
     assert cli.main(["prepare", str(tars), str(tmp_path / "set")]) == 0  # Again: verified.
     assert "train 6, validation 4 images of 3 classes" in capsys.readouterr().out

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from resnet_jax.cli import main
 from resnet_jax.evaluation.counts import Counts, predicted, top_classes
 from resnet_jax.evaluation.evaluate import predictions
+from resnet_jax.evaluation.protocols import Protocol
 from resnet_jax.evaluation.scoring import Scores
-from resnet_jax.evaluation.views import Protocol
 from tests.interop import workdirs
 
 CIFAR_NET = {"name": "cifar_resnet8", "width": 4, "num_classes": 7}
@@ -137,7 +137,7 @@ def test_the_text_names_what_was_evaluated(workdir: Path, capsys: pytest.Capture
         (["--protocol", "five-crop"], "unknown protocol 'five-crop'"),
         (["--predictions", "p.txt"], "its name must end in .csv or .npz"),
         (["--predictions", "no/where.csv"], "there is no folder no for the file of predictions"),
-        (["--batch-size", "0"], "--batch-size is 0"),
+        (["--batch-size", "0"], "argument --batch-size: '0' is not a whole number of 1 or more"),
         (["--statistics", "best"], "unknown statistics 'best'"),
         (["--precise-bn", "9999"], "statistics of 9999 images are asked for"),
         (["--workdir", "nowhere"], "nowhere holds no checkpoint"),

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_jax import load_checkpoint
+from resnet_jax.data.crops import fully_convolutional, scaled
 from resnet_jax.data.prepare import prepare
-from resnet_jax.data.sources import ArraySource
-from resnet_jax.data.views import fully_convolutional, scaled
-from resnet_jax.evaluation.ensemble import collect
+from resnet_jax.data.source import ArraySource
+from resnet_jax.evaluation.ensemble import concatenate_scores
 from resnet_jax.evaluation.evaluate import evaluate_checkpoint, predictions
-from resnet_jax.evaluation.scoring import Net
-from resnet_jax.evaluation.views import Protocol, ProtocolError, SeenExamples, default_scales, look_of
+from resnet_jax.evaluation.protocols import Protocol, ProtocolError, SeenExamples, default_scales, look_of
+from resnet_jax.evaluation.scoring import Scorer
 from resnet_jax.parallel import create_mapping
 from tests.data.photographs import CLASSES, photograph
 from tests.interop import workdirs
@@ -88,7 +88,7 @@ def logits_of(workdir: Path, views: list[np.ndarray]) -> np.ndarray:
 
 
 def ten_crops(image: np.ndarray, size: int, mean: np.ndarray | float = 0.0) -> list[np.ndarray]:
-    """Returns four corners and the centre less a mean, as in training, and their mirror images."""
+    """Returns four corners and the center less a mean, as in training, and their mirror images."""
     bottom, right = image.shape[0] - size, image.shape[1] - size
     places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
     crops = [image[top : top + size, left : left + size] - mean for top, left in places]
@@ -112,9 +112,9 @@ def test_ten_crop_equals_ten_crops_one_by_one(average: str, folder: Path, workdi
     np.testing.assert_array_equal(found.numbers, np.arange(12))
 
 
-def test_a_single_view_is_the_centre_crop(folder: Path, workdir: Path) -> None:
-    centres = [ten_crops(image, CROP, workdirs.pixel_mean(CROP))[4] for image in pictures(folder)]
-    expected = scipy.special.softmax(logits_of(workdir, centres), -1)
+def test_a_single_view_is_the_center_crop(folder: Path, workdir: Path) -> None:
+    centers = [ten_crops(image, CROP, workdirs.pixel_mean(CROP))[4] for image in pictures(folder)]
+    expected = scipy.special.softmax(logits_of(workdir, centers), -1)
     np.testing.assert_allclose(predictions(workdir).probabilities, expected, atol=1e-5)
 
 
@@ -174,14 +174,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def net_of(workdir: Path, devices: int, mapping: str = "auto") -> Net:
+def net_of(workdir: Path, devices: int, mapping: str = "auto") -> Scorer:
     model, variables = load_checkpoint(str(workdir))
-    return Net(model, variables, workdirs.pixel_mean(16), create_mapping(mapping, jax.devices()[:devices]))
+    return Scorer(model, variables, workdirs.pixel_mean(16), create_mapping(mapping, jax.devices()[:devices]))
 
 
 def test_crops_of_images_of_one_size_lose_the_mean_at_their_own_place(small: Path) -> None:
     source = array_source(5)
-    found = collect(net_of(small, 1).scores(source, Protocol("ten-crop"), batch_size=3))
+    found = concatenate_scores(net_of(small, 1).scores(source, Protocol("ten-crop"), batch_size=3))
     expected = []
     for image in source.images:
         logits = logits_of(small, ten_crops(image - workdirs.pixel_mean(16), 14))
@@ -203,7 +203,7 @@ def test_neither_devices_nor_batches_nor_their_ragged_end_matter(
 ) -> None:
     source = array_source(37)
     chosen = Protocol(protocol, scales=(12, 16) if protocol == "multi-scale" else ())
-    found = collect(net_of(small, devices, mapping).scores(source, chosen, batch_size=batch_size))
+    found = concatenate_scores(net_of(small, devices, mapping).scores(source, chosen, batch_size=batch_size))
     np.testing.assert_array_equal(found.numbers, np.arange(37))
     np.testing.assert_array_equal(found.labels, source.labels)
     one = [

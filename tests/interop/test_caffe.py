@@ -39,7 +39,7 @@ def test_every_block_gives_the_activations_computed_from_the_arrays(depth: int, 
 
 @pytest.mark.parametrize("side", [64, 65, 66, 67])
 def test_the_pool_sees_the_pixels_that_caffes_sees(side: int) -> None:
-    from resnet_jax.models.pooling import max_pool
+    from resnet_jax.models.kernels.pooling import max_pool
     from resnet_jax.models.registry import POOLS
 
     x = np.random.default_rng(side).normal(size=(1, side, side, 2))
@@ -79,12 +79,12 @@ def test_the_mean_image_beside_the_file_is_taken_red_first(model_file: Path, tmp
         read_checkpoint(tmp_path / "run").arrays["image_mean"], mean[::-1].transpose(1, 2, 0)
     )
     config = read_config(tmp_path / "run")
-    assert (config["data"]["source"], config["data"]["mean"], config["model"]["stride_on"]) == (
+    assert (config.data.source, config.data.mean, config.model.stride_on) == (
         "imagenet2012",
         "pixel",
         "1x1",
     )
-    assert (config["data"]["test_scale"], config["data"]["image_size"]) == (256, 224)
+    assert (config.data.test_scale, config.data.image_size) == (256, 224)
 
 
 def test_a_mean_that_is_not_there_is_asked_for(

@@ -157,16 +157,12 @@ def test_the_data_of_a_net_with_other_classes_than_imagenets_is_not_known(
 ) -> None:
     import_weights(nets.write_hugging_face(tmp_path / "net", "18"), tmp_path / "run")
     config = read_config(tmp_path / "run")
-    assert (config["data"]["source"], config["data"]["image_size"], config["data"]["test_scale"]) == (
-        "",
-        224,
-        256,
-    )
-    assert config["images"]["class_names"] == [f"thing {label}" for label in range(10)]
+    assert (config.data.source, config.data.image_size, config.data.test_scale) == (None, 224, 256)
+    assert config.inference.class_names == tuple(f"thing {label}" for label in range(10))
     assert main(["evaluate", "--workdir", str(tmp_path / "run")]) == 2
     assert "the data of this net is not known" in capsys.readouterr().err
     import_weights(small(tmp_path), tmp_path / "whole", num_classes=1000)
-    assert read_config(tmp_path / "whole")["data"]["source"] == "imagenet2012"
+    assert read_config(tmp_path / "whole").data.source == "imagenet2012"
 
 
 TIMM = {"architecture": "resnet18", "num_classes": 10, "global_pool": "avg"}
@@ -251,7 +247,7 @@ def test_names_of_classes_come_from_a_file_and_must_be_as_many(
         3,
         str(tmp_path / "run"),
     )
-    assert read_config(tmp_path / "run")["images"]["class_names"] == ["ant", "bee", "cat"]
+    assert read_config(tmp_path / "run").inference.class_names == ("ant", "bee", "cat")
 
 
 @pytest.mark.parametrize(

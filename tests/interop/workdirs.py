@@ -23,7 +23,15 @@ def pixel_mean(side: int) -> np.ndarray:
 
 
 def write(
-    workdir: Path, model: dict[str, Any], *, side: int, mean: np.ndarray = RGB_MEAN, steps=(4,), **fields: Any
+    workdir: Path,
+    model: dict[str, Any],
+    *,
+    side: int,
+    mean: np.ndarray = RGB_MEAN,
+    steps: tuple[int, ...] = (4,),
+    class_names: tuple[str, ...] | None = None,
+    preprocessing: dict[str, Any] | None = None,
+    **fields: Any,
 ) -> Path:
     """Writes the workdir of a net, with other weights at every step, and returns it.
 
@@ -33,6 +41,8 @@ def write(
         side: Of its images, in pixels.
         mean: Subtracted from them.
         steps: Of its checkpoints.
+        class_names: Stored in them; None as in checkpoints of format 1.
+        preprocessing: As `class_names`.
         **fields: Of the config, with __ for the dot: `data__source="digits"`.
     """
     model = {**model, "dtype": model.get("dtype", "float32")}
@@ -47,12 +57,19 @@ def write(
     }
     config.update_from_flattened_dict(changes)
     shapes = jax.eval_shape(create_model(**model).init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
-    writer = CheckpointWriter(workdir, keep=len(steps), config=to_json(config), model=model)
+    writer = CheckpointWriter(
+        workdir,
+        keep=len(steps),
+        config=to_json(config),
+        model=model,
+        class_names=class_names,
+        preprocessing=preprocessing,
+    )
     for step in steps:
         variables = jax.tree.map(np.float32, randomised(shapes, seed=step))
         params, statistics = variables["params"], variables.get("batch_stats", {})
         writer.save(step, TrainState(jnp.asarray(step), params, statistics, (), jnp.asarray(mean)))
     writer.wait()
     writer.close()
-    store_config(workdir, to_json(config))
+    store_config(workdir, config)
     return workdir

@@ -22,8 +22,8 @@ def maximum(x: np.ndarray, size: int, stride: int, padding: int) -> np.ndarray:
     return np.max(windows, axis=0)[:, ::stride, ::stride]
 
 
-def normalisation(x: np.ndarray, params: dict, statistics: dict, epsilon: float = 1e-5) -> np.ndarray:
-    """Batch normalisation with given statistics."""
+def normalization(x: np.ndarray, params: dict, statistics: dict, epsilon: float = 1e-5) -> np.ndarray:
+    """Batch normalization with given statistics."""
     return (x - statistics["mean"]) / np.sqrt(statistics["var"] + epsilon) * params["scale"] + params["bias"]
 
 

@@ -65,7 +65,7 @@ def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def images_and_labels(name: str, case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Returns normalised images [N, H, W, 3] and labels [N]."""
+    """Returns normalized images [N, H, W, 3] and labels [N]."""
     random = np.random.default_rng([SEED, crc32(name.encode())])
     images = random.normal(size=(case.batch, case.image_size, case.image_size, 3))
     return images, random.integers(0, NUM_CLASSES, case.batch)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import SHORTCUTS, Conv
-from resnet_jax.models.normalisation import BatchNorm
-from tests.models.numpy_reference import convolution, normalisation, randomised, relu
+from resnet_jax.models.layers import Conv
+from resnet_jax.models.normalization import BatchNorm
+from resnet_jax.models.shortcuts import SHORTCUTS
+from tests.models.numpy_reference import convolution, normalization, randomised, relu
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -30,7 +31,7 @@ def run_block(block, x, **options):
 def layer(x, variables, number, stride=1, names=("conv{}", "norm{}")):
     conv, norm = (name.format(number) for name in names)
     out = convolution(x, variables["params"][conv]["kernel"], stride)
-    return normalisation(out, variables["params"][norm], variables["batch_stats"][norm])
+    return normalization(out, variables["params"][norm], variables["batch_stats"][norm])
 
 
 def shortcut(option, x, variables, channels, stride):

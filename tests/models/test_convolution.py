@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from resnet_jax.models.convolution import (
+from resnet_jax.models.kernels.convolution import (
     WEIGHT_GRADIENTS,
     _cpu_gradients,
     convolve,
@@ -18,7 +18,7 @@ from resnet_jax.models.convolution import (
     several_pixels,
     weight_gradient_form,
 )
-from resnet_jax.models.pooling import max_pool
+from resnet_jax.models.kernels.pooling import max_pool
 
 SHAPES = st.tuples(
     st.integers(1, 3),  # images

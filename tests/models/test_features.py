@@ -10,7 +10,7 @@ import pytest
 import resnet_jax
 from resnet_jax import create_model, feature_shapes, features, stack_blocks
 from resnet_jax.models import FeatureShape, ModelError
-from tests.models.numpy_reference import convolution, maximum, normalisation, randomised, relu
+from tests.models.numpy_reference import convolution, maximum, normalization, randomised, relu
 
 TABLE_1 = {
     "resnet18": {
@@ -93,7 +93,7 @@ def test_the_stem_is_what_numpy_computes_and_stages_are_shortcuts_where_branches
             block["norm2"] = jax.tree.map(np.zeros_like, block["norm2"])
     params, statistics = variables["params"]["stem"], variables["batch_stats"]["stem"]
     x = convolution(images.astype(np.float64), params["conv"]["kernel"], 2)
-    stem = maximum(relu(normalisation(x, params["norm"], statistics["norm"])), size=3, stride=2, padding=1)
+    stem = maximum(relu(normalization(x, params["norm"], statistics["norm"])), size=3, stride=2, padding=1)
     found = jax.jit(lambda v, x: features(model, v, x))(variables, images)
     np.testing.assert_allclose(found["stem"], stem, rtol=1e-4, atol=1e-4)
     for stage in range(1, 5):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from jax import lax
 
-from resnet_jax.models.layers import SHORTCUTS, Conv, global_average_pool, parameter_dtype
-from resnet_jax.models.normalisation import BatchNorm
-from resnet_jax.models.pooling import max_pool
-from tests.models.numpy_reference import convolution, maximum, normalisation, randomised
+from resnet_jax.models.kernels.pooling import max_pool
+from resnet_jax.models.layers import Conv, global_average_pool, parameter_dtype
+from resnet_jax.models.normalization import BatchNorm
+from resnet_jax.models.shortcuts import SHORTCUTS
+from tests.models.numpy_reference import convolution, maximum, normalization, randomised
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -88,7 +89,7 @@ def expected_shortcut(option, x, variables, channels, stride):
         return out
     params, statistics = variables["params"], variables["batch_stats"]
     projected = convolution(x, params["projection"]["kernel"], stride)
-    return normalisation(projected, params["projection_norm"], statistics["projection_norm"])
+    return normalization(projected, params["projection_norm"], statistics["projection_norm"])
 
 
 @pytest.mark.parametrize("side", [6, 7])

@@ -153,7 +153,7 @@ def test_bfloat16_logits_are_near_those_of_float32():
     assert 1e-4 < error < 0.03
 
 
-def test_options_of_batch_normalisation_reach_it():
+def test_options_of_batch_normalization_reach_it():
     images = np.random.default_rng(1).normal(1, 1, (2, 8, 8, 3)).astype(np.float32)
     variables = drawn_variables(create_model("cifar_resnet8"), 8)
 

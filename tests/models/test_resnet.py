@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from resnet_jax.models import create_model, summarize
-from tests.models.numpy_reference import convolution, maximum, normalisation, randomised, relu
+from tests.models.numpy_reference import convolution, maximum, normalization, randomised, relu
 
 
 def drawn(model, size):
@@ -87,7 +87,7 @@ def test_a_plain_net_is_a_chain_of_layers():
         for name in path:
             weights, averages = weights[name], averages[name]
         return relu(
-            normalisation(convolution(x, weights[conv]["kernel"], stride), weights[norm], averages[norm])
+            normalization(convolution(x, weights[conv]["kernel"], stride), weights[norm], averages[norm])
         )
 
     x = layer(images, "stem")
@@ -109,7 +109,7 @@ def test_a_residual_net_whose_branches_are_zero_is_its_shortcuts():
         if "norm2" in path:
             params[path][...] = 0
     stem = variables["params"]["stem"], variables["batch_stats"]["stem"]
-    x = relu(normalisation(convolution(images, stem[0]["conv"]["kernel"]), stem[0]["norm"], stem[1]["norm"]))
+    x = relu(normalization(convolution(images, stem[0]["conv"]["kernel"]), stem[0]["norm"], stem[1]["norm"]))
     expected = x[:, ::4, ::4].mean((1, 2)) @ params["head/kernel"][:16] + params["head/bias"]
     actual = jax.jit(model.apply)(variables, images.astype(np.float32))
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
@@ -132,7 +132,7 @@ def test_training_updates_statistics_and_evaluation_does_not():
     )
 
 
-def test_group_size_and_mapped_axis_reach_every_normalisation():
+def test_group_size_and_mapped_axis_reach_every_normalization():
     model = create_model("cifar_resnet8", group_size=3, axis_name="devices")
     seen = []
 

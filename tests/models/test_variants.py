@@ -11,15 +11,16 @@ import pytest
 
 from resnet_jax import cli, create_model
 from resnet_jax.models import ModelError, summarize
-from resnet_jax.models.convolution import convolve
-from resnet_jax.models.layers import SHORTCUTS, Conv
-from resnet_jax.models.normalisation import BatchNorm
+from resnet_jax.models.kernels.convolution import convolve
+from resnet_jax.models.layers import Conv
+from resnet_jax.models.normalization import BatchNorm
+from resnet_jax.models.shortcuts import SHORTCUTS
 from resnet_jax.models.variants import VARIANTS
-from resnet_jax.models.variants.norms import GroupNorm, StandardisedConv
+from resnet_jax.models.variants.downsampling import average_pool, blur_pool
+from resnet_jax.models.variants.norms import GroupNorm, StandardizedConv
 from resnet_jax.models.variants.preactivation import PreactivationBlock, PreactivationBottleneckBlock
 from resnet_jax.models.variants.residuals import Survival, squeeze_and_excitation, stochastic_depth
-from resnet_jax.models.variants.shortcuts import average, blur
-from tests.models.numpy_reference import convolution, normalisation, randomised, relu
+from tests.models.numpy_reference import convolution, normalization, randomised, relu
 
 WRN = {"shortcut": "B"}
 PUBLISHED: list[tuple[str, list[str], dict[str, Any], int | float]] = [
@@ -45,7 +46,7 @@ PUBLISHED: list[tuple[str, list[str], dict[str, Any], int | float]] = [
         34.4,
     ),  # arXiv 1611.05431, Table 7
     ("resnet50", ["squeeze_excitation"], {}, 28_088_024),  # timm's seresnet50
-    ("resnet50", ["group_norm"], {}, 25_557_032),  # as batch normalisation's
+    ("resnet50", ["group_norm"], {}, 25_557_032),  # as batch normalization's
     ("resnet50", ["resnet_d"], {}, 25_576_264),  # timm's resnet50d
     (
         "resnet50",
@@ -124,7 +125,7 @@ def test_multiply_adds_of_grouped_convolutions() -> None:
         (
             "cifar_resnet8",
             {"variants": ["preactivation", "zero_last_scale"]},
-            "blocks that end with a normalisation",
+            "blocks that end with a normalization",
         ),
         ("cifar_resnet8", {"variants": ["zero_last_scale", "preactivation"]}, "leave out zero_last_scale"),
         ("cifar_resnet8", {"variants": ["preactivation", "resnet_d"]}, "so did another variant"),
@@ -164,7 +165,7 @@ def test_groups_that_do_not_divide_are_named() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_group_normalisation_and_standardised_weights() -> None:
+def test_group_normalization_and_standardized_weights() -> None:
     x = np.random.RandomState(0).standard_normal((2, 3, 3, 8)) * 3 + 1
     found = GroupNorm(2, dtype=jnp.float64).init_with_output(jax.random.key(0), jnp.asarray(x))[0]
     for image in range(2):
@@ -173,7 +174,7 @@ def test_group_normalisation_and_standardised_weights() -> None:
             np.testing.assert_allclose(
                 found[image, :, :, group], (part - part.mean()) / np.sqrt(part.var() + 1e-5), atol=1e-10
             )
-    layer = StandardisedConv(5, (3, 3), dtype=jnp.float64)
+    layer = StandardizedConv(5, (3, 3), dtype=jnp.float64)
     out, variables = layer.init_with_output(jax.random.key(0), jnp.asarray(x))
     kernel = np.asarray(variables["params"]["kernel"])
     standard = (kernel - kernel.mean((0, 1, 2))) / np.sqrt(kernel.var((0, 1, 2)) + 1e-5)
@@ -183,10 +184,10 @@ def test_group_normalisation_and_standardised_weights() -> None:
 @pytest.mark.usefixtures("x64")
 def test_pools_of_shortcuts() -> None:
     x = np.random.RandomState(0).standard_normal((1, 5, 5, 1))
-    means = average(jnp.asarray(x), 2)[0, :, :, 0]
+    means = average_pool(jnp.asarray(x), 2)[0, :, :, 0]
     windows = [[x[0, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, 0].mean() for j in range(3)] for i in range(3)]
     np.testing.assert_allclose(means, windows, atol=1e-12)
-    blurred = blur(jnp.asarray(x), 2)[0, :, :, 0]
+    blurred = blur_pool(jnp.asarray(x), 2)[0, :, :, 0]
     around, filters = np.pad(x[0, :, :, 0], 1, mode="reflect"), np.outer([1, 2, 1], [1, 2, 1]) / 16
     windows = [
         [(around[2 * i : 2 * i + 3, 2 * j : 2 * j + 3] * filters).sum() for j in range(3)] for i in range(3)
@@ -265,7 +266,7 @@ def test_a_preactivation_block(kind: str, stride: int) -> None:
     assert "projection_norm" not in params
     y = x
     for number in range(1, block.convolutions + 1):
-        active = relu(normalisation(y, params[f"norm{number}"], statistics[f"norm{number}"]))
+        active = relu(normalization(y, params[f"norm{number}"], statistics[f"norm{number}"]))
         first = active if number == 1 else first  # noqa: F821 (set by the first)
         y = convolution(active, params[f"conv{number}"]["kernel"], stride if number == 1 else 1)
     around = x if stride == 1 else convolution(first, params["projection"]["kernel"], stride)

@@ -1,7 +1,6 @@
 """Tables and figures: the paper's numbers, the runs that are made for them, and what is said of them."""
 
 import csv
-import io
 import json
 import re
 import subprocess
@@ -12,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from resnet_jax.cli import main
 from resnet_jax.evaluation.evaluate import evaluate_checkpoint
 from resnet_jax.paper import PaperError
-from resnet_jax.paper.making import Request, nets_of, plan
+from resnet_jax.paper.artifacts import plan
+from resnet_jax.paper.error_rows import table_rows
 from resnet_jax.paper.reported import TABLES, Row, Table, reported_error
-from resnet_jax.paper.results import Setting, table_rows
-from resnet_jax.paper.runs import PaperRun, Place, plan_run, train_missing
-from resnet_jax.recipes import load_recipe, recipes
+from resnet_jax.paper.request import Request
+from resnet_jax.sweeps.sweep import SweepRun
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.recipes import load_recipe, recipes
 from resnet_jax.training.run import run
 from tests.data.stand_in import TEST, TRAIN, prepare
 from tests.training import tiny
@@ -81,7 +80,7 @@ def test_what_is_trained_is_not_trained_again_and_the_caption_says_what_was_done
     stamps = {path: path.stat().st_mtime_ns for path in made.glob("digits/*/metrics.jsonl")}
     out, err = paper(capsys, "fig6", *TINY, f"--workdir={made}")
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert err.count("is finished") == 2
+    assert "2 of 2 runs are finished already" in err
     caption = next(line for line in out.splitlines() if line.startswith("Fig. 6"))
     for part in (
         "scikit-learn's digits (1,437 training and 360 test images)",
@@ -110,23 +109,9 @@ def test_fig_7_in_miniature_gives_the_responses_of_every_layer(
     assert (made / "fig7_digits.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_terminal_shows_a_bar_over_runs_and_what_the_present_one_says(tmp_path: Path) -> None:
-    config = tiny.get_config(**{"run.steps": 2})
-    runs = [PaperRun("net", seed, config, 2, tmp_path / f"net{seed}") for seed in (0, 1)]
-    screen = io.StringIO()
-    assert train_missing(runs, Console(file=screen, force_terminal=True, width=150)) == {}
-    assert "2/2" in screen.getvalue()
-    assert "net0: step 2/2: loss" in screen.getvalue()
-
-
-def setting(seeds: int, protocol: str = "single") -> Setting:
-    return Setting("digits", (1437, 360), 4, 400, 0.01, range(seeds), protocol, "cifar10")
-
-
-def finished_run(workdir: Path, *, seed: int, top1: Sequence[float]) -> PaperRun:
+def finished_run(workdir: Path, *, seed: int, top1: Sequence[float]) -> SweepRun:
     """Writes what a run leaves that was evaluated with these accuracies."""
-    place = Place(workdir)
-    one = plan_run("resnet20", data="digits", family="cifar10", seed=seed, budget=0.01, place=place)
+    one = Request("table6", "digits", workdir, budget=0.01).run("resnet20", seed)
     (one.workdir / "checkpoints" / "4").mkdir(parents=True)
     records = [
         {"step": step, "top1": 0.5, "test_top1": value}
@@ -144,13 +129,13 @@ def test_a_row_is_the_mean_and_deviation_over_seeds_of_the_last_evaluation_not_t
         for seed, top1 in enumerate((0.91, 0.92, 0.95))
     }
     row = TABLES["table6"].rows[0]
-    [line] = table_rows(TABLES["table6"], [row], runs, setting(3))
+    [line] = table_rows(Request("table6", "digits", tmp_path, seeds=3), TABLES["table6"], [row], runs)
     assert (line["top1"], line["top1_std"]) == (
         pytest.approx(22 / 3),
         pytest.approx(np.std([9, 8, 5], ddof=1)),
     )
     assert line["paper_top1"] == 8.75
-    [line] = table_rows(TABLES["table6"], [row], runs, setting(4))
+    [line] = table_rows(Request("table6", "digits", tmp_path, seeds=4), TABLES["table6"], [row], runs)
     assert line["top1"] is None
 
 
@@ -161,15 +146,16 @@ def test_protocols_and_ensembles_are_those_of_evaluation_and_are_kept(tmp_path: 
     for seed, workdir in enumerate(workdirs):
         config = tiny.get_config(**{"data.source": "digits", "run.steps": 2, "seed": seed})
         run(config, workdir)
-        runs[("net", seed * 1000)] = PaperRun("net", seed, config, 2, workdir)
+        runs[("net", seed * 1000)] = SweepRun("net", config, workdir)
     table = Table("", "imagenet", "ten-crop", ("top5",), (Row("one", ("net",)), Row("both", ("net", "net"))))
-    lines = table_rows(table, table.rows, runs, setting(1, "ten-crop"))
+    request = Request("table3", "digits", tmp_path)
+    lines = table_rows(request, table, table.rows, runs)
     for line, members in zip(lines, (workdirs[:1], workdirs), strict=True):
         expected = evaluate_checkpoint(members, protocol="ten-crop")
         assert line["top5"] == pytest.approx(100 * (1 - expected["top5"]))
     kept = workdirs[0] / "evaluated_ten-crop.json"
     kept.write_text(json.dumps({**json.loads(kept.read_text()), "top5": 0.25}))
-    assert table_rows(table, table.rows, runs, setting(1, "ten-crop"))[0]["top5"] == 75
+    assert table_rows(request, table, table.rows, runs)[0]["top5"] == 75
 
 
 @pytest.mark.parametrize(
@@ -190,7 +176,7 @@ def test_a_mistake_is_one_line(
     assert message in err
     assert out == ""
     with pytest.raises(PaperError):
-        _ = Request("fig6", "imagenet", 1, 1.0, Place(tmp_path)).chosen_data
+        _ = Request("fig6", "imagenet", tmp_path).chosen_data
 
 
 def test_without_the_data_the_papers_numbers_are_printed_and_what_to_prepare(
@@ -222,7 +208,7 @@ def test_every_row_of_tables_2_3_and_6_has_a_recipe_whose_docstring_has_its_erro
                 assert (config.run.steps, config.batch_size) == (
                     (64_000, 128) if table.data == "cifar10" else (600_000, 256)
                 )
-                assert config.model.shortcut == net.partition(",")[2]
+                assert config.model.shortcut == (net.partition(",")[2] or None)
                 assert in_docstring(table.data)[net][0] == f"{row.top1:.2f}"
                 assert reported_error(net) == row.top1
     assert load_recipe("cifar10:resnet1202").run.remat == 14
@@ -231,36 +217,34 @@ def test_every_row_of_tables_2_3_and_6_has_a_recipe_whose_docstring_has_its_erro
 @pytest.mark.slow
 def test_the_costs_in_the_docstrings_are_those_of_the_plan(tmp_path: Path) -> None:
     for name in ("table2", "table3", "table6"):
-        for row in plan(Request(name, "", 1, 1.0, Place(tmp_path))):
+        for row in plan(Request(name, "", tmp_path)):
             data, _, net = row["recipe"].partition(":")
             assert in_docstring(data)[net] == (f"{row['paper_top1']:.2f}", f"{row['training_macs']:.1e}")
 
 
 def test_a_budget_scales_the_schedule_with_the_iterations(tmp_path: Path) -> None:
-    config = plan_run(
-        "resnet110", data="cifar10", family="cifar10", seed=3, budget=0.1, place=Place(tmp_path)
-    ).config
+    config = Request("table6", "cifar10", tmp_path, budget=0.1).run("resnet110", 3).config
     assert (config.run.steps, tuple(config.optimizer.boundaries)) == (6400, (3200, 4800))
     assert (config.seed, config.optimizer.warmup_until_error) == (3, 0.8)
-    small = plan_run(
-        "resnet110", data="digits", family="cifar10", seed=0, budget=0.5, place=Place(tmp_path)
-    ).config
+    small = Request("table6", "digits", tmp_path, budget=0.5).run("resnet110").config
     assert (small.run.steps, tuple(small.optimizer.boundaries), small.optimizer.warmup_until_error) == (
         200,
         (100, 150),
         0.8,
     )
-    imagenet = plan_run(
-        "resnet34,C", data="imagenet", family="imagenet", seed=0, budget=0.01, place=Place(tmp_path)
-    ).config
+    imagenet = (
+        Request("table3", "imagenet", tmp_path, budget=0.01, source="prepared").run("resnet34,C").config
+    )
     assert (imagenet.run.steps, imagenet.optimizer.plateau_window, imagenet.model.shortcut) == (6000, 50, "C")
+    assert imagenet.data.source == "prepared"
 
 
 def test_the_digits_leave_out_1202_layers_unless_asked(tmp_path: Path) -> None:
     for name, others in (("table6", 5), ("fig6", 6)):
-        options = {"seeds": 1, "budget": 1.0, "place": Place(tmp_path)}
-        assert len(nets_of(Request(name, "digits", **options))) == others
-        assert nets_of(Request(name, "digits", deepest=True, **options))[others:] == ["resnet1202"]
+        nets = [net for net, _ in Request(name, "digits", tmp_path).runs()]
+        assert len(nets) == others
+        deepest = [net for net, _ in Request(name, "digits", tmp_path, deepest=True).runs()]
+        assert deepest == [*nets, "resnet1202"]
 
 
 def cifar(tmp_path: Path, nets: str, steps: int) -> list[str]:
@@ -310,7 +294,7 @@ def test_a_killed_figure_goes_on_and_ends_as_the_undisturbed_one(tmp_path: Path)
         command = [
             sys.executable,
             "-m",
-            "resnet_jax.cli",
+            "resnet_jax",
             "paper",
             "fig6",
             "--data=digits",

@@ -13,7 +13,7 @@ from resnet_jax.parallel import Processes, ProcessError
 given = dict(argument[2:].split("=", 1) for argument in sys.argv[1:])
 us = Processes()
 us.join(coordinator=given["coordinator"], count=int(given["processes"]), index=int(given["process"]))
-us.agree("colour", {"hue": "blue"})
+us.agree("color", {"hue": "blue"})
 """
 WAITING = "print('joined', flush=True)\ntime.sleep(300)"
 FAILING = "if us.index == 1: us.part(3, 'the disk of process 1 is full')\ntime.sleep(300)"

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_jax.paper.analysis import Analysis
-from resnet_jax.paper.responses import Responses
+from resnet_jax.analysis import Analysis, Responses
 from resnet_jax.report.mistakes import Mistake, Mistakes
 from resnet_jax.report.page import write_page
-from resnet_jax.report.runs import read_runs
+from resnet_jax.report.run_records import read_runs
 from tests.report import workdirs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

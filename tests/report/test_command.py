@@ -9,10 +9,10 @@ import pytest
 
 from resnet_jax import load_checkpoint
 from resnet_jax.cli import main
-from resnet_jax.data.sources import SyntheticSource
+from resnet_jax.data.source import SyntheticSource
 from resnet_jax.training.checkpoints import CheckpointWriter, read_checkpoint
 from resnet_jax.training.config import to_json
-from resnet_jax.training.experiment import Experiment, build_experiment
+from resnet_jax.training.task import Experiment, build_experiment
 from tests.report import workdirs
 from tests.report.reading import Node, read
 from tests.training import tiny
@@ -45,7 +45,7 @@ def write_run(workdir: Path, experiment: Experiment, **changes: Any) -> Path:
 def predicted(workdir: Path) -> np.ndarray:
     """Returns what the net takes the images of the test split for."""
     model, variables = load_checkpoint(workdir)
-    images, _ = SyntheticSource(examples=25, image_size=8, classes=7, seed=1).read(range(25))
+    images, _, _ = SyntheticSource(examples=25, image_size=8, classes=7, seed=1).read(range(25))
     mean = read_checkpoint(workdir).arrays["image_mean"]
     return np.asarray(jax.jit(model.apply)(variables, images - mean)).argmax(1)
 
@@ -141,7 +141,7 @@ def test_part_of_the_split_is_said_to_be_so(finished: Path, tmp_path: Path) -> N
         (["nowhere"], "nowhere is not the workdir of a run"),
         (["{run}", "--to", "{folder}"], "--to is the folder"),
         (["{run}", "--to", "{folder}/no/where.html"], "which is no folder; make it"),
-        (["{run}", "--examples", "-1"], "--examples is -1; it must be a number of images, or 0 for all"),
+        (["{run}", "--examples", "-1"], "argument --examples: '-1' is not a whole number of 0 or more"),
     ],
 )
 def test_a_mistake_ends_in_one_line(arguments, message, finished: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
@@ -156,7 +156,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
 ) -> None:
     target = tmp_path / "page.html"
     target.write_text("old")
-    monkeypatch.setattr("resnet_jax.report.commands.write_page", lambda *_, **__: "half \udc00 a page")
+    monkeypatch.setattr("resnet_jax.cli.report.write_page", lambda *_, **__: "half \udc00 a page")
     with pytest.raises(UnicodeEncodeError):
         report(finished, "--to", target, "--records-only")
     assert target.read_text() == "old"

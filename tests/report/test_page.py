@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from resnet_jax.paper.analysis import Analysis
-from resnet_jax.paper.responses import Responses
+from resnet_jax.analysis import Analysis, Responses
 from resnet_jax.report.page import write_page
-from resnet_jax.report.runs import read_runs
+from resnet_jax.report.run_records import read_runs
 from tests.report import workdirs
 from tests.report.reading import Node, read
 
@@ -60,6 +59,26 @@ def test_the_page_needs_nothing_beside_itself(run: Path) -> None:
     assert page.all("link") == []
     assert all("src" not in node.attributes for node in page.all("script"))
     assert re.findall(r"url\(|@import|https?:", page.one("style").text + page.all("script")[-1].text) == []
+
+
+def test_a_task_of_its_own_is_reported_by_its_metrics(tmp_path: Path) -> None:
+    records = [
+        {
+            "step": step,
+            "loss": 2.0,
+            "depth": 0.5,
+            "test_depth": 0.25,
+            "test_score": -step,
+            "test_examples": 25,
+            "time": 1.7e9,
+        }
+        for step in (1, 2, 3)
+    ]
+    page = page_of(workdirs.write(tmp_path / "first", records))
+    assert "0.25 test depth" in page.one("section", id="results").one("ul").text
+    assert column(page.one("section", id="results").one("table"), " first")["Test depth"] == "0.25"
+    assert chart(page, "depth")
+    assert chart(page, "score")
 
 
 def test_the_results_are_those_of_the_records(run: Path) -> None:
@@ -227,22 +246,22 @@ def test_a_net_that_gives_no_number_is_drawn_without_it(run: Path) -> None:
     assert len(page.one("section", id="responses").all("figure")) == 2
 
 
-def luminance(colour: str) -> float:
-    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+def luminance(color: str) -> float:
+    channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
     return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_colours_are_told_from_the_ground(run: Path, scheme: int) -> None:
+def test_colors_are_told_from_the_ground(run: Path, scheme: int) -> None:
     """WCAG 2.2: 4.5 for text, 3 for what is drawn."""
     blocks = re.findall(r":root \{(.*?)\}", page_of(run).one("style").text, re.DOTALL)
-    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[scheme]))
-    grounds = [luminance(colours[name]) for name in ("page", "surface")]
+    colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[scheme]))
+    grounds = [luminance(colors[name]) for name in ("page", "surface")]
     least = (
         {"text": 4.5, "quiet": 4.5, "link": 4.5} | {f"run{number}": 3 for number in range(6)} | {"focus": 3}
     )
     for name, ratio in least.items():
         for ground in grounds:
-            high, low = sorted((luminance(colours[name]), ground), reverse=True)
+            high, low = sorted((luminance(colors[name]), ground), reverse=True)
             assert (high + 0.05) / (low + 0.05) >= ratio, name

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_jax.report.runs import distinct_names, each_step_once, read_runs
+from resnet_jax.report.run_records import distinct_names, each_step_once, read_runs
 from resnet_jax.training.workdir import WorkdirError
 from tests.report import workdirs
 

@@ -11,7 +11,7 @@ from tests.training import tiny
 def write(workdir: Path, records: list[Any], **changes: Any) -> Path:
     """Writes the config of the tiny recipe, and records."""
     workdir.mkdir(parents=True)
-    config = {"format_version": 1, **to_json(tiny.get_config(**changes))}
+    config = {"format_version": 2, **to_json(tiny.get_config(**changes))}
     (workdir / "config.json").write_text(json.dumps(config))
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return workdir

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.training.tiny import PATH
 
-TRAIN = "import sys; from resnet_jax.entry import train; sys.exit(train(sys.argv[1:]))"
+TRAIN = "import sys; from resnet_jax.cli import main; sys.exit(main(['train', *sys.argv[1:]]))"
 IMPATIENT = "import resnet_jax.parallel.watchdog as w; w.PATIENCE, w.INTERVAL = 10.0, 1.0\n"
 """As long as the default would only make tests wait."""
 

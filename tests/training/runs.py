@@ -5,17 +5,23 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resnet_jax.cli import main
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.logging import read_metrics
 
 TINY = Path(__file__).with_name("tiny.py")
 WALL_CLOCK = {"time", "images_per_second", "input_share"}
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Trains in this process, by the command line, and returns the exit code."""
+    return main(["train", *arguments])
 
 
 def start(
@@ -25,7 +31,7 @@ def start(
     command = [
         sys.executable,
         "-c",
-        "import sys; from resnet_jax.entry import train; sys.exit(train(sys.argv[1:]))",
+        "import sys; from resnet_jax.cli import main; sys.exit(main(['train', *sys.argv[1:]]))",
     ]
     command += [f"--config={TINY}", f"--workdir={workdir}", *arguments]
     environment = {

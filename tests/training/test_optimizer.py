@@ -65,7 +65,7 @@ def test_trace_then_scale_is_another_optimiser() -> None:
 @pytest.mark.parametrize("decayed", ["all", "kernels"])
 def test_the_named_parameters_decay(decayed: str) -> None:
     params = {"conv": {"kernel": jnp.ones(2)}, "norm": {"scale": jnp.ones(2), "bias": jnp.ones(2)}}
-    optimizer = sgd(step_decay(1.0, boundaries=()), momentum=0.0, weight_decay=0.5, decayed=decayed)
+    optimizer = sgd(step_decay(1.0, boundaries=()), momentum=0.0, weight_decay=0.5, decay_mask=decayed)
     updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     assert updates["conv"]["kernel"].tolist() == [-0.5, -0.5]
     others = [-0.5, -0.5] if decayed == "all" else [0.0, 0.0]
@@ -225,7 +225,7 @@ def test_a_frozen_module_keeps_every_bit_and_its_gradient_is_not_seen() -> None:
 def test_lars_scales_kernels_by_their_norm_over_their_gradients_and_leaves_biases() -> None:
     rng = np.random.RandomState(0)
     kernel, bias, at_kernel, at_bias = rng.randn(6, 4), rng.randn(4), rng.randn(6, 4), rng.randn(4)
-    options = {"momentum": 0.9, "weight_decay": 0.01, "decayed": "kernels", "momentum_form": "pytorch"}
+    options = {"momentum": 0.9, "weight_decay": 0.01, "decay_mask": "kernels", "momentum_form": "pytorch"}
     optimizer = sgd(lambda _: 2.0, **options, trust_coefficient=0.001)
     params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias), "zero": {"kernel": jnp.zeros(3)}}
     gradients = {

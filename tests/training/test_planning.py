@@ -15,7 +15,7 @@ from resnet_jax import cli
 from resnet_jax.parallel import DeviceError
 from resnet_jax.parallel.chips import parse_topology
 from resnet_jax.training import planning
-from resnet_jax.training.config import ConfigError
+from resnet_jax.training.config_fields import ConfigError
 from tests.training import tiny
 
 SLICE = "v5e:2x4"
@@ -116,7 +116,7 @@ def test_a_batch_that_cannot_be_cut_and_float64_are_refused() -> None:
     ("arguments", "message"),
     [
         (["--topology", "v5e:3x3"], "there is no topology 'v5e:3x3'"),
-        (["--topology", SLICE, "--set", "batch_size"], "--set batch_size has no value"),
+        (["--topology", SLICE, "--set", "batch_size"], "write FIELD=VALUE"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -136,7 +136,7 @@ def test_the_tpu_compiler_plans_a_small_net(scan: str) -> None:
     command = [
         sys.executable,
         "-m",
-        "resnet_jax.cli",
+        "resnet_jax",
         "plan",
         "--config",
         str(tiny.PATH),

@@ -12,18 +12,19 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from resnet_jax import create_model
-from resnet_jax.data.augment import normalise
+from resnet_jax.data.augment import normalize
+from resnet_jax.inference.preprocessing import Preprocessing
+from resnet_jax.inference.trained import Trained
 from resnet_jax.interop import InteropError
-from resnet_jax.interop.assemble import assemble
-from resnet_jax.interop.described import describe, from_record
+from resnet_jax.interop.assembly import assemble
+from resnet_jax.interop.export_metadata import describe, from_record
 from resnet_jax.interop.onnx_graph import to_onnx
-from resnet_jax.interop.preprocessing import Preprocessing
+from resnet_jax.interop.safetensors_file import differences_from_torchvision, to_safetensors
 from resnet_jax.interop.stablehlo import to_stablehlo
-from resnet_jax.interop.trained import Trained
-from resnet_jax.interop.weights import differences_from_torchvision, to_safetensors
 from resnet_jax.models.stacking import stack_blocks, unstack_blocks
 from resnet_jax.models.variants import VARIANTS
 from resnet_jax.parallel import AXIS_NAME, create_mapping
+from resnet_jax.training.config import base_config
 from resnet_jax.training.optimizer import sgd
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import make_train_step
@@ -82,7 +83,7 @@ def trained_on(
     step = make_train_step(
         model.clone(axis_name=AXIS_NAME),
         optimizer,
-        lambda _, images, mean: normalise(images, mean) / 64,
+        lambda _, images, mean: normalize(images, mean) / 64,
         schedule=schedule,
         seed=0,
         axis_name=AXIS_NAME,
@@ -118,10 +119,10 @@ def test_it_leaves_whole_or_is_refused(case: str, tmp_path: Path) -> None:
     model, size = create_model(**arguments), side(ALL[case])
     variables = jax.tree.map(np.float32, random_variables(ALL[case], model))
     preprocessing = Preprocessing(np.full(3, 120, np.float32), None, size, size)
-    trained = Trained(4, model, arguments, variables, preprocessing, (), "synthetic")
+    trained = Trained(model, variables, base_config(), None, preprocessing, arguments, step=4)
     record = describe(arguments, preprocessing, (), "")
     images = np.random.RandomState(0).randint(0, 256, (3, size, size, 3), np.uint8)
-    expected = trained.logits(variables, images)
+    expected = trained.logits(images)
 
     program = jax.export.deserialize(bytearray(to_stablehlo(trained)))
     np.testing.assert_allclose(program.call(images), expected, rtol=1e-4, atol=1e-4)
@@ -131,7 +132,7 @@ def test_it_leaves_whole_or_is_refused(case: str, tmp_path: Path) -> None:
     back = assemble(from_record(file, json.loads(json.dumps(record))))
     jax.tree.map(np.testing.assert_array_equal, back.variables, variables)
     np.testing.assert_allclose(
-        back.model.apply(back.variables, normalise(images, preprocessing.image_mean)), expected, atol=1e-5
+        back.model.apply(back.variables, normalize(images, preprocessing.image_mean)), expected, atol=1e-5
     )
     assert differences_from_torchvision(trained)
 

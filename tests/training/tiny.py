@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from resnet_jax.training.config import base_config
+from resnet_jax.training.config import Config, base_config
 
 
-def get_config(**changes: Any) -> ConfigDict:
+def get_config(**changes: Any) -> Config:
     config = base_config()
     config.batch_size = 16
     config.model.name = "cifar_resnet8"

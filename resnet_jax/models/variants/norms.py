@@ -1,4 +1,4 @@
-"""Normalisation of every image by itself, convolutions with standardised weights, and no normalisation."""
+"""Normalization of every image by itself, convolutions with standardized weights, and no normalization."""
 
 import math
 from typing import Any
@@ -8,18 +8,18 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from resnet_jax.models.convolution import convolve
+from resnet_jax.models.kernels.convolution import convolve
 from resnet_jax.models.layers import Conv, Dtype, check_groups, parameter_dtype
 
 
 class GroupNorm(nn.Module):
-    """Normalises every image by itself over groups of its channels (arXiv 1803.08494): [N, H, W, C] → the same.
+    """Normalizes every image by itself over groups of its channels (arXiv 1803.08494): [N, H, W, C] → the same.
 
     Attributes:
         groups: Of channels, 32 in the paper; fewer where a group would have less than two.
         epsilon: Added to the variance.
         dtype: Of the output; moments, scale and bias are in `parameter_dtype(dtype)`.
-        scale_init: Initialiser of the scale [C].
+        scale_init: Initializer of the scale [C].
     """
 
     groups: int = 32
@@ -36,17 +36,17 @@ class GroupNorm(nn.Module):
         cut = x.astype(stored).reshape(*x.shape[:3], groups, -1)
         mean = cut.mean((1, 2, 4), keepdims=True)
         variance = jnp.square(cut - mean).mean((1, 2, 4), keepdims=True)
-        normalised = ((cut - mean) * lax.rsqrt(variance + self.epsilon)).reshape(x.shape)
-        return (normalised * scale + bias).astype(self.dtype)
+        normalized = ((cut - mean) * lax.rsqrt(variance + self.epsilon)).reshape(x.shape)
+        return (normalized * scale + bias).astype(self.dtype)
 
 
 def group_norm(*, groups: int, dtype: Dtype, name: str, **options: Any) -> nn.Module:
-    """Makes a GroupNorm where a net asks for batch normalisation; of its options `epsilon` and `scale_init` mean something here."""
+    """Makes a GroupNorm where a net asks for batch normalization; of its options `epsilon` and `scale_init` mean something here."""
     kept = {key: value for key, value in options.items() if key in ("epsilon", "scale_init")}
     return GroupNorm(groups, dtype=dtype, name=name, **kept)
 
 
-class StandardisedConv(Conv):
+class StandardizedConv(Conv):
     """A convolution whose filters have mean 0 and variance 1 over what they see (arXiv 1903.10520, eq. 5); otherwise a Conv."""
 
     @nn.compact
@@ -60,7 +60,7 @@ class StandardisedConv(Conv):
 
 
 class Bias(nn.Module):
-    """Adds a learned number to every channel, where a net without normalisation has a norm: [N, H, W, C] → the same."""
+    """Adds a learned number to every channel, where a net without normalization has a norm: [N, H, W, C] → the same."""
 
     dtype: Dtype = jnp.float32
 
@@ -72,5 +72,5 @@ class Bias(nn.Module):
 
 
 def bias(*, dtype: Dtype, name: str, **_: Any) -> nn.Module:
-    """Makes a Bias where a net asks for batch normalisation."""
+    """Makes a Bias where a net asks for batch normalization."""
     return Bias(dtype, name=name)

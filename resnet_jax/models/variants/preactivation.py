@@ -1,4 +1,4 @@
-"""Blocks that normalise and activate before they convolve, and add without activating (arXiv 1603.05027, Fig. 1b)."""
+"""Blocks that normalize and activate before they convolve, and add without activating (arXiv 1603.05027, Fig. 1b)."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -7,15 +7,16 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from resnet_jax.models.blocks import strides_of
-from resnet_jax.models.layers import LayerFactory, Shortcut, no_norm, unchanged
+from resnet_jax.models.layers import LayerFactory, no_norm, unchanged
+from resnet_jax.models.shortcuts import Shortcut
 
 
 class PreactivationBlock(nn.Module):
-    """Two 3×3 convolutions, each behind its normalisation and activation: [N, H, W, C] → [N, ⌈H/stride⌉, ⌈W/stride⌉, filters].
+    """Two 3×3 convolutions, each behind its normalization and activation: [N, H, W, C] → [N, ⌈H/stride⌉, ⌈W/stride⌉, filters].
 
     Attributes:
         filters, stride, conv, norm, activation, shortcut, residual: As in BasicBlock. Where dimensions rise the shortcut takes what
-            the first convolution does (Appendix of the paper), and it has no normalisation.
+            the first convolution does (Appendix of the paper), and it has no normalization.
     """
 
     filters: int
@@ -38,7 +39,7 @@ class PreactivationBlock(nn.Module):
 
 
 class PreactivationBottleneckBlock(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions, each behind its normalisation and activation: [N, H, W, C] → [N, …, 4 · filters].
+    """1×1, 3×3 and 1×1 convolutions, each behind its normalization and activation: [N, H, W, C] → [N, …, 4 · filters].
 
     Attributes:
         filters, stride, conv, norm, activation, shortcut, residual, stride_on, widening, groups: As in BottleneckBlock; the
@@ -82,7 +83,7 @@ def around(
 
 
 def bare(stem: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Returns the stem without normalisation and activation, which the first block brings."""
+    """Returns the stem without normalization and activation, which the first block brings."""
 
     def make(
         channels: int, *, conv: LayerFactory, norm: LayerFactory, activation: Any, name: str
@@ -93,7 +94,7 @@ def bare(stem: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return make
 
 
-def normalise_and_activate(
+def normalize_and_activate(
     x: Float[Array, "n h w c"], *, norm: LayerFactory, activation: Callable[[Array], Array]
 ) -> Float[Array, "n h w c"]:
     """What follows the last block, which added without activating."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from resnet_jax.models.layers import ModelError, Residual, global_average_pool, he_normal, parameter_dtype
-from resnet_jax.models.randomness import EXAMPLES, example_keys
+from resnet_jax.models.rng_streams import EXAMPLES_RNG, example_keys
 
 
 def after(first: Residual | None, second: Residual) -> Residual:
@@ -70,11 +70,11 @@ class Survival(nn.Module):
     def __call__(self, y: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         if not self.train:
             return y * self.share.astype(y.dtype)
-        if not self.has_rng(EXAMPLES):
+        if not self.has_rng(EXAMPLES_RNG):
             raise ModelError(
-                f"stochastic depth draws numbers in training; give apply rngs={{{EXAMPLES!r}: key}}"
+                f"stochastic depth draws numbers in training; give apply rngs={{{EXAMPLES_RNG!r}: key}}"
             )
-        keys = example_keys(self.make_rng(EXAMPLES), y.shape[0], self.axis_name)
+        keys = example_keys(self.make_rng(EXAMPLES_RNG), y.shape[0], self.axis_name)
         alive = jax.vmap(jax.random.bernoulli, in_axes=(0, None))(keys, self.share)
         return jnp.where(alive[:, None, None, None], y, 0)
 

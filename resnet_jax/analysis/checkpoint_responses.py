@@ -1,0 +1,101 @@
+"""Responses and gradients of a run's checkpoints, so of any moment of the training that was kept."""
+
+import dataclasses
+
+import numpy as np
+from etils import epath
+
+from resnet_jax.analysis.examples import stored_config
+from resnet_jax.analysis.gradients import gradient_norms
+from resnet_jax.analysis.responses import Responses, measure_responses
+from resnet_jax.data.errors import DataError
+from resnet_jax.data.source import read_all
+from resnet_jax.models import create_model
+from resnet_jax.training.checkpoints import read_checkpoint, steps_in
+from resnet_jax.training.splits import open_split
+from resnet_jax.training.state import split_variables
+
+RESPONSE_EXAMPLES = 1000
+"""Images that responses are taken over, if the split has as many."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """How the network of a checkpoint responds to images.
+
+    Attributes:
+        net: Name of the network.
+        step: Step of the checkpoint.
+        split: Split of the run's data that the images are from.
+        examples: Number of images, the first of the split.
+        responses: Deviations by layer and distances by block.
+        gradients: Norms by layer, of the gradient of the first training batch; None where they were not asked for.
+    """
+
+    net: str
+    step: int
+    split: str
+    examples: int
+    responses: Responses
+    gradients: dict[str, float] | None = None
+
+
+def analyze_checkpoint(
+    workdir: epath.PathLike,
+    step: int | None = None,
+    *,
+    examples: int = RESPONSE_EXAMPLES,
+    gradients: bool = False,
+    data_dir: str | None = None,
+) -> Analysis:
+    """Returns the analysis of a checkpoint, on the first images of the run's test split.
+
+    Args:
+        workdir: Directory that holds the run.
+        step: Step of the checkpoint. Defaults to the newest.
+        examples: Largest number of images.
+        gradients: Take the gradients by layer too, of the first `batch_size` training images, without augmentation.
+        data_dir: Where the dataset is. Defaults to where the run found it.
+
+    Raises:
+        WorkdirError, CheckpointError, DataError: What was asked for is not there.
+    """
+    checkpoint = read_checkpoint(workdir, step)
+    config = stored_config(checkpoint, data_dir)
+    if not config.data.source:
+        raise DataError(
+            f"the data of this net is not known: {workdir} is an import; give its images to measure_responses() "
+            "in Python"
+        )
+    model, (variables, image_mean) = create_model(**checkpoint.model), split_variables(checkpoint.arrays)
+
+    def first(split: str, count: int, *, test: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        source = open_split(config, split, test=test)
+        images, labels = read_all(source, range(min(count, len(source))))
+        return images.astype(np.float32) - image_mean, labels
+
+    images, _ = first(config.data.test_split, examples, test=True)
+    responses = measure_responses(model, variables, images)
+    norms = None
+    if gradients:
+        whole_groups = config.batch_size - config.batch_size % (checkpoint.model.get("group_size") or 1)
+        norms = gradient_norms(model, variables, *first(config.data.train_split, whole_groups))
+    name = checkpoint.model["name"]
+    return Analysis(name, checkpoint.step, config.data.test_split, len(images), responses, norms)
+
+
+def analyze_run(
+    workdir: epath.PathLike,
+    *,
+    examples: int = RESPONSE_EXAMPLES,
+    gradients: bool = False,
+    data_dir: str | None = None,
+) -> list[Analysis]:
+    """Returns the analysis of every checkpoint that a run keeps (`config.run.keep`, and the best), rising in steps.
+
+    A live run is not disturbed: during training, these are its checkpoints so far. For the options see `analyze_checkpoint`.
+    """
+    return [
+        analyze_checkpoint(workdir, step, examples=examples, gradients=gradients, data_dir=data_dir)
+        for step in steps_in(workdir)
+    ]

@@ -1,0 +1,86 @@
+"""Nets between two nets: weights on the line from one to the other, with statistics of their own."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+from jaxtyping import Array, Float
+
+from resnet_jax.analysis.losses import Variables
+from resnet_jax.models import ModelError
+
+
+def interpolate(one: Variables, other: Variables, share: float | Array) -> Variables:
+    """Returns (1 - share) · one + share · other, parameters and running statistics alike.
+
+    The statistics of a net between two are not between theirs: `estimate_statistics` measures them.
+
+    Args:
+        one: At share 0.
+        other: At share 1, of the same net.
+        share: May lie outside of [0, 1] too.
+
+    Raises:
+        ModelError: The two are of different nets; the first array that differs is named.
+    """
+    first, second = (
+        {path: array.shape for path, array in flatten_dict(v, sep="/").items()} for v in (one, other)
+    )
+    differing = next((path for path in [*first, *second] if first.get(path) != second.get(path)), None)
+    if differing:
+        raise ModelError(
+            f"the two nets differ: {differing} is {first.get(differing, 'missing')} in one and "
+            f"{second.get(differing, 'missing')} in the other; only nets of one architecture can be interpolated"
+        )
+    return jax.tree.map(lambda a, b: (1 - share) * a + share * b, one, other)
+
+
+def estimate_statistics(
+    model: nn.Module, variables: Variables, batches: Iterable[Float[Array, "n h w 3"]]
+) -> Variables:
+    """Returns the variables with the running statistics of these batches of images, and no trace of the old ones.
+
+    Every layer sees what the layers before it make of the batch with the batch's statistics, as in training; means and variances
+    over all batches are those of the images together. Without batch normalisation the variables are returned as they are.
+
+    Args:
+        model: Its `norm` takes a `momentum`, as batch normalisation does.
+        variables: Of the net.
+        batches: Normalised images, of equal number each; all of training images, without augmentation.
+
+    Raises:
+        ModelError: There is no batch.
+    """
+    if not variables.get("batch_stats"):
+        return variables
+    # With momentum 0 the running statistics after a batch are the batch's own.
+    forgetful = model.clone(norm=partial(model.norm, momentum=0.0))
+
+    @jax.jit
+    def moments(variables: Variables, images: Array) -> Variables:
+        _, updated = forgetful.apply(variables, images, train=True, mutable=["batch_stats"])
+        return _map_statistics(
+            lambda mean, variance: (mean, variance + jnp.square(mean)), updated["batch_stats"]
+        )
+
+    total, count = None, 0
+    for images in batches:
+        found = moments(variables, images)
+        total, count = found if total is None else jax.tree.map(jnp.add, total, found), count + 1
+    if total is None:
+        raise ModelError("there are no batches to take statistics of; give one or more")
+    means = jax.tree.map(lambda array: array / count, total)
+    statistics = _map_statistics(lambda mean, square: (mean, square - jnp.square(mean)), means)
+    return {**variables, "batch_stats": statistics}
+
+
+def _map_statistics(
+    function: Callable[[Array, Array], tuple[Array, Array]], statistics: Variables
+) -> Variables:
+    """Applies a function of a pair to `mean` and `var` of every layer."""
+    if "mean" in statistics and "var" in statistics:
+        return dict(zip(("mean", "var"), function(statistics["mean"], statistics["var"]), strict=True))
+    return {name: _map_statistics(function, part) for name, part in statistics.items()}

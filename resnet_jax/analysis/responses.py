@@ -1,0 +1,234 @@
+"""Responses of layers (Fig. 7), and how far blocks are from the identity, of any network.
+
+A layer is a 3×3 convolution; in bottlenecks too, whose 1×1 convolutions are left out. Its response is the output of the module
+that takes the convolution's output, which is its batch normalization: before the ReLU, and before the addition. Where no module
+takes it, as in VGG, the response is the convolution's own output.
+
+The calls of modules are intercepted (`flax.linen.intercept_methods`), so that the blocks need not know. Every kind of block is one
+compiled program: 1202 layers compile as quickly as 20.
+"""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from resnet_jax.analysis.losses import Variables
+from resnet_jax.models import unstack_blocks
+from resnet_jax.models.shortcuts import no_shortcut
+
+Images = Float[Array | np.ndarray, "n h w 3"]
+
+SIZE = (3, 3)
+"""Size of the kernels of the layers that are measured."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Responses:
+    """What a net makes of images, by layer and by block, in the order of computation.
+
+    Attributes:
+        deviations: Standard deviation of each layer's response over images, pixels and channels, by the path of its convolution:
+            "stage1/block1/conv1".
+        distances: ‖F(x)‖ / ‖x‖ of each residual block over all images, x being its input and F(x) what is added to the shortcut;
+            by the block's path. Empty for nets without shortcuts.
+    """
+
+    deviations: dict[str, float]
+    distances: dict[str, float]
+
+
+def measure_responses(
+    model: nn.Module, variables: Variables, images: Images, *, batch_size: int = 128
+) -> Responses:
+    """Returns the responses of a network in evaluation, with its running statistics.
+
+    Args:
+        model: Any network, scanned or not.
+        variables: Its `params` and `batch_stats`.
+        images: Images normalized as for `model.apply`.
+        batch_size: Images that are computed at a time; the result does not depend on it.
+
+    Example:
+        >>> model, variables = load_checkpoint("runs/digits_resnet20")
+        >>> list(measure_responses(model, variables, images).deviations)[:2]
+        ['stem/conv', 'stage1/block1/conv1']
+    """
+    model, variables = _unrolled(model, variables)
+    recorder = _Recorder()
+    parts, counts = [], []
+    for start in range(0, len(images), batch_size):
+        batch = jnp.asarray(images[start : start + batch_size])
+        parts.append(jax.device_get(recorder.record(partial(model.apply, variables, batch, train=False))))
+        counts.append(len(batch))
+    weights = np.array(counts) / sum(counts)
+    return Responses(
+        {layer: _deviation([part.moments[layer] for part in parts], weights) for layer in parts[0].moments},
+        {block: _ratio([part.norms[block] for part in parts]) for block in parts[0].norms},
+    )
+
+
+def find_layers(model: nn.Module, variables: Variables, images: Images) -> list[str]:
+    """Returns the paths of the 3×3 layers, in the order of computation; nothing is computed."""
+    model, variables = _unrolled(model, variables)
+    image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    found = jax.eval_shape(
+        lambda v, x: _Recorder().record(lambda: model.apply(v, x, train=False)), variables, image
+    )
+    return list(found.moments)
+
+
+def _unrolled(model: nn.Module, variables: Variables) -> tuple[nn.Module, Variables]:
+    if not getattr(model, "scan", False):
+        return model, variables
+    return model.clone(scan=False, remat=0), unstack_blocks(variables)
+
+
+Pair = tuple[Array, Array]
+Output: TypeAlias = PyTree[Array]
+"""Of a module: the blocks and layers of this package give an array, a network perhaps its features too."""
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass
+class _Record:
+    """Of a batch: mean and variance of responses by layer, and squared norms of F(x) and x by block, in the order of calls."""
+
+    moments: dict[str, Pair] = dataclasses.field(default_factory=dict)
+    norms: dict[str, Pair] = dataclasses.field(default_factory=dict)
+
+    # JAX sorts the keys of a dictionary, and this keeps their order.
+    def tree_flatten(self) -> tuple[tuple[list[Pair], list[Pair]], tuple[tuple[str, ...], tuple[str, ...]]]:
+        values = list(self.moments.values()), list(self.norms.values())
+        return values, (tuple(self.moments), tuple(self.norms))
+
+    @classmethod
+    def tree_unflatten(cls, names: Sequence[tuple[str, ...]], values: Sequence[list[Pair]]) -> "_Record":
+        return cls(*(dict(zip(*pair, strict=True)) for pair in zip(names, values, strict=True)))
+
+
+class _Recorder:
+    """Intercepts the calls of modules, and keeps the programs of blocks from one batch to the next."""
+
+    def __init__(self) -> None:
+        self._programs: dict[Hashable, Callable[[Variables, Array], tuple[Output, _Record]]] = {}
+        self._record = _Record()
+        self._unread: dict[str, Array] = {}
+
+    def record(self, call: Callable[[], Output]) -> _Record:
+        """Returns what is seen in the call of a network."""
+        with nn.intercept_methods(self._intercept):
+            return self._collect(call)[1]
+
+    def _collect(self, call: Callable[[], Output]) -> tuple[Output, _Record]:
+        before = self._record, self._unread
+        self._record, self._unread = _Record(), {}
+        output = call()
+        for layer, response in self._unread.items():
+            self._record.moments[layer] = _moments(response)
+        record = self._record
+        self._record, self._unread = before
+        return output, record
+
+    def _intercept(
+        self,
+        call: Callable[..., Output],
+        arguments: tuple[Array, ...],
+        options: Mapping[str, object],
+        context: nn.module.InterceptorContext,
+    ) -> Output:
+        module = context.module
+        if context.method_name != "__call__" or not arguments:
+            return call(*arguments, **options)
+        if hasattr(module, "shortcut") and hasattr(module, "stride") and module.path:  # A block.
+            return self._block(module, *arguments)
+        output = call(*arguments, **options)
+        for layer, response in list(self._unread.items()):
+            if response is arguments[0]:
+                del self._unread[layer]
+                self._record.moments[layer] = _moments(output)
+        if _kernel_size(module) == SIZE:
+            layer = "/".join(module.path)
+            self._record.moments[layer] = (output, output)  # Holds the place of the layer.
+            self._unread[layer] = output
+        return output
+
+    def _block(self, block: nn.Module, x: Array) -> Array:
+        path = "/".join(block.path)
+        unbound, variables = block.unbind()
+        kind = _kind(unbound)
+        if kind not in self._programs:
+            alone = unbound.clone(name=None, parent=None)
+            self._programs[kind] = jax.jit(
+                lambda variables, x: self._collect(lambda: self._residual(alone, variables, x))
+            )
+        output, record = self._programs[kind](variables, x)
+        self._record.moments |= {f"{path}/{layer}": moments for layer, moments in record.moments.items()}
+        if record.norms:
+            self._record.norms[path] = record.norms[""]
+        return output
+
+    def _residual(self, block: nn.Module, variables: Variables, x: Array) -> Array:
+        """Returns the output of a block, and records ‖F(x)‖² and ‖x‖²: F(x) is what is activated at the end, less the shortcut."""
+        passed, activated = [], []
+
+        def shortcut(*arguments: Array, **options: object) -> Array:
+            passed.append(block.shortcut(*arguments, **options))
+            return passed[-1]
+
+        def activation(x: Array) -> Array:
+            activated.append((x, block.activation(x)))
+            return activated[-1][1]
+
+        output: Output = block.clone(shortcut=shortcut, activation=activation).apply(variables, x)
+        if block.shortcut is not no_shortcut:
+            total = next((before for before, after in activated if after is output), output)
+            self._record.norms[""] = (_square_sum(total - passed[-1]), _square_sum(x))
+        return output
+
+
+def _kernel_size(module: nn.Module) -> tuple[int, ...] | None:
+    """Returns height and width of a convolution's kernel, None for other modules."""
+    kernel = module.variables.get("params", {}).get("kernel")
+    return tuple(kernel.shape[:2]) if kernel is not None and kernel.ndim == 4 else None
+
+
+def _kind(value: object) -> Hashable:
+    """Returns what is equal for two modules that compute the same function of variables and input."""
+    if isinstance(value, partial):
+        return (
+            value.func,
+            value.args,
+            tuple((name, _kind(each)) for name, each in sorted(value.keywords.items())),
+        )
+    if isinstance(value, nn.Module):
+        names = [field.name for field in dataclasses.fields(value) if field.name not in ("name", "parent")]
+        return type(value), tuple((name, _kind(getattr(value, name))) for name in names)
+    return value
+
+
+def _moments(x: Array) -> Pair:
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.mean(), x.var()
+
+
+def _square_sum(x: Array) -> Array:
+    return jnp.square(x.astype(jnp.promote_types(x.dtype, jnp.float32))).sum()
+
+
+def _deviation(moments: Sequence[Pair], weights: Float[np.ndarray, " n"]) -> float:
+    """Returns the standard deviation over all batches, from means and variances of each, by the law of total variance."""
+    means, variances = np.array(moments, np.float64).T
+    mean = weights @ means
+    return float(np.sqrt(weights @ (variances + np.square(means - mean))))
+
+
+def _ratio(norms: Sequence[Pair]) -> float:
+    inside, around = np.array(norms, np.float64).sum(0)
+    return float(np.sqrt(inside / around))

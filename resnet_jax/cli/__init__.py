@@ -1,0 +1,161 @@
+"""`resnet-jax COMMAND`: one module for each command, imported only when the command runs.
+
+A command is a module of this package with `EXAMPLES`, `add_arguments(parser)` and `execute(arguments)`, and a
+line in `COMMANDS`. It prints text for people, and one JSON object with `--json`. A failure is one line on
+standard error that says what is wrong and what to do. Exit codes: 0 done, 1 failed, 2 a mistake in the
+command, 75 stopped and saved.
+"""
+
+import argparse
+import difflib
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from resnet_jax.console import print_note
+from resnet_jax.errors import DONE, UsageError, exit_status
+
+COMMANDS = {
+    "train": ("train", "Train a network, or resume the run in a directory."),
+    "evaluate": ("evaluate", "Evaluate a checkpoint on a dataset, or several as an ensemble."),
+    "predict": ("predict", "Predict the most likely classes of images."),
+    "list": ("list_names", "List the networks and the recipes, or the variants of networks."),
+    "config": ("config", "Print the fields of a recipe, what they mean, and how two recipes differ."),
+    "summary": ("summary", "Print output shape, parameters and multiply-adds of a network, by layer."),
+    "plan": ("plan", "Estimate memory, step time and cost on TPU slices, without access to one."),
+    "prepare": ("prepare", "Convert an image folder or ImageNet's tar files to ArrayRecord shards."),
+    "statistics": ("statistics", "Measure the mean and the principal colors of a training set."),
+    "paper": ("paper", "Reproduce a table or a figure of the paper, training the runs that are missing."),
+    "responses": ("responses", "Measure the responses of the layers of a run (Fig. 7), and the gradients."),
+    "compare": ("compare", "Compare recipes over several seeds, training the runs that are missing."),
+    "report": ("report", "Write one HTML page about runs: curves, results, recipes, mistakes."),
+    "import": ("import_weights", "Import weights of torchvision, timm, Hugging Face or Caffe as a run."),
+    "export": ("export", "Export a network as weights, StableHLO or ONNX."),
+}
+"""By name: the module, and what the command does."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code.
+
+    Args:
+        argv: Name of the command and its arguments. Defaults to those of the process.
+    """
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("--help", "-h"):
+        print(_overview())
+        return DONE
+
+    def command() -> None:
+        module, parser = load_command(name)
+        arguments = parse(parser, rest)
+        _silence_libraries()
+        module.execute(arguments)
+
+    return guard(command)
+
+
+def guard(command: Callable[[], None]) -> int:
+    """Calls a function and returns the exit code; prints an expected error as one line, raises a bug."""
+    try:
+        command()
+    except BaseException as error:
+        status = exit_status(error)
+        if status is None:
+            raise
+        code, line = status
+        if line:
+            print_note(line)
+        else:  # The reader of the output is gone; Python would complain when it flushes the rest.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code
+    return DONE
+
+
+def load_command(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
+    """Returns the module of a command and the parser of its arguments.
+
+    Raises:
+        UsageError: There is no such command.
+    """
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, 1)
+        guess = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"unknown command {name!r}; {guess}commands are {', '.join(COMMANDS)}")
+    file, text = COMMANDS[name]
+    module = importlib.import_module(f"resnet_jax.cli.{file}")
+    parser = _Parser(
+        prog=f"resnet-jax {name}",
+        description=text,
+        epilog="\n".join(["examples:", *(f"  {example}" for example in module.EXAMPLES)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return module, parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the arguments of a command; `--config.FIELD=VALUE` adds a pair to its `overrides`, if any."""
+    if parser.get_default("overrides") is not None:
+        given = {argument.partition("=")[0] for argument in argv if argument.startswith("--config.")}
+        for flag in sorted(given):
+            parser.add_argument(
+                flag, dest="overrides", action="append", type=_field(flag), help=argparse.SUPPRESS
+            )
+    return parser.parse_args(argv)
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """Returns an argparse type for a whole number that is not below `minimum`."""
+
+    def whole_number(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {minimum} or more")
+        return int(text)
+
+    return whole_number
+
+
+def _field(flag: str) -> Callable[[str], tuple[str, str]]:
+    return lambda text: (flag.removeprefix("--config."), text)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: resnet-jax COMMAND [OPTIONS]",
+            "",
+            "Train, evaluate and use deep residual networks (arXiv 1512.03385) on JAX.",
+            "",
+            "commands:",
+            *(f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()),
+            "",
+            "`resnet-jax COMMAND --help` explains the options of a command and shows examples.",
+        ]
+    )
+
+
+def _silence_libraries() -> None:
+    """Hides what Orbax logs in its threads until the process ends; its errors are raised as well."""
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    # "Task exception was never retrieved", when several arrays cannot be written.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    threading.excepthook = lambda _: None
+    sys.unraisablehook = lambda _: None

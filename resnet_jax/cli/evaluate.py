@@ -1,0 +1,219 @@
+"""`resnet-jax evaluate`: loss and accuracy of a checkpoint on a dataset, by the paper's protocols."""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+
+from resnet_jax.cli import at_least
+from resnet_jax.console import ProgressBar, format_table, print_json, print_note
+from resnet_jax.errors import UsageError
+from resnet_jax.evaluation.by_task import evaluate_by_task
+from resnet_jax.evaluation.counts import Counts, frequent_mistakes
+from resnet_jax.evaluation.evaluate import Evaluation, all_scores, evaluation_of
+from resnet_jax.evaluation.precise_statistics import recompute_batch_statistics
+from resnet_jax.evaluation.predictions_file import PredictionsFile
+from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol
+from resnet_jax.evaluation.trial import open_trials
+from resnet_jax.training.checkpoints import read_checkpoint
+from resnet_jax.training.config import from_json
+from resnet_jax.training.stored_statistics import MOVING, PRECISE, STATISTICS
+
+EXAMPLES = (
+    "resnet-jax evaluate --workdir runs/digits_resnet20",
+    "resnet-jax evaluate --workdir runs/digits_resnet20 --step 150 --per-class --confusion",
+    "resnet-jax evaluate --workdir runs/imagenet --protocol ten-crop --json",
+    "resnet-jax evaluate --workdir runs/imagenet --protocol multi-scale --precise-bn 50000",
+    "resnet-jax evaluate --workdir runs/seed0 --workdir runs/seed1 --predictions predictions.csv",
+)
+
+MATRIX = 20
+"""Classes of the largest confusion matrix that is printed, and mistakes that are printed of a larger one."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `evaluate`."""
+    add = parser.add_argument
+    add(
+        "--workdir",
+        required=True,
+        action="append",
+        help="directory of the run; repeat it to average the softmax of several runs",
+    )
+    add("--step", type=int, help="checkpoint to evaluate (default: the newest)")
+    add("--split", help="split of the dataset, such as train (default: the run's test split)")
+    add(
+        "--data",
+        metavar="SOURCE",
+        help="dataset with the same classes: a folder, or a name in TFDS (default: the run's)",
+    )
+    add("--data-dir", help="directory of the dataset (default: where the run found it)")
+    add(
+        "--batch-size",
+        type=at_least(1),
+        metavar="N",
+        help="number of images of the single view's size in a batch (default: the run's)",
+    )
+    add(
+        "--statistics",
+        default=MOVING,
+        help=f"statistics of batch normalization: {' or '.join(STATISTICS)} (default: {MOVING})",
+    )
+    add(
+        "--precise-bn",
+        type=int,
+        metavar="N",
+        help="recompute these statistics over N training images, 0 for all, store them in the workdir, and "
+        "evaluate with them (default: use the stored ones)",
+    )
+    add("--per-class", action="store_true", help="print the figures of every class too (default: off)")
+    add("--confusion", action="store_true", help="print the confusion matrix (default: off)")
+    add(
+        "--predictions",
+        metavar="FILE",
+        help="write the most likely classes of every example to FILE.csv or FILE.npz (default: none)",
+    )
+    _add_views(parser)
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--protocol",
+        default=SINGLE,
+        help=f"views of an image: {', '.join(PROTOCOLS)} (default: {SINGLE}, as during training)",
+    )
+    add(
+        "--scales",
+        type=_numbers,
+        default=(),
+        metavar="N,N,…",
+        help="shorter sides for multi-scale (default: 224,256,384,480,640)",
+    )
+    add(
+        "--crop",
+        type=int,
+        default=0,
+        metavar="N",
+        help="side of the ten crops (default: that of the single view)",
+    )
+    add(
+        "--average",
+        default=SOFTMAX,
+        help=f"what to average over views: {' or '.join(AVERAGES)} (default: {SOFTMAX})",
+    )
+    add(
+        "--mirror",
+        action="store_true",
+        help="add the mirror image of every view; ten crops always do (default: off)",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Prints loss and accuracy of one run's checkpoint, or of the ensemble of several; other tasks' own metrics."""
+    if from_json(read_checkpoint(arguments.workdir[0], arguments.step).config).task != "classification":
+        _evaluate_by_task(arguments)
+        return
+    protocol = Protocol(
+        arguments.protocol, arguments.scales, arguments.crop, arguments.average, arguments.mirror
+    )
+    file = PredictionsFile(arguments.predictions) if arguments.predictions else None
+    where = {"step": arguments.step, "data_dir": arguments.data_dir}
+    if arguments.precise_bn is not None:
+        arguments.statistics = PRECISE
+        for workdir in arguments.workdir:
+            done = recompute_batch_statistics(workdir, images=arguments.precise_bn, **where)
+            print_note(f"statistics of {done.images} training images are in {done.file}")
+    trials = open_trials(
+        arguments.workdir,
+        split=arguments.split,
+        source=arguments.data,
+        statistics=arguments.statistics,
+        **where,
+    )
+    names = list(trials[0].source.class_names)
+    counts = Counts(len(names))
+    with ProgressBar("images", sum(len(trial.source) for trial in trials)) as bar:
+        for scores in all_scores(trials, protocol, batch_size=arguments.batch_size, scored=bar.advance):
+            counts.add(scores)
+            if file:
+                file.add(scores)
+    if file:
+        file.write(names)
+    results = evaluation_of(counts, trials, protocol)
+    per_class = [{"name": name, **row} for name, row in zip(names, counts.per_class(), strict=True)]
+    if arguments.json:
+        parts = {"per_class": per_class} if arguments.per_class else {}
+        parts |= {"confusion": counts.confusion.tolist()} if arguments.confusion else {}
+        print_json({**results, **parts})
+        return
+    print(_summary(results))
+    if arguments.per_class:
+        print(_table_of_classes(names, counts.per_class()))
+    if arguments.confusion:
+        print(_confusions(counts.confusion, names))
+
+
+def _evaluate_by_task(arguments: argparse.Namespace) -> None:
+    """Prints the metrics of a task other than classification."""
+    own = {"workdir": arguments.workdir, "step": arguments.step, "data_dir": arguments.data_dir}
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    defaults = vars(parser.parse_args(["--workdir", ""])) | own
+    ignored = [name for name, value in defaults.items() if getattr(arguments, name) != value]
+    if ignored or len(arguments.workdir) > 1:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in ignored) or "several --workdir"
+        raise UsageError(
+            f"{arguments.workdir[0]} is no classification, and {options} is only for classification; leave it out"
+        )
+    results = evaluate_by_task(arguments.workdir[0], step=arguments.step, data_dir=arguments.data_dir)
+    if arguments.json:
+        print_json(results)
+    else:
+        print(", ".join(f"{name} {value:.6g}" for name, value in results.items()))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Returns the whole numbers of a list with commas."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of whole numbers, such as 224,256,384"
+        ) from None
+
+
+def _summary(results: Evaluation) -> str:
+    steps = results["step"] if isinstance(results["step"], list) else [results["step"]]
+    nets = (
+        f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} nets at steps {', '.join(map(str, steps))}"
+    )
+    top5 = f", top-5 {results['top5']:.2%}" if "top5" in results else ""
+    figures = f"top-1 {results['top1']:.2%}{top5}, loss {results['loss']:.4f}"
+    protocol = "" if results["protocol"] == SINGLE else f", {results['protocol']}"
+    return f"{nets}, {results['examples']} images of {results['split']}{protocol}: {figures}"
+
+
+def _table_of_classes(names: Sequence[str], rows: Sequence[dict[str, float | None]]) -> str:
+    columns = [column for column in ("top1", "top5") if column in rows[0]]
+    cells = [
+        (
+            name,
+            str(row["examples"]),
+            *("–" if (x := row[column]) is None else f"{x:.2%}" for column in columns),
+        )
+        for name, row in zip(names, rows, strict=True)
+    ]
+    return format_table(("class", "examples", *columns), cells)
+
+
+def _confusions(confusion: np.ndarray, names: Sequence[str]) -> str:
+    """Returns the matrix, rows by label; of many classes, the most frequent mistakes."""
+    if len(names) <= MATRIX:
+        rows = [(name, *map(str, row)) for name, row in zip(names, confusion, strict=True)]
+        return format_table(("", *names), rows, title="label by prediction:")
+    lines = [
+        f"{count:6}  {names[label]} taken for {names[taken]}"
+        for label, taken, count in frequent_mistakes(confusion, MATRIX)
+    ]
+    return "\n".join(["most frequent mistakes (the whole matrix: --json):", *lines])

@@ -1,0 +1,58 @@
+"""`resnet-jax import`: weights of other frameworks, as a run directory."""
+
+import argparse
+
+from resnet_jax.console import print_json
+from resnet_jax.interop import import_weights
+from resnet_jax.interop.foreign_weights import read_class_names
+
+EXAMPLES = (
+    "resnet-jax import resnet50.pth --to imported/resnet50",
+    "resnet-jax import ResNet-50-model.caffemodel --mean ResNet_mean.binaryproto --to imported/authors50",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `import`."""
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help=".pth, .safetensors, .caffemodel, or a folder with config.json")
+    add("--to", required=True, metavar="WORKDIR", help="directory to create")
+    add(
+        "--classes",
+        type=int,
+        metavar="N",
+        help="number of classes; another one gives a fresh last layer (default: the source's)",
+    )
+    add(
+        "--class-names",
+        metavar="FILE",
+        help="one name on every line, by label (default: the source's, if any)",
+    )
+    add(
+        "--stride-on",
+        choices=("1x1", "3x3"),
+        help="stride of bottlenecks, if the file does not tell (default: 3x3)",
+    )
+    add(
+        "--mean",
+        help="image mean of a .caffemodel: FILE.binaryproto, or red,green,blue in pixels (default: none)",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Imports the weights, and prints what they are."""
+    imported = import_weights(
+        arguments.source,
+        arguments.to,
+        num_classes=arguments.classes,
+        stride_on=arguments.stride_on,
+        mean=arguments.mean,
+        class_names=read_class_names(arguments.class_names) if arguments.class_names else (),
+    )
+    model = imported.model_arguments
+    if arguments.json:
+        print_json({"workdir": arguments.to, "model": model, "notes": list(imported.notes)})
+        return
+    print(f"{model['name']}, {model['num_classes']} classes, in {arguments.to}")
+    for note in imported.notes:
+        print(f"  {note}")

@@ -1,0 +1,85 @@
+"""`resnet-jax prepare`: an image folder or ImageNet's tar files, as ArrayRecord shards."""
+
+import argparse
+from pathlib import Path
+
+from resnet_jax.cli import at_least
+from resnet_jax.console import ProgressBar, print_json
+from resnet_jax.data.batches import reading_threads
+from resnet_jax.data.prepare import prepare
+
+EXAMPLES = (
+    "resnet-jax prepare photographs prepared/photographs",
+    "resnet-jax prepare imagenet_tars prepared/imagenet --shrink 480",
+    "resnet-jax prepare photographs prepared/raw --shrink 480 --raw-share 0.5 --json",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `prepare`."""
+    parser.add_argument(
+        "source", metavar="SOURCE", help="folder with SPLIT/CLASS/NAME.jpg, or with ImageNet's official tars"
+    )
+    parser.add_argument("dest", metavar="DEST", help="folder to create, or one that the same command began")
+    parser.add_argument(
+        "--shrink",
+        type=int,
+        default=0,
+        metavar="N",
+        help="longest allowed shorter side in pixels; larger images are shrunk (default: no limit)",
+    )
+    parser.add_argument(
+        "--raw-share",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="share of the images to store as pixels (default: 0)",
+    )
+    parser.add_argument(
+        "--shard-examples",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="number of images in a file (default: 4096)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="number of threads (default: 0, one per core)",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Prepares a set, with a progress bar on stderr, and prints what it holds."""
+    with ProgressBar("preparing") as bar:
+        manifest = prepare(
+            arguments.source,
+            arguments.dest,
+            shrink=arguments.shrink,
+            raw_share=arguments.raw_share,
+            shard_examples=arguments.shard_examples,
+            workers=reading_threads(arguments.workers),
+            progress=bar.update,
+        )
+    splits = {name: split["examples"] for name, split in manifest["splits"].items()}
+    files = [shard for split in manifest["splits"].values() for shard in split["shards"]]
+    size, classes = sum(shard["bytes"] for shard in files), len(manifest["class_names"])
+    if arguments.json:
+        print_json(
+            {
+                "dest": arguments.dest,
+                "splits": splits,
+                "classes": classes,
+                "files": len(files),
+                "bytes": size,
+            }
+        )
+        return
+    counts = ", ".join(f"{name} {examples:,}" for name, examples in splits.items())
+    print(
+        f"{arguments.dest}: {counts} images of {classes} classes, "
+        f"{len(files)} files of {size / 1e6:,.1f} MB in all, verified"
+    )
+    print(f"  python train.py --config=imagenet --config.data.source={Path(arguments.dest)}")

@@ -1,0 +1,80 @@
+"""`resnet-jax train`, and train.py: train a network, or resume the run in a directory."""
+
+import argparse
+
+EXAMPLES = (
+    "resnet-jax train",
+    "resnet-jax train --config=digits_resnet20 --config.seed=1 --workdir=runs/seed1",
+    "resnet-jax train --config=my_recipe.py --config.optimizer.learning_rate=0.05 --config.run.steps=500",
+)
+
+ABOUT = """
+Ctrl-C and SIGTERM save and stop; the same command resumes. Exit codes: 0 done, 1 failed,
+2 a mistake in the command, 75 stopped and saved.
+
+Start several processes with the same command except for --process. On Cloud TPU, on SLURM and in
+indexed jobs of Kubernetes, leave out --coordinator, --processes and --process; give --processes=1
+to train on one process alone there too."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `train`."""
+    from resnet_jax.training.config import all_fields
+    from resnet_jax.training.recipes import DEFAULT, recipes
+
+    parser.description = f"{parser.description}\n{ABOUT}"
+    parser.set_defaults(overrides=[])
+    parser.add_argument(
+        "--config",
+        metavar="NAME",
+        default=DEFAULT,
+        help=f"recipe: FILE.py, or {', '.join(recipes())}; arguments follow a colon (default: {DEFAULT})",
+    )
+    parser.add_argument_group(
+        "fields of the recipe",
+        "--config.FIELD=VALUE   change a field; VALUE is a Python literal or a word, tuples as '(40,)'. Fields:\n"
+        + "\n".join(f"  {field.path}={field.default!r}   {field.meaning}" for field in all_fields().values()),
+    )
+    parser.add_argument(
+        "--workdir",
+        metavar="DIR",
+        help="directory of the run, the same for all processes (default: runs/NAME)",
+    )
+    parser.add_argument(
+        "--coordinator", metavar="HOST:PORT", default="", help="address of the first process (default: none)"
+    )
+    parser.add_argument(
+        "--processes", metavar="N", type=int, help="number of processes that train together (default: 1)"
+    )
+    parser.add_argument(
+        "--process", metavar="I", type=int, help="number of this process, from 0 (default: the only one)"
+    )
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Trains to the end of the recipe, and prints the last metrics.
+
+    Raises:
+        ResNetError: The recipe or an option is wrong, the run failed, or it was stopped and saved.
+    """
+    from rich.console import Console
+
+    from resnet_jax.console import print_json
+    from resnet_jax.parallel import Processes
+    from resnet_jax.training.checkpoints import SaveError
+    from resnet_jax.training.recipes import load_recipe, recipe_name
+    from resnet_jax.training.run import run
+
+    with Processes() as processes:
+        processes.join(coordinator=arguments.coordinator, count=arguments.processes, index=arguments.process)
+        config = load_recipe(arguments.config, arguments.overrides)
+        console = Console(stderr=arguments.json, quiet=not processes.first)
+        try:
+            record = run(
+                config, arguments.workdir or f"runs/{recipe_name(arguments.config)}", console, processes
+            )
+        except SaveError:
+            processes.await_verdict()  # If another process is gone, that is why.
+            raise
+        if arguments.json and processes.first:
+            print_json(record)

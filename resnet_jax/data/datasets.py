@@ -1,0 +1,112 @@
+"""Opens a split of a data set by the set's name."""
+
+import functools
+import os
+import sys
+
+from etils import epath
+
+from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.encoded import DecodeOptions, Examples
+from resnet_jax.data.errors import DataError
+from resnet_jax.data.folder import open_folder
+from resnet_jax.data.prepared import is_prepared, open_prepared
+from resnet_jax.data.source import Source, SyntheticSource
+
+
+def open_source(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | None = None,
+    synthetic: SyntheticSource | None = None,
+    decoding: DecodeOptions | None = None,
+) -> Source:
+    """Opens a split, and prepares the set first where that is needed.
+
+    Args:
+        name: "digits", the embedded set; "synthetic"; a folder or URL that holds an image folder (SPLIT/CLASS/NAME.jpg) or what
+            `resnet-jax prepare` wrote; or the name of a set of TFDS with the features `image` and `label`.
+        split: A folder's name, or in TFDS's notation, for example "train" or "train[:45000]".
+        data_dir: Where TFDS keeps its sets; None is the environment's TFDS_DATA_DIR, or ~/tensorflow_datasets.
+        synthetic: What to return for the name "synthetic".
+        decoding: How images of any size are decoded; None reads a TFDS set whose images are of one size into memory.
+
+    Raises:
+        DataError: There is no such set or split, or it cannot be prepared; the message says which command fixes it.
+    """
+    if name == SYNTHETIC:
+        if synthetic is None:
+            raise DataError("a synthetic source needs its number of examples, image size and classes")
+        return synthetic
+    path = is_path(name)
+    if path and decoding is None:
+        raise DataError(
+            f"the images of {name} are of any size: set --config.data.image_size, for example to 224"
+        )
+    if decoding is None:
+        from resnet_jax.data.tfds_sets import read_whole
+
+        return read_whole(name, split, data_dir)
+    return decoding.source(open_encoded(name, split, data_dir=data_dir))
+
+
+def open_encoded(name: str, split: str, *, data_dir: str | None = None) -> Examples:
+    """Opens a split of encoded images; see `open_source` for the arguments and what is raised."""
+    if not is_path(name):
+        from resnet_jax.data.tfds_sets import open_tfds  # Here: other sources need not wait for TFDS.
+
+        return open_tfds(name, split, data_dir)
+    root = os.path.expanduser(name)
+    if not epath.Path(root).is_dir():
+        raise DataError(
+            f"there is no folder {name}; config.data.source is one with images or what `resnet-jax prepare` wrote"
+        )
+    return open_prepared(root, split) if is_prepared(root) else open_folder(root, split)
+
+
+def is_path(name: str) -> bool:
+    """Tells whether the name of a source is that of a folder: a URL, a path by its form, or a folder that is there.
+
+    A bare word that names a set of TFDS means that set, also where a folder of this name is there; it is said once.
+    """
+    if name in (DIGITS, SYNTHETIC):
+        return False
+    if "://" in name or name.startswith(("/", ".", "~")):
+        return True
+    return os.path.isdir(name) and not _is_tfds_too(name)
+
+
+@functools.cache
+def _is_tfds_too(name: str) -> bool:
+    import tensorflow_datasets as tfds  # Here: other sources need not wait for TFDS.
+
+    if name not in tfds.list_builders(with_community_datasets=False):
+        return False
+    print(
+        f"resnet-jax: {name} is taken for the set of TFDS; the folder of this name is ./{name}",
+        file=sys.stderr,
+    )
+    return True
+
+
+def check_classes(train: Source | Examples, test: Source | Examples) -> None:
+    """Checks that two splits have the same classes, so that a label means the same in both.
+
+    Raises:
+        DataError: Names classes that one of them lacks.
+    """
+    first, second = list(train.class_names), list(test.class_names)
+    if first != second:
+        only = [
+            f"{names[0]!r} is only in {where}"
+            for where, names in (
+                ("the training split", sorted(set(first) - set(second))),
+                ("the test split", sorted(set(second) - set(first))),
+            )
+            if names
+        ]
+        raise DataError(
+            f"the training split has {len(first)} classes and the test split {len(second)}; they must be the same, in order"
+            + (f": {', '.join(only)}" if only else "")
+        )

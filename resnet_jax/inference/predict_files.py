@@ -1,0 +1,117 @@
+"""What a network says of picture files: they are decoded side by side, in order, and seen in batches of one shape."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from resnet_jax.data.errors import CorruptImageError, DataError
+from resnet_jax.data.folder import IMAGE_SUFFIXES
+from resnet_jax.errors import ResNetError
+from resnet_jax.inference.preprocessing import Preprocessing
+from resnet_jax.inference.trained import BATCH, Guess, Trained
+
+
+class UnreadableError(ResNetError):
+    """Some pictures could not be read; the others were predicted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of a picture, the likeliest first."""
+
+    file: str
+    top: tuple[Guess, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A file that is no picture, or not a whole one, or not there, and why."""
+
+    file: str
+    reason: str
+
+
+def predict_files(
+    trained: Trained, files: Sequence[str], *, top: int = 5, batch_size: int = BATCH, threads: int = 1
+) -> Iterator[Prediction | Unreadable]:
+    """Yields the likeliest classes of every file, in the order of the files; those that cannot be read come as they are met.
+
+    Args:
+        trained: The network; pictures are resized and cropped as its preprocessing says.
+        files: Paths or URLs.
+        top: Number of classes for each file, at most all.
+        batch_size: Files that the network sees at once; the last batch is filled up, so that one program is compiled.
+        threads: Number of threads that read and decode.
+    """
+    side = trained.preprocessing.crop
+    batch = np.zeros((min(batch_size, len(files)), side, side, 3), np.uint8)
+    waiting: list[str] = []
+
+    def predictions() -> Iterator[Prediction]:
+        for file, logits in zip(waiting, np.asarray(trained.program(batch)), strict=False):
+            yield Prediction(file, trained.likeliest(logits, top))
+        waiting.clear()
+
+    for file, pixels in _pictures(trained.preprocessing, files, threads=threads, ahead=2 * len(batch)):
+        if isinstance(pixels, str):
+            yield Unreadable(file, pixels)
+            continue
+        batch[len(waiting)] = pixels
+        waiting.append(file)
+        if len(waiting) == len(batch):
+            yield from predictions()
+    if waiting:
+        yield from predictions()
+
+
+def find_pictures(names: Iterable[str]) -> list[str]:
+    """Returns files as they are named, and for a folder the pictures in it and below, sorted by their path.
+
+    Raises:
+        DataError: A folder has none.
+    """
+    found: list[str] = []
+    for name in names:
+        if not os.path.isdir(name):
+            found.append(name)
+            continue
+        inside = [
+            os.path.join(folder, file)
+            for folder, _, files in os.walk(name)
+            for file in files
+            if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES and not file.startswith(".")
+        ]
+        if not inside:
+            raise DataError(f"folder {name} has no pictures; allowed are {', '.join(sorted(IMAGE_SUFFIXES))}")
+        found += sorted(inside)
+    return found
+
+
+def _pictures(
+    preprocessing: Preprocessing, files: Sequence[str], *, threads: int, ahead: int
+) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"] | str]]:
+    """Yields every file with its pixels, or with why there are none, in order; at most `ahead` are held."""
+    pending: collections.deque[concurrent.futures.Future] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        remaining = iter(files)
+        for done in files:
+            while len(pending) < ahead and (following := next(remaining, None)) is not None:
+                pending.append(pool.submit(_read, preprocessing, following))
+            yield done, pending.popleft().result()
+
+
+def _read(preprocessing: Preprocessing, file: str) -> UInt8[np.ndarray, "h w 3"] | str:
+    """Returns the pixels of a file, resized and cropped, or why it has none."""
+    pixels = np.empty((preprocessing.crop, preprocessing.crop, 3), np.uint8)
+    try:
+        preprocessing.fit(file, pixels)
+        return pixels
+    except CorruptImageError as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)

@@ -1,0 +1,123 @@
+"""From the arrays of another framework to the variables of a net of ours: every array once; what is wrong is listed."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.typing import VariableDict
+
+from resnet_jax.interop.array_layouts import foreign_shape, to_ours
+from resnet_jax.interop.foreign_weights import ArrayPath, Foreign, InteropError
+from resnet_jax.models import ModelError, create_model
+from resnet_jax.models.layers import he_normal
+from resnet_jax.models.registry import ModelArguments
+
+HEAD = ("params", "head")
+SHOWN = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """A net of ours with the weights of another framework.
+
+    Attributes:
+        model: The net.
+        model_arguments: Those of create_model that give it.
+        variables: `params` and `batch_stats`.
+        notes: What a user should be told.
+    """
+
+    model: nn.Module
+    model_arguments: ModelArguments
+    variables: VariableDict
+    notes: tuple[str, ...]
+
+
+def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0) -> Imported:
+    """Returns the net and its variables.
+
+    Args:
+        foreign: What was read.
+        num_classes: None is the source's; another number gives a fresh head.
+        seed: Of a fresh head.
+
+    Raises:
+        InteropError: Arrays are missing, left over, of another shape or not finite; they are listed.
+    """
+    fields = {name: value for name, value in foreign.model.items() if name != "num_classes"}
+    head = foreign.arrays.get(foreign.name_of((*HEAD, "bias")))
+    classes = int(head.shape[0]) if head is not None and head.ndim == 1 else 1000
+    arguments = {**fields, "num_classes": classes, "dtype": "float32"}
+    depths, held = fields.get("stage_depths") or (), len(foreign.arrays)
+    if sum(depths) > held:  # Before so many are built.
+        raise InteropError(f"{foreign.where} holds {held} arrays, too few for {depths} blocks per stage")
+    try:
+        model = create_model(**arguments)
+        shapes = array_shapes(model, foreign.preprocessing.crop)
+    except (ModelError, TypeError, ValueError) as error:
+        raise InteropError(
+            f"{foreign.where} describes a net that cannot be built: {str(error).splitlines()[0]}"
+        ) from error
+    with np.errstate(over="ignore", invalid="ignore"):  # What is not finite is listed.
+        arrays = _match(foreign, shapes, arguments["name"])
+    notes = [*foreign.notes, f"{len(arrays)} arrays of {foreign.where} used, each once"]
+    if foreign.ignored:
+        notes.append(f"{len(foreign.ignored)} counters of batches left out (num_batches_tracked)")
+    if foreign.class_names and len(foreign.class_names) != classes:
+        raise InteropError(
+            f"{foreign.where} names {len(foreign.class_names)} classes, and its last layer has {classes}"
+        )
+    if num_classes is not None and num_classes != classes:
+        arguments["num_classes"] = num_classes
+        model = create_model(**arguments)
+        arrays |= _fresh_head(arrays[(*HEAD, "kernel")].shape[0], num_classes, seed)
+        notes.append(
+            f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is used"
+        )
+    return Imported(model, arguments, unflatten_dict(arrays), tuple(notes))
+
+
+def array_shapes(model: nn.Module, image_size: int) -> dict[ArrayPath, tuple[int, ...]]:
+    """Returns the shape of every array of a net's variables by its path."""
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    return {path: array.shape for path, array in flatten_dict(variables).items()}
+
+
+def last_channels(shapes: dict[ArrayPath, tuple[int, ...]]) -> int:
+    """Returns the channels of the last map of a net: what its last convolution gives."""
+    return [shape[3] for shape in shapes.values() if len(shape) == 4][-1]
+
+
+def _match(
+    foreign: Foreign, shapes: dict[ArrayPath, tuple[int, ...]], model: str
+) -> dict[ArrayPath, np.ndarray]:
+    wrong, matched = [], {}
+    channels = last_channels(shapes)
+    left = dict(foreign.arrays)
+    for path, shape in shapes.items():
+        name = foreign.name_of(path)
+        array = left.pop(name, None)
+        if array is None:
+            wrong.append(f"{name} is missing")
+        elif array.shape != foreign_shape(shape):
+            wrong.append(f"{name} is {list(array.shape)}, expected {list(foreign_shape(shape))}")
+        elif not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
+            wrong.append(f"{name} holds {array.dtype.name}, expected floating-point numbers")
+        elif not np.isfinite(array.astype(np.float32)).all():
+            wrong.append(f"{name} holds numbers that are not finite")
+        else:
+            matched[path] = to_ours(path, array.astype(np.float32), channels)
+    wrong += [f"{name} is left over" for name in left]
+    if wrong:
+        shown = "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
+        raise InteropError(f"{foreign.where} does not fit {model}: {shown}")
+    return matched
+
+
+def _fresh_head(features: int, classes: int, seed: int) -> dict[ArrayPath, np.ndarray]:
+    kernel = he_normal(jax.random.key(seed), (features, classes))
+    return {(*HEAD, "kernel"): np.asarray(kernel), (*HEAD, "bias"): np.zeros(classes, np.float32)}

@@ -1,0 +1,195 @@
+"""Weights of another framework as the workdir of a run, or as a net and its variables."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import flax.linen as nn
+import jax.numpy as jnp
+from etils import epath
+from flax.typing import VariableDict
+
+from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.inference.preprocessing import Preprocessing
+from resnet_jax.interop import caffe, pytorch
+from resnet_jax.interop.assembly import Imported, assemble
+from resnet_jax.interop.export_metadata import find_record, from_record
+from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, Foreign, InteropError
+from resnet_jax.training.checkpoints import CheckpointWriter
+from resnet_jax.training.config import Config, base_config, to_json
+from resnet_jax.training.state import TrainState
+from resnet_jax.training.stored_preprocessing import evaluation_preprocessing
+from resnet_jax.training.workdir import WorkdirError, store_config
+
+IMAGENET_CLASSES = 1000
+WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".caffemodel")
+
+
+def read_source(
+    source: str | os.PathLike[str], *, stride_on: str | None = None, mean: str | None = None
+) -> Foreign:
+    """Returns what a file or folder holds.
+
+    Args:
+        source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's (config.json and
+            weights), the authors' `.caffemodel`, or what `resnet-jax export` wrote.
+        stride_on: "1x1" or "3x3", for files that do not tell.
+        mean: Of a `.caffemodel`: a `.binaryproto` file, or three numbers in pixels, red, green and blue: "123.7,116.3,103.5".
+
+    Raises:
+        InteropError: It cannot be read, or is of another net.
+    """
+    path = Path(source)
+    if mean is not None and path.suffix != ".caffemodel":
+        raise InteropError(f"--mean is for a .caffemodel, and {path} is none; leave it out")
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise InteropError(
+                f"{path} is a folder without config.json; give a folder of Hugging Face's or timm's, or a file"
+            )
+        foreign = pytorch.from_folder(path)
+    elif not path.is_file():
+        raise InteropError(
+            f"there is no {path}; give a file ({', '.join(WEIGHT_SUFFIXES)}) or a folder with config.json"
+        )
+    elif path.suffix == ".caffemodel":
+        foreign = caffe.from_file(path, mean=mean)
+    elif path.suffix not in WEIGHT_SUFFIXES:
+        raise InteropError(
+            f"{path} has the suffix {path.suffix!r}; allowed are {', '.join(WEIGHT_SUFFIXES)} and folders with config.json"
+        )
+    else:
+        record = find_record(path)
+        foreign = from_record(path, record) if record else pytorch.from_file(path, stride_on=stride_on)
+    told = foreign.model.get("stride_on", "1x1")
+    if stride_on is not None and stride_on != told:
+        raise InteropError(
+            f"--stride-on is {stride_on}, and {path} is a net with the stride on {told}; leave it out"
+        )
+    return foreign
+
+
+def load_pretrained(
+    source: str | os.PathLike[str],
+    *,
+    num_classes: int | None = None,
+    stride_on: str | None = None,
+    mean: str | None = None,
+) -> tuple[nn.Module, VariableDict, Preprocessing]:
+    """Returns the net, its variables and what it expects of its images; see `read_source` and `assemble` for the arguments.
+
+    Raises:
+        InteropError: The source cannot be read, or is of another net; what does not fit is listed.
+    """
+    foreign = read_source(source, stride_on=stride_on, mean=mean)
+    imported = assemble(foreign, num_classes=num_classes)
+    return imported.model, imported.variables, foreign.preprocessing
+
+
+def import_weights(
+    source: str | os.PathLike[str],
+    workdir: epath.PathLike,
+    *,
+    num_classes: int | None = None,
+    stride_on: str | None = None,
+    mean: str | None = None,
+    class_names: Sequence[str] = (),
+) -> Imported:
+    """Writes the weights of a source as the workdir of a run, whole or not at all, and returns what was understood.
+
+    Args:
+        source: See `read_source`.
+        workdir: To be made; may exist if it is empty.
+        num_classes: Another number than the source's gives a fresh last layer.
+        stride_on: For files that do not tell.
+        mean: Of a `.caffemodel`.
+        class_names: By label, where the source does not tell them.
+
+    Raises:
+        InteropError: The source cannot be read, or is of another net; what does not fit is listed.
+        WorkdirError: The workdir holds something already.
+    """
+    foreign = read_source(source, stride_on=stride_on, mean=mean)
+    imported = assemble(foreign, num_classes=num_classes)
+    classes = imported.model_arguments["num_classes"]
+    kept = num_classes is None or len(foreign.class_names) == classes
+    names = tuple(class_names) or (foreign.class_names if kept else ())
+    if names and len(names) != classes:
+        raise InteropError(f"{len(names)} class names are given, and the net has {classes} classes")
+    config = _config(foreign, imported, names)
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=imported.variables["params"],
+        batch_stats=imported.variables.get("batch_stats", {}),
+        opt_state=(),
+        image_mean=jnp.asarray(foreign.preprocessing.image_mean, jnp.float32),
+    )
+    with _whole_or_nothing(workdir) as directory:
+        writer = CheckpointWriter(
+            directory,
+            keep=1,
+            config=to_json(config),
+            model=json.loads(json.dumps(imported.model_arguments)),
+            class_names=names or None,
+            preprocessing=evaluation_preprocessing(config, foreign.preprocessing.crop),
+        )
+        try:
+            writer.save(0, state)
+            writer.wait()
+        finally:
+            writer.close()
+        store_config(directory, config)
+    return imported
+
+
+def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) -> Config:
+    """Returns the config of a run of this net: what evaluation, fine-tuning and prediction need of it.
+
+    Its source is empty where the data is not known: of ImageNet are nets with ImageNet's number of classes alone.
+    """
+    config, arguments = base_config(), imported.model_arguments
+    for field in ("name", "shortcut", "stride_on", "variance"):
+        if arguments.get(field):
+            config.model[field] = arguments[field]
+    config.inference.class_names = class_names
+    preprocessing, data = foreign.preprocessing, config.data
+    data.source = (
+        foreign.source
+        if foreign.source != IMAGENET_DATASET or arguments["num_classes"] == IMAGENET_CLASSES
+        else ""
+    )
+    data.mean = "pixel" if preprocessing.image_mean.ndim > 1 else "channel"
+    if data.source == IMAGENET_DATASET:
+        data.test_split = "validation"
+    if data.source in (DIGITS, SYNTHETIC):  # Of one size, which the data itself has.
+        config.inference.resize, config.inference.crop = preprocessing.resize, preprocessing.crop
+    else:
+        data.image_size, data.test_scale = preprocessing.crop, preprocessing.resize
+    return config
+
+
+@contextlib.contextmanager
+def _whole_or_nothing(workdir: epath.PathLike) -> Iterator[epath.Path]:
+    """Yields a directory beside the workdir that takes its name when the block ends well, and is removed otherwise."""
+    target = epath.Path(workdir)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise WorkdirError(f"workdir {target} exists already and is not empty; choose another --to")
+    if "://" in str(target):
+        yield target  # Object storage has no rename of folders; the config, without which it is no workdir, comes last.
+        return
+    partial = target.parent / f".{target.name}.partial-{os.getpid()}"
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if target.exists():
+            target.rmdir()
+        partial.rename(target)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise WorkdirError(
+            f"workdir {target} cannot be made: {error.strerror}; choose another --to"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,110 @@
+"""What a net or a run is composed of, by name: "package.module:function", as a config and a checkpoint hold it.
+
+A name may give arguments, which are Python's literals: "my_parts:Block(ratio=2)". The module is looked for where Python looks, in
+the directory that is given, which is that of the config, and in the current one.
+"""
+
+import ast
+import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from resnet_jax.models.layers import ModelError
+
+IMPORT_NAME = re.compile(
+    r"(?P<module>[A-Za-z_][\w.]*):(?P<object>[A-Za-z_][\w.]*)(?P<arguments>\(.*\))?", re.DOTALL
+)
+IMPORT_FORM = "package.module:name, with arguments where there are any: my_parts:Block(ratio=2)"
+
+
+def is_import_name(value: Any) -> bool:
+    """Tells whether a value is such a name; of the named options of this package none has a colon."""
+    return isinstance(value, str) and ":" in value
+
+
+def import_by_name(value: Any, *, field: str, directory: str | None = None) -> Any:
+    """Returns what a name means, with its arguments bound; any other value as it is.
+
+    Its module is imported, which runs it: names come from a config or a checkpoint that the user trusts.
+
+    Args:
+        value: A name or anything else.
+        field: Of the config, for messages.
+        directory: Searched before the current one, both after Python's own path, and kept on it for what the module imports later.
+
+    Raises:
+        ModelError: The name has another form, or what it means cannot be imported or called.
+    """
+    if not is_import_name(value):
+        return value
+    match = IMPORT_NAME.fullmatch(value.strip())
+    if not match:
+        raise ModelError(f"{field} is {value!r}; the form is {IMPORT_FORM}")
+    found = _attribute(_module(match["module"], value, field, directory), match["object"], value, field)
+    if not callable(found):
+        raise ModelError(
+            f"{field} is {value!r}, which is a {type(found).__name__}; it must be a function or a class"
+        )
+    arguments = _arguments(match["arguments"] or "()", value, field)
+    return partial(found, **arguments) if arguments else found
+
+
+def import_options(options: Mapping[str, Any], *, directory: str | None = None) -> dict[str, Any]:
+    """Returns the options with the names among them replaced by what they mean."""
+    return {
+        field: import_by_name(value, field=field, directory=directory) for field, value in options.items()
+    }
+
+
+def _module(name: str, value: str, field: str, directory: str | None) -> Any:
+    places = list(dict.fromkeys(os.path.abspath(place) for place in (directory, ".") if place))
+    sys.path += [place for place in places if place not in sys.path]
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise ModelError(
+                f"{field} is {value!r}, and {name} needs the module {error.name!r}, which is not installed"
+            ) from error
+        raise ModelError(
+            f"{field} is {value!r}, and there is no module {error.name!r}: looked in {', '.join(places)} and on Python's path; put "
+            f"{name.partition('.')[0]}.py into one of them, install its package, or set PYTHONPATH or --config.run.code_dir"
+        ) from error
+    except Exception as error:  # The module is the user's code and may raise anything.
+        raise ModelError(
+            f"{field} is {value!r}, and importing {name} raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _attribute(module: Any, path: str, value: str, field: str) -> Any:
+    found = module
+    for part in path.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(
+                part, [name for name in dir(found) if not name.startswith("_")], 1
+            )
+            where = getattr(module, "__file__", None) or module.__name__
+            raise ModelError(
+                f"{field} is {value!r}, and {where} has no {part!r}"
+                + (f"; did you mean {close[0]}?" if close else "")
+            )
+        found = getattr(found, part)
+    return found
+
+
+def _arguments(text: str, value: str, field: str) -> dict[str, Any]:
+    try:
+        call = ast.parse(f"f{text}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or not all(keyword.arg for keyword in call.keywords):
+            raise ValueError("not keywords alone")
+        return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise ModelError(
+            f"{field} is {value!r}; its arguments must be names with literals, as in {IMPORT_FORM}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Hand-written gradients and CPU forms, behind `convolve`, `max_pool` and the normalization layers."""

@@ -1,0 +1,263 @@
+"""Variants by name, and how each changes the attributes of a ResNet."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
+from resnet_jax.models.layers import ModelError
+from resnet_jax.models.normalization import BatchNorm, begin_at_zero
+from resnet_jax.models.resnet import CifarStem, ImageNetStem
+from resnet_jax.models.variants.downsampling import DeepStem, average_pool, blur_pool, pooled_shortcut
+from resnet_jax.models.variants.norms import StandardizedConv, bias, group_norm
+from resnet_jax.models.variants.preactivation import (
+    PreactivationBlock,
+    PreactivationBottleneckBlock,
+    bare,
+    normalize_and_activate,
+)
+from resnet_jax.models.variants.residuals import (
+    after,
+    residual_scale,
+    squeeze_and_excitation,
+    stochastic_depth,
+)
+
+Attributes = dict[str, Any]
+"""Of a ResNet, by name."""
+
+
+STEMS = {ImageNetStem: DeepStem, CifarStem: CifarStem}
+"""The stems of this package, and what ResNet-D has in their place: that for small images stays."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A change to a residual net.
+
+    Attributes:
+        name: In `variants=…` and in `config.model.variants`; arguments follow a colon, separated by commas: "resnext:32,4".
+        what: It does, in a line.
+        paper: Where it is from.
+        arguments: Their names and defaults.
+        change: From attributes and arguments to attributes. Raises ModelError where it does not fit.
+    """
+
+    name: str
+    what: str
+    paper: str
+    arguments: dict[str, int | float]
+    change: Callable[..., Attributes]
+
+
+def apply_variants(name: str, attributes: Attributes, specs: Iterable[str]) -> Attributes:
+    """Returns the attributes with the variants that the specs name applied, in their order.
+
+    Args:
+        name: Of the net, for messages.
+        attributes: Of a ResNet.
+        specs: Names, with arguments where those of the paper are not wanted: "squeeze_excitation", "stochastic_depth:0.8".
+
+    Raises:
+        ModelError: There is no such variant, or it does not fit.
+    """
+    for spec in specs:
+        word, _, text = str(spec).partition(":")
+        if word not in VARIANTS:
+            raise ModelError(f"unknown variant {word!r}; variants are {', '.join(VARIANTS)}")
+        variant = VARIANTS[word]
+        try:
+            attributes = variant.change(dict(attributes), **_arguments(variant, text))
+        except ModelError as error:
+            raise ModelError(f"variant {spec} does not fit {name}: {error}") from error
+    return attributes
+
+
+def _arguments(variant: Variant, text: str) -> dict[str, int | float]:
+    given = text.split(",") if text else []
+    wanted = ", ".join(f"{key} (default {value})" for key, value in variant.arguments.items()) or "none"
+    if len(given) > len(variant.arguments):
+        raise ModelError(f"it has {len(given)} arguments; {variant.name} takes {wanted}")
+    values = dict(variant.arguments)
+    for (key, default), value in zip(variant.arguments.items(), given, strict=False):
+        try:
+            values[key] = type(default)(value)
+        except ValueError:
+            raise ModelError(
+                f"{value!r} is no {type(default).__name__}; {variant.name} takes {wanted}"
+            ) from None
+        if values[key] < 0 or (isinstance(default, int) and values[key] < 1):
+            raise ModelError(f"{key} is {value}; it must be above 0")
+    return values
+
+
+def _parts(factory: Any) -> tuple[Any, dict[str, Any]]:
+    """Returns the class that a factory makes, and the options that it was given."""
+    return (factory.func, dict(factory.keywords)) if isinstance(factory, partial) else (factory, {})
+
+
+def _with_norm(attributes: Attributes, norm: Any) -> Attributes:
+    """Returns the attributes with another normalization, which begins as that before it did."""
+    before, options = _parts(attributes.get("norm", BatchNorm))
+    return attributes | {
+        "norm": partial(begin_at_zero, **options | {"norm": norm}) if before is begin_at_zero else norm
+    }
+
+
+def _preactivation(attributes: Attributes) -> Attributes:
+    kinds = {BasicBlock: PreactivationBlock, BottleneckBlock: PreactivationBottleneckBlock}
+    (block, options), (stem, _) = _parts(attributes["block"]), _parts(attributes["stem"])
+    if block not in kinds or stem not in STEMS:
+        raise ModelError("it changes block and stem, and one of them is changed already")
+    if _parts(attributes.get("norm"))[0] is begin_at_zero:
+        raise ModelError(
+            "its blocks do not end with a normalization, whose scale could begin at 0; leave out zero_last_scale"
+        )
+    changes = {
+        "block": partial(kinds[block], **options),
+        "stem": bare(attributes["stem"]),
+        "end": normalize_and_activate,
+    }
+    return attributes | changes
+
+
+def _bottleneck(attributes: Attributes, **changes: Any) -> Attributes:
+    block, options = _parts(attributes["block"])
+    if block not in (BottleneckBlock, PreactivationBottleneckBlock):
+        raise ModelError(
+            "it is for bottleneck blocks, as those of resnet50 and deeper, or of stage_depths that give them"
+        )
+    return attributes | {"block": partial(block, **(options | changes))}
+
+
+def _wide(attributes: Attributes, factor: int) -> Attributes:
+    if _parts(attributes["block"])[0] in (BottleneckBlock, PreactivationBottleneckBlock):
+        return _bottleneck(attributes, widening=float(factor))
+    stem = attributes.get("stem_width") or attributes["width"]
+    return attributes | {"stem_width": stem, "width": attributes["width"] * factor}
+
+
+def _resnext(attributes: Attributes, groups: int, width: int) -> Attributes:
+    return _bottleneck(attributes, groups=groups, widening=groups * width / 64, stride_on="3x3")
+
+
+def _squeeze_excitation(attributes: Attributes, reduction: int) -> Attributes:
+    residual = partial(squeeze_and_excitation, reduction=reduction)
+    return attributes | {"residual": after(attributes.get("residual"), residual)}
+
+
+def _stochastic_depth(attributes: Attributes, survival: float) -> Attributes:
+    if not 0 < survival <= 1:
+        raise ModelError(f"survival is {survival}; it must be above 0 and up to 1")
+    residual = partial(stochastic_depth, survival=survival)
+    return attributes | {"residual": after(attributes.get("residual"), residual)}
+
+
+def _group_norm(attributes: Attributes, groups: int) -> Attributes:
+    return _with_norm(attributes, partial(group_norm, groups=groups)) | {"conv": StandardizedConv}
+
+
+def _resnet_d(attributes: Attributes) -> Attributes:
+    stem, _ = _parts(attributes["stem"])
+    if stem not in STEMS:
+        raise ModelError("it changes the stem, and so did another variant")
+    attributes |= {"stem": STEMS[stem], "shortcut": pooled_shortcut(attributes["shortcut"], average_pool)}
+    block, options = _parts(attributes["block"])
+    return attributes | (
+        {"block": partial(block, **options | {"stride_on": "3x3"})} if hasattr(block, "stride_on") else {}
+    )
+
+
+def _blur_shortcut(attributes: Attributes) -> Attributes:
+    return attributes | {"shortcut": pooled_shortcut(attributes["shortcut"], blur_pool)}
+
+
+def _zero_last_scale(attributes: Attributes) -> Attributes:
+    block, _ = _parts(attributes["block"])
+    if block not in (BasicBlock, BottleneckBlock):
+        raise ModelError("it is for blocks that end with a normalization")
+    norm = attributes.get("norm", BatchNorm)
+    return attributes | {"norm": partial(begin_at_zero, layer=f"norm{block.convolutions}", norm=norm)}
+
+
+def _skip_init(attributes: Attributes) -> Attributes:
+    return _with_norm(attributes, bias) | {"residual": after(attributes.get("residual"), residual_scale)}
+
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        Variant(
+            "preactivation",
+            "normalize and activate before convolving, add only",
+            "arXiv 1603.05027",
+            {},
+            _preactivation,
+        ),
+        Variant(
+            "wide",
+            "so many times the filters; in bottlenecks of the first two convolutions",
+            "arXiv 1605.07146",
+            {"factor": 10},
+            _wide,
+        ),
+        Variant(
+            "resnext",
+            "grouped 3×3 convolutions of so many groups and filters in each",
+            "arXiv 1611.05431",
+            {"groups": 32, "width": 4},
+            _resnext,
+        ),
+        Variant(
+            "squeeze_excitation",
+            "channels gated by the means of all channels",
+            "arXiv 1709.01507",
+            {"reduction": 16},
+            _squeeze_excitation,
+        ),
+        Variant(
+            "stochastic_depth",
+            "blocks left out at random, for each example, the more the deeper",
+            "arXiv 1603.09382",
+            {"survival": 0.5},
+            _stochastic_depth,
+        ),
+        Variant(
+            "group_norm",
+            "normalization of each image over groups of channels, standardized weights",
+            "arXiv 1803.08494, 1903.10520",
+            {"groups": 32},
+            _group_norm,
+        ),
+        Variant(
+            "resnet_d",
+            "three small convolutions in the stem, shortcuts that average",
+            "arXiv 1812.01187",
+            {},
+            _resnet_d,
+        ),
+        Variant(
+            "zero_last_scale",
+            "the last scale of F(x) begins at 0",
+            "arXiv 1706.02677, §5.1",
+            {},
+            _zero_last_scale,
+        ),
+        Variant(
+            "blur_shortcut",
+            "shortcuts that blur before they skip pixels",
+            "arXiv 1904.11486",
+            {},
+            _blur_shortcut,
+        ),
+        Variant(
+            "skip_init",
+            "no normalization; F(x) times a number that begins at 0",
+            "arXiv 2002.10444",
+            {},
+            _skip_init,
+        ),
+    )
+}
+"""The variants, by name."""

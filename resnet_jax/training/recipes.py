@@ -1,0 +1,92 @@
+"""Recipes: found by name or path, loaded, and changed by `--config.FIELD=VALUE`."""
+
+import difflib
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+import resnet_jax
+from resnet_jax.training.config import Config, names_code, resolve, with_fields, with_overrides
+from resnet_jax.training.config_fields import ConfigError
+
+DEFAULT = "digits_resnet20"
+
+
+def recipes() -> dict[str, Path]:
+    """Returns the recipes that come with the package, by name: from the wheel, or from the checkout that is installed."""
+    package = Path(resnet_jax.__file__).parent
+    folder = next(
+        (path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package
+    )
+    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))} if folder != package else {}
+
+
+def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
+    """Returns the whole config of a recipe, checked, with the overrides applied.
+
+    Args:
+        spec: A name of `recipes()`, or the path of a file with `get_config()`; what follows a colon is its argument.
+        overrides: Pairs of a field's path and the text of its value: ("optimizer.learning_rate", "0.05").
+
+    Raises:
+        ConfigError: There is no such recipe or field, a value has the wrong type or is not allowed, or the file is broken.
+
+    Example:
+        >>> load_recipe("digits_resnet20", [("seed", "1")]).seed
+        1
+    """
+    name, _, argument = spec.partition(":")
+    module = _import(_find(name))
+    try:
+        config = resolve(module.get_config(*([argument] if argument else [])))
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    except Exception as error:  # The recipe is the user's code and may raise anything.
+        raise ConfigError(
+            f"{name}: get_config({argument!r}) raised {type(error).__name__}: {error}"
+        ) from error
+    config = with_overrides(config, overrides)
+    if names_code(config) and config.run.code_dir is None:
+        config = with_fields(config, {"run.code_dir": str(_code_directory(name))})
+    return config
+
+
+def recipe_name(spec: str) -> str:
+    """Returns a name for the workdir of a recipe: `cifar10:resnet110` → `cifar10_resnet110`, `finetune:runs/a` → `finetune_a`."""
+    name, _, argument = spec.partition(":")
+    return Path(name).stem + (f"_{Path(argument).name}" if argument else "")
+
+
+def _code_directory(name: str) -> Path:
+    """Returns where modules that a recipe names are looked for: beside it, or here where it is one that comes with the package."""
+    path = _find(name)
+    return (Path() if path in recipes().values() else path.parent).absolute()
+
+
+def _find(name: str) -> Path:
+    known = recipes()
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.stem in known and str(path.parent) in (".", "configs"):
+        return known[path.stem]
+    close = difflib.get_close_matches(path.stem, known, 1)
+    suggestion = f"did you mean {close[0]}? " if close else ""
+    raise ConfigError(
+        f"there is no config {name!r}; {suggestion}allowed are {', '.join(known)}, or give the path of a file"
+    )
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is not a Python file; a recipe is one with a function get_config()")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # As above.
+        raise ConfigError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not callable(getattr(module, "get_config", None)):
+        raise ConfigError(f"{path} has no function get_config(); see configs/{DEFAULT}.py for an example")
+    return module

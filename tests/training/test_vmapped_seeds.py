@@ -1,0 +1,63 @@
+"""Runs that are trained together, over a vmapped axis of seeds, are those that are trained one by one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from etils import epath
+from rich.console import Console
+
+from resnet_jax.training.checkpoints import read_checkpoint, steps_in
+from resnet_jax.training.config import resolve
+from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.run import run
+from resnet_jax.training.vmapped_seeds import run_vmapped_seeds
+from tests.training import runs, tiny
+
+SEEDS = (0, 3)
+CHANGES = {
+    "model.dtype": "float64",
+    "model.group_size": 16,
+    "optimizer.learning_rate": 0.02,
+    "run.checkpoint_every": 4,
+    "run.evaluate_every": 5,
+    "data.synthetic_examples": 60,
+}
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    first, second = read_checkpoint(one), read_checkpoint(other)
+    assert first.step == second.step
+    assert first.config == second.config
+    assert first.arrays.keys() == second.arrays.keys()
+    for name, array in first.arrays.items():
+        difference = np.linalg.norm(array - second.arrays[name])
+        assert difference <= 1e-9 * max(1, np.linalg.norm(array)), name
+    records, others = read_metrics(one), read_metrics(other)
+    assert [record.keys() for record in records] == [record.keys() for record in others]
+    for record, with_others in zip(records, others, strict=True):
+        names = record.keys() - runs.WALL_CLOCK
+        np.testing.assert_allclose(
+            [record[n] for n in sorted(names)], [with_others[n] for n in sorted(names)], rtol=1e-9, atol=1e-9
+        )
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("stops", [(10,), pytest.param((5, 10), marks=pytest.mark.slow)])
+def test_they_end_as_those_trained_one_by_one_and_go_on_from_where_they_stand(
+    tmp_path: Path, stops: tuple[int, ...]
+) -> None:
+    """Groups of 16 span the two devices."""
+    quiet = Console(quiet=True)
+    for steps in stops:
+        configs = [
+            resolve(tiny.get_config(**CHANGES, **{"seed": seed, "run.steps": steps})) for seed in SEEDS
+        ]
+        run_vmapped_seeds(configs, [tmp_path / f"together{seed}" for seed in SEEDS], quiet)
+    run(configs[1], tmp_path / "alone3", quiet)
+    assert_equal_runs(tmp_path / "together3", tmp_path / "alone3")
+    assert steps_in(epath.Path(tmp_path / "together3"))[-2:] == [8, 10]
+    one, other = (
+        read_checkpoint(tmp_path / f"together{seed}").arrays["params/head/kernel"] for seed in SEEDS
+    )
+    assert not np.allclose(one, other)
