@@ -3,7 +3,10 @@
 DIGITS, SYNTHETIC = "digits", "synthetic"
 """Data sets that need no files: the embedded digits, and noise."""
 
-PIXEL, CHANNEL, IMAGENET = "pixel", "channel", "imagenet"
+DIGITS_SIDE = 16
+"""Height and width of the digits in pixels."""
+
+PIXEL, CHANNEL, PUBLISHED = "pixel", "channel", "imagenet"
 """Means: one per pixel or one per channel of the training split, and the published one of ImageNet."""
 
 STATISTICS_SUFFIX = ".npz"

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from resnet_jax.data.choices import DIGITS_SIDE
+
 TRAIN_EXAMPLES, TEST_EXAMPLES = 1437, 360
-DIGITS_SIDE = 16
 
 
 class SklearnDigits(tfds.core.GeneratorBasedBuilder):

@@ -2,14 +2,13 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Iterator
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from resnet_jax.data.batches import EvaluationBatches, read_ahead
-from resnet_jax.data.choices import IMAGENET, PIXEL
+from resnet_jax.data.batches import EvaluationBatches
+from resnet_jax.data.choices import PIXEL, PUBLISHED
 from resnet_jax.data.choices import STATISTICS_SUFFIX as SUFFIX
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import Source
@@ -54,19 +53,11 @@ class Statistics:
 
 
 def measure(source: Source, *, workers: int = 1) -> Statistics:
-    """Returns the statistics of every image of a split, as its evaluation view shows them; none is drawn."""
-    total, products, examples = np.zeros(source.image_shape, np.float64), np.zeros((3, 3), np.float64), 0
-    for images in _batches(source, workers):
-        examples += len(images)
-        total += images.sum(0, dtype=np.float64)
-        for image in images:  # Sums of products of bytes are whole numbers, exact in float32 up to 256 pixels and in float64 here.
-            values = image.reshape(-1, 3).astype(np.float64)
-            products += values.T @ values
-    if not examples:
-        raise DataError("no image of the split can be decoded")
-    mean = total / examples
+    """Returns the statistics of every image of a split, as evaluation sees it."""
+    products = np.zeros((3, 3), np.float64)
+    mean, examples = _mean(source, workers, products)
     center = mean.mean((0, 1))
-    covariance = products / (examples * total.size / 3) - np.outer(center, center)
+    covariance = products / (examples * mean.size / 3) - np.outer(center, center)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance / 255**2)
     order = np.argsort(-eigenvalues)
     color = ColorComponents(eigenvalues[order].astype(np.float32), eigenvectors[:, order].astype(np.float32))
@@ -85,7 +76,7 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
     Raises:
         DataError: The file is none, or of another image size; or the split is too large for its mean to be computed at every start.
     """
-    if kind == IMAGENET:
+    if kind == PUBLISHED:
         return IMAGENET_CHANNEL_MEAN
     if kind.endswith(SUFFIX):
         mean = load(kind).mean
@@ -96,16 +87,10 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
         return mean
     if source.view is not None and len(source) > MOST_DECODED:
         raise DataError(
-            f"config.data.mean={kind} would decode all {len(source)} images at every start; set it to {IMAGENET}, the published "
+            f"config.data.mean={kind} would decode all {len(source)} images at every start; set it to {PUBLISHED}, the published "
             "mean, or to the file that `resnet-jax statistics` writes"
         )
-    total, examples = np.zeros(source.image_shape, np.float64), 0
-    for images in _batches(source, workers):
-        total += images.sum(0, dtype=np.float64)
-        examples += len(images)
-    if not examples:
-        raise DataError("no image of the split can be decoded")
-    mean = total / examples
+    mean, _ = _mean(source, workers)
     return (mean if kind == PIXEL else mean.mean((0, 1))).astype(np.float32)
 
 
@@ -115,7 +100,7 @@ def color_components(name: str) -> ColorComponents:
     Raises:
         DataError: The file is none.
     """
-    return IMAGENET_COLOR if name == IMAGENET else load(name).color
+    return IMAGENET_COLOR if name == PUBLISHED else load(name).color
 
 
 def save(path: str, statistics: Statistics) -> None:
@@ -152,10 +137,22 @@ def load(path: str) -> Statistics:
         ) from error
 
 
-def _batches(source: Source, workers: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    batches = EvaluationBatches(source, 64, slice(0, 64))
-    for batch in read_ahead(batches, 0, len(batches), workers=workers, buffer=4):
-        yield batch["image"][batch["mask"]]
+def _mean(
+    source: Source, workers: int, products: Float[np.ndarray, "3 3"] | None = None
+) -> tuple[Float[np.ndarray, "h w 3"], int]:
+    """Returns the mean of all images and their number; adds the products of their pixels' colors to `products`."""
+    total, examples = np.zeros(source.image_shape, np.float64), 0
+    for batch in EvaluationBatches(source, 64, slice(0, 64), workers=workers, buffer=4):
+        images = batch["image"][batch["mask"]]
+        examples += len(images)
+        total += images.sum(0, dtype=np.float64)
+        if products is not None:
+            for image in images:  # Sums of products of bytes are whole numbers, exact in float64.
+                values = image.reshape(-1, 3).astype(np.float64)
+                products += values.T @ values
+    if not examples:
+        raise DataError("no image of the split can be decoded")
+    return total / examples, examples
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -55,24 +55,26 @@ class Protocol:
     mirrored: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in PROTOCOLS:
-            raise ProtocolError(f"unknown protocol {self.name!r}; allowed are {', '.join(PROTOCOLS)}")
-        if self.average not in AVERAGES:
-            raise ProtocolError(f"the average is of {self.average!r}; allowed are {', '.join(AVERAGES)}")
-        if self.scales and self.name != MULTI_SCALE:
-            raise ProtocolError(
-                f"scales are for the protocol {MULTI_SCALE}, and this one is {self.name}; leave them out"
-            )
-        if self.crop and self.name != TEN_CROP:
-            raise ProtocolError(
-                f"a crop is for the protocol {TEN_CROP}, and this one is {self.name}; leave it out"
-            )
-        if len(set(self.scales)) < len(self.scales) or any(scale < LEAST for scale in self.scales):
-            raise ProtocolError(
-                f"the scales are {self.scales}; they must be different numbers of pixels from {LEAST}"
-            )
-        if self.crop and self.crop < LEAST:
-            raise ProtocolError(f"the crop is {self.crop}; it must be a number of pixels from {LEAST}")
+        repeated = len(set(self.scales)) < len(self.scales)
+        problems = {
+            f"unknown protocol {self.name!r}; allowed are {', '.join(PROTOCOLS)}": self.name not in PROTOCOLS,
+            f"the average is of {self.average!r}; allowed are {', '.join(AVERAGES)}": (
+                self.average not in AVERAGES
+            ),
+            f"scales are for the protocol {MULTI_SCALE}, and this one is {self.name}; leave them out": (
+                self.scales and self.name != MULTI_SCALE
+            ),
+            f"a crop is for the protocol {TEN_CROP}, and this one is {self.name}; leave it out": (
+                self.crop and self.name != TEN_CROP
+            ),
+            f"the scales are {self.scales}; they must be different numbers of pixels from {LEAST}": (
+                repeated or any(scale < LEAST for scale in self.scales)
+            ),
+            f"the crop is {self.crop}; it must be a number of pixels from {LEAST}": 0 < self.crop < LEAST,
+        }
+        for problem, found in problems.items():
+            if found:
+                raise ProtocolError(problem)
 
     @property
     def both(self) -> bool:

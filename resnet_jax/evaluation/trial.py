@@ -120,21 +120,17 @@ def open_trial(
     See `evaluate_checkpoint` for the other arguments and what is raised.
     """
     checkpoint, images = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
-    config = from_json(checkpoint.config)
+    stored = from_json(checkpoint.config)
     config = with_fields(
-        config,
+        stored,
         {
-            "run.data_dir": config.run.data_dir if data_dir is None else data_dir,
-            "data.source": config.data.source if source is None else source,
+            "run.data_dir": stored.run.data_dir if data_dir is None else data_dir,
+            "data.source": stored.data.source if source is None else source,
             "run.devices": None,  # Those of this machine, which need not be the run's.
             "run.accumulation": 1,
             "run.remat": None,  # There is no backward pass.
         },
     )
-    if not config.data.source:
-        raise DataError(
-            f"the data of this net is not known: {workdir} is an import; name the set to evaluate it on with --data"
-        )
     prepare_jax(config)
     split = split or (config.data.train_split if training else config.data.test_split)
     opened = open_split(config, split, test=split == config.data.test_split)

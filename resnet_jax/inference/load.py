@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.choices import DIGITS, DIGITS_SIDE, SYNTHETIC
 from resnet_jax.data.datasets import is_path, open_encoded
 from resnet_jax.data.errors import DataError
 from resnet_jax.inference.pictures import InferenceError
@@ -19,9 +19,6 @@ from resnet_jax.training.config import Config, from_json
 from resnet_jax.training.preprocessing import CROP, INTERPOLATION, RESIZE, evaluation_preprocessing
 from resnet_jax.training.state import split_variables
 from resnet_jax.training.stored_statistics import MOVING, with_statistics
-
-DIGITS_SIDE = 16
-"""Height and width of the embedded digits, in pixels."""
 
 FLATTENED = "hidden1"
 """VGG's first fully connected layer."""
