@@ -14,7 +14,7 @@ STATISTICS_SUFFIX = ".npz"
 
 ERROR, SKIP = "error", "skip"
 CORRUPT = (ERROR, SKIP)
-"""What becomes of an image that cannot be decoded: it ends the run, or it is left out, counted and reported."""
+"""What happens to an image that cannot be decoded: it ends the run, or is skipped, counted and reported."""
 
 SCALE, RESIZED, CENTER = "scale", "resized", "center"
 CROPS = (SCALE, RESIZED, CENTER)

@@ -39,7 +39,7 @@ class Examples(Protocol):
 
 
 class Skipped:
-    """The numbers of the examples that could not be decoded, each reported once; shared by the threads of a process."""
+    """Examples that could not be decoded, each reported once; shared by the threads of a process."""
 
     def __init__(self) -> None:
         self._reasons: dict[int, str] = {}

@@ -63,7 +63,7 @@ class LabelSubset:
 
 
 def with_labels(source: Source, labels: Sequence[int]) -> LabelSubset:
-    """Returns the examples of `source` that have these labels, which become 0, 1, … in this order; reads the split once.
+    """Returns the examples of `source` that have these labels, which become 0, 1, … in this order.
 
     Raises:
         DataError: A label does not exist, comes twice, or no example has one of them.

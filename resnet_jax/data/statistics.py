@@ -18,12 +18,12 @@ IMAGENET_CHANNEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 """The published mean of ImageNet's training set, RGB in units of pixels."""
 
 MOST_DECODED = 50_000
-"""Images of a set whose mean is computed anew at every start; for more, it is computed once and kept in a file."""
+"""Largest set of encoded images whose mean is computed at every start; larger ones keep it in a file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ColorComponents:
-    """The principal components of the RGB values of a training set's pixels, as the color augmentation needs them.
+    """The principal components of a training set's RGB values, for the color augmentation.
 
     Attributes:
         eigenvalues: Of the covariance matrix of values scaled to [0, 1], the greatest first.
@@ -40,12 +40,12 @@ IMAGENET_COLOR = ColorComponents(
         [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
     ),
 )
-"""The published values of ImageNet's training set, those of the AlexNet and fb.resnet.torch implementations."""
+"""The published values of ImageNet's training set, as in AlexNet and fb.resnet.torch."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """The mean float32[H, W, 3] of a set's images in units of pixels, its colors, and the number of images that they are of."""
+    """The mean of a set's images in units of pixels, its colors, and the number of images."""
 
     mean: Float[np.ndarray, "h w 3"]
     color: ColorComponents
@@ -69,12 +69,13 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
 
     Args:
         source: The training split.
-        kind: "pixel" or "channel", computed from the split; "imagenet", the published one; or the path of a file that
-            `resnet-jax statistics` wrote, whose mean is per pixel.
+        kind: "pixel" or "channel", computed from the split; "imagenet", the published one; or the path of a
+            file that `resnet-jax statistics` wrote, whose mean is per pixel.
         workers: Threads that read.
 
     Raises:
-        DataError: The file is none, or of another image size; or the split is too large for its mean to be computed at every start.
+        DataError: The file is none, or of another image size; or the split is too large for its mean to be
+            computed at every start.
     """
     if kind == PUBLISHED:
         return IMAGENET_CHANNEL_MEAN
@@ -82,12 +83,14 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
         mean = load(kind).mean
         if mean.shape != source.image_shape:
             raise DataError(
-                f"{kind} is of images of {_shape(mean.shape)}, and config.data has {_shape(source.image_shape)}"
+                f"{kind} is of images of {_shape(mean.shape)}, and config.data has "
+                f"{_shape(source.image_shape)}"
             )
         return mean
     if source.view is not None and len(source) > MOST_DECODED:
         raise DataError(
-            f"config.data.mean={kind} would decode all {len(source)} images at every start; set it to {PUBLISHED}, the published "
+            f"config.data.mean={kind} would decode all {len(source)} images at every start; set it to "
+            f"{PUBLISHED}, the published "
             "mean, or to the file that `resnet-jax statistics` writes"
         )
     mean, _ = _mean(source, workers)
@@ -95,7 +98,7 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
 
 
 def color_components(name: str) -> ColorComponents:
-    """Returns the colors that a name stands for: "imagenet", the published ones, or the path of a file of statistics.
+    """Returns the colors of a name: "imagenet", the published ones, or a file of statistics.
 
     Raises:
         DataError: The file is none.
@@ -140,7 +143,7 @@ def load(path: str) -> Statistics:
 def _mean(
     source: Source, workers: int, products: Float[np.ndarray, "3 3"] | None = None
 ) -> tuple[Float[np.ndarray, "h w 3"], int]:
-    """Returns the mean of all images and their number; adds the products of their pixels' colors to `products`."""
+    """Returns the mean of all images and their number; adds the products of their colors to `products`."""
     total, examples = np.zeros(source.image_shape, np.float64), 0
     for batch in EvaluationBatches(source, 64, slice(0, 64), workers=workers, buffer=4):
         images = batch["image"][batch["mask"]]

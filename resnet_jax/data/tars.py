@@ -1,4 +1,4 @@
-"""ImageNet's official tars, read in place: ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the development kit."""
+"""ImageNet's official tar files (ILSVRC2012_img_*.tar and the development kit), read in place."""
 
 import dataclasses
 import io

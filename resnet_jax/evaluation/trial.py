@@ -98,8 +98,10 @@ def open_trials(
         )
         if not same:
             raise DataError(
-                f"{other.workdir} has {len(other.source.class_names)} classes and {len(other.source)} examples in {other.split}, "
-                f"{first.workdir} {len(first.source.class_names)} and {len(first.source)} in {first.split}; an ensemble is of nets "
+                f"{other.workdir} has {len(other.source.class_names)} classes and {len(other.source)} "
+                f"examples in {other.split}, "
+                f"{first.workdir} {len(first.source.class_names)} and {len(first.source)} in {first.split}; "
+                "an ensemble is of nets "
                 "with the same classes, on the same examples"
             )
     return trials
@@ -136,7 +138,8 @@ def open_trial(
     opened = open_split(config, split, test=split == config.data.test_split)
     if len(opened.class_names) != checkpoint.model["num_classes"]:
         raise DataError(
-            f"split {split} of {config.data.source} has {len(opened.class_names)} classes, and the net of {workdir} "
+            f"split {split} of {config.data.source} has {len(opened.class_names)} classes, and the net of "
+            f"{workdir} "
             f"{checkpoint.model['num_classes']}; evaluate it on a set with the classes that it was trained on"
         )
     return Trial(
