@@ -9,7 +9,7 @@ from resnet_jax.cli import at_least
 from resnet_jax.console import ProgressBar, format_table, print_json, print_note
 from resnet_jax.errors import UsageError
 from resnet_jax.evaluation.by_task import evaluate_by_task
-from resnet_jax.evaluation.counts import Counts
+from resnet_jax.evaluation.counts import Counts, frequent_mistakes
 from resnet_jax.evaluation.evaluate import Evaluation, all_scores, evaluation_of
 from resnet_jax.evaluation.precise_statistics import recompute_batch_statistics
 from resnet_jax.evaluation.predictions_file import PredictionsFile
@@ -42,23 +42,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--step", type=int, help="checkpoint to evaluate (default: the newest)")
     add("--split", help="split of the dataset, such as train (default: the run's test split)")
-    data = "dataset with the same classes: a folder, or a name in TFDS (default: the run's)"
-    add("--data", metavar="SOURCE", help=data)
+    add(
+        "--data",
+        metavar="SOURCE",
+        help="dataset with the same classes: a folder, or a name in TFDS (default: the run's)",
+    )
     add("--data-dir", help="directory of the dataset (default: where the run found it)")
-    views = f"views of an image: {', '.join(PROTOCOLS)} (default: {SINGLE}, as during training)"
-    add("--protocol", default=SINGLE, help=views)
-    sides = "shorter sides for multi-scale (default: 224,256,384,480,640)"
-    add("--scales", type=_numbers, default=(), metavar="N,N,…", help=sides)
-    crop = "side of the ten crops (default: that of the single view)"
-    add("--crop", type=int, default=0, metavar="N", help=crop)
-    average = f"what to average over views: {' or '.join(AVERAGES)} (default: {SOFTMAX})"
-    add("--average", default=SOFTMAX, help=average)
-    mirror = "add the mirror image of every view; ten crops always do (default: off)"
-    add("--mirror", action="store_true", help=mirror)
-    batch = "number of images of the single view's size in a batch (default: the run's)"
-    add("--batch-size", type=at_least(1), metavar="N", help=batch)
-    statistics = f"statistics of batch normalization: {' or '.join(STATISTICS)} (default: {MOVING})"
-    add("--statistics", default=MOVING, help=statistics)
+    add(
+        "--batch-size",
+        type=at_least(1),
+        metavar="N",
+        help="number of images of the single view's size in a batch (default: the run's)",
+    )
+    add(
+        "--statistics",
+        default=MOVING,
+        help=f"statistics of batch normalization: {' or '.join(STATISTICS)} (default: {MOVING})",
+    )
     add(
         "--precise-bn",
         type=int,
@@ -68,8 +68,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--per-class", action="store_true", help="print the figures of every class too (default: off)")
     add("--confusion", action="store_true", help="print the confusion matrix (default: off)")
-    predictions = "write the most likely classes of every example to FILE.csv or FILE.npz (default: none)"
-    add("--predictions", metavar="FILE", help=predictions)
+    add(
+        "--predictions",
+        metavar="FILE",
+        help="write the most likely classes of every example to FILE.csv or FILE.npz (default: none)",
+    )
+    _add_views(parser)
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--protocol",
+        default=SINGLE,
+        help=f"views of an image: {', '.join(PROTOCOLS)} (default: {SINGLE}, as during training)",
+    )
+    add(
+        "--scales",
+        type=_numbers,
+        default=(),
+        metavar="N,N,…",
+        help="shorter sides for multi-scale (default: 224,256,384,480,640)",
+    )
+    add(
+        "--crop",
+        type=int,
+        default=0,
+        metavar="N",
+        help="side of the ten crops (default: that of the single view)",
+    )
+    add(
+        "--average",
+        default=SOFTMAX,
+        help=f"what to average over views: {' or '.join(AVERAGES)} (default: {SOFTMAX})",
+    )
+    add(
+        "--mirror",
+        action="store_true",
+        help="add the mirror image of every view; ten crops always do (default: off)",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -175,13 +212,8 @@ def _confusions(confusion: np.ndarray, names: Sequence[str]) -> str:
     if len(names) <= MATRIX:
         rows = [(name, *map(str, row)) for name, row in zip(names, confusion, strict=True)]
         return format_table(("", *names), rows, title="label by prediction:")
-    mistakes = confusion - np.diag(np.diag(confusion))
-    frequent = [
-        divmod(int(place), len(names)) for place in np.argsort(-mistakes, axis=None, kind="stable")[:MATRIX]
-    ]
     lines = [
-        f"{mistakes[label, taken]:6}  {names[label]} taken for {names[taken]}"
-        for label, taken in frequent
-        if mistakes[label, taken]
+        f"{count:6}  {names[label]} taken for {names[taken]}"
+        for label, taken, count in frequent_mistakes(confusion, MATRIX)
     ]
-    return "most frequent mistakes (the whole matrix: --json):\n" + "\n".join(lines)
+    return "\n".join(["most frequent mistakes (the whole matrix: --json):", *lines])

@@ -79,3 +79,11 @@ def top_classes(
 ) -> Int[np.ndarray, "n k"]:
     """Returns the likeliest classes of every example, the likeliest first; of equals, the first."""
     return np.argsort(-log_probabilities, axis=1, kind="stable")[:, :count]
+
+
+def frequent_mistakes(confusion: Int[np.ndarray, "c c"], most: int) -> list[tuple[int, int, int]]:
+    """Returns label, prediction and count of the most frequent mistakes; of equals, the first."""
+    wrong = confusion - np.diag(np.diag(confusion))
+    places = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(place), len(wrong)) for place in places if wrong.flat[place]]
+    return [(label, taken, int(wrong[label, taken])) for label, taken in pairs]
