@@ -7,8 +7,8 @@ import sys
 from etils import epath
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import DecodeOptions, Examples
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.folder import open_folder
 from resnet_jax.data.prepared import is_prepared, open_prepared
 from resnet_jax.data.source import Source, SyntheticSource

@@ -15,7 +15,7 @@ import numpy as np
 import simplejpeg
 
 from resnet_jax.data.crops import Box
-from resnet_jax.data.errors import CorruptImageError
+from resnet_jax.data.data_error import CorruptImageError
 from resnet_jax.data.scale import Pixels, crop, keep_to_one_thread, surroundings, thread_memory
 from resnet_jax.data.turbojpeg import ALIGNMENT, Region, decode_region
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 
 IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp"])
 ALIASES = {"validation": "val", "val": "validation"}

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from resnet_jax.data.crops import CenterCrop, Look
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.scale import Pixels
 from resnet_jax.data.source import Draws, Indices, Labels, Mask, PixelBatch, Source
 

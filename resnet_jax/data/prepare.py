@@ -23,9 +23,9 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 from resnet_jax.data.crops import scaled
+from resnet_jax.data.data_error import CorruptImageError, DataError
 from resnet_jax.data.decode import decode, image_size
 from resnet_jax.data.encoded import Examples, Payload
-from resnet_jax.data.errors import CorruptImageError, DataError
 from resnet_jax.data.folder import open_folder, splits_of
 from resnet_jax.data.prepared import (
     MANIFEST,

@@ -12,8 +12,8 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import Payload
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.folder import ALIASES
 from resnet_jax.files import read_json
 

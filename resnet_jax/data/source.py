@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, UInt8
 
 from resnet_jax.data.crops import CenterCrop, Look
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.scale import Pixels, look_at
 
 Indices = Sequence[int] | Int[np.ndarray, " n"]

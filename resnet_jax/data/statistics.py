@@ -10,7 +10,7 @@ from jaxtyping import Float
 from resnet_jax.data.batches import EvaluationBatches
 from resnet_jax.data.choices import PIXEL, PUBLISHED
 from resnet_jax.data.choices import STATISTICS_SUFFIX as SUFFIX
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.files import open_for_replacing
 
@@ -52,7 +52,7 @@ class Statistics:
     examples: int
 
 
-def measure(source: Source, *, workers: int = 1) -> Statistics:
+def measure_pixels(source: Source, *, workers: int = 1) -> Statistics:
     """Returns the statistics of every image of a split, as evaluation sees it."""
     products = np.zeros((3, 3), np.float64)
     mean, examples = _mean(source, workers, products)
@@ -80,7 +80,7 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
     if kind == PUBLISHED:
         return IMAGENET_CHANNEL_MEAN
     if kind.endswith(SUFFIX):
-        mean = load(kind).mean
+        mean = load_statistics(kind).mean
         if mean.shape != source.image_shape:
             raise DataError(
                 f"{kind} is of images of {_shape(mean.shape)}, and config.data has "
@@ -103,10 +103,10 @@ def color_components(name: str) -> ColorComponents:
     Raises:
         DataError: The file is none.
     """
-    return IMAGENET_COLOR if name == PUBLISHED else load(name).color
+    return IMAGENET_COLOR if name == PUBLISHED else load_statistics(name).color
 
 
-def save(path: str, statistics: Statistics) -> None:
+def save_statistics(path: str, statistics: Statistics) -> None:
     """Writes a file of statistics, whole or not at all.
 
     Raises:
@@ -124,7 +124,7 @@ def save(path: str, statistics: Statistics) -> None:
         )
 
 
-def load(path: str) -> Statistics:
+def load_statistics(path: str) -> Statistics:
     """Reads a file of statistics.
 
     Raises:

@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.data_error import CorruptImageError, DataError
 from resnet_jax.data.decode import decode
 from resnet_jax.data.digits import SklearnDigits
-from resnet_jax.data.errors import CorruptImageError, DataError
 from resnet_jax.data.source import ArraySource
 
 

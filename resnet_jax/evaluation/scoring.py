@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import read_ahead
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.evaluation.protocols import LOGITS, SOFTMAX, Protocol, SeenExamples, look_of, means_of
 from resnet_jax.models.sliced_apply import apply_in_slices

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from resnet_jax.data.batches import reading_threads
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.evaluation.protocols import Protocol, ProtocolError, look_of
 from resnet_jax.evaluation.scoring import Scorer, Scores
