@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from resnet_jax.data.errors import CorruptImageError, DataError
+from resnet_jax.data.data_error import CorruptImageError, DataError
 from resnet_jax.data.folder import IMAGE_SUFFIXES
 from resnet_jax.errors import ResNetError
 from resnet_jax.inference.preprocessing import Preprocessing
