@@ -17,7 +17,7 @@ ROOMS = (
     {"inference"},
     {"training"},
     {"models", "data", "parallel"},
-    {"files", "console"},
+    {"errors", "files", "console"},
 )
 """From the roof to the ground floor. A room imports only from lines below its own; itself; and errors, files and console each
 other."""
