@@ -75,7 +75,7 @@ class Request:
         return chosen
 
     def recipe(self, net: str) -> Config:
-        """Returns the recipe of a net at budget 1; on the digits, their own recipe with this net and its warm-up."""
+        """Returns the recipe of a net at budget 1; on the digits theirs, with this net and its warm-up."""
         recipe = load_recipe(f"{self.subject.data}:{net}")
         if self.chosen_data != DIGITS:
             return recipe
