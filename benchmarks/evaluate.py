@@ -31,11 +31,11 @@ import simplejpeg
 import sklearn.datasets
 from jax import lax
 
-from resnet_jax.data.catalog import open_source
+from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.evaluation.counts import Counts
 from resnet_jax.evaluation.protocols import Protocol, SeenExamples, look_of
-from resnet_jax.evaluation.scoring import Net, examples_at_once
+from resnet_jax.evaluation.scoring import Scorer, examples_at_once
 from resnet_jax.models import create_model
 from resnet_jax.parallel import AXIS_NAME, create_mapping, prepare_backend
 
@@ -68,7 +68,7 @@ class Forward:
         sides: 2 where views are seen in the mirror too.
     """
 
-    def __init__(self, net: Net, examples: SeenExamples, count: int, *, pixels: int, sides: int) -> None:
+    def __init__(self, net: Scorer, examples: SeenExamples, count: int, *, pixels: int, sides: int) -> None:
         shapes = collections.Counter(
             stack.shape[:3] for number in range(count) for stack in examples[number].stacks.values()
         )
@@ -104,7 +104,7 @@ class Forward:
 
 
 def evaluation_seconds(
-    net: Net, source: Any, protocol: Protocol, *, batch_size: int, workers: int
+    net: Scorer, source: Any, protocol: Protocol, *, batch_size: int, workers: int
 ) -> tuple[float, float]:
     """Returns the seconds of an evaluation, by the clock and of the processor."""
     began, worked = time.perf_counter(), time.process_time()
@@ -123,7 +123,7 @@ def measure(model_name: str, *, images: int, batch_size: int, turns: int) -> dic
     variables = jax.device_get(
         model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32))
     )
-    net = Net(model, variables, MEAN, create_mapping("auto", jax.devices()))
+    net = Scorer(model, variables, MEAN, create_mapping("auto", jax.devices()))
     decoding = DecodeOptions("center", size=SIDE, scales=(SCALE, SCALE), areas=(1, 1), test_scale=SCALE)
     found: dict[str, Any] = {"images_per_second": {}, "per_processor_second": {}}
     with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,7 @@ _shared: Any = None
 def ours(source: str, cores: int) -> Iterator[Any]:
     """Yields uint8 batches of this package: scale and crop of §3.4, as a function of (seed, step)."""
     from resnet_jax.data.batches import TrainBatches, read_ahead
-    from resnet_jax.data.catalog import open_source
+    from resnet_jax.data.datasets import open_source
     from resnet_jax.data.encoded import DecodeOptions
 
     decoding = DecodeOptions("scale", size=SIZE, scales=SCALES, areas=(0.08, 1.0), test_scale=SCALES[0])

@@ -22,18 +22,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
-from resnet_jax.models import create_model
 from resnet_jax.parallel import AXIS_NAME
 from resnet_jax.parallel.chips import parse_topology
 from resnet_jax.parallel.plan import Compiled, compile_step, devices_of, prepare_compiler
-from resnet_jax.training.experiment import build_training, model_arguments
-from resnet_jax.training.planning import abstract_batch
+from resnet_jax.training.config import with_fields
 from resnet_jax.training.recipes import load_recipe
-from resnet_jax.training.state import create_state
+from resnet_jax.training.task import open_task
 
 SHAPE, CLASSES = (224, 224, 3), 1000
 EXAMPLE_BATCH = (("image", SHAPE, jnp.bfloat16), ("label", (), jnp.int32))
@@ -126,15 +123,10 @@ def compile_example(images: int, devices: Any) -> Compiled:
 
 def compile_ours(images: int, devices: Any, *, stride_on: str, group_size: int) -> Compiled:
     """Compiles the step of the recipe imagenet_pod with so many images on a device."""
-    config = load_recipe("imagenet_pod")
-    config.model.stride_on, config.model.group_size = stride_on, group_size or images
-    model = create_model(**model_arguments(config, CLASSES))
-    optimizer, make_step = build_training(config, model, image_shape=SHAPE)
-    mean = np.zeros(3, np.float32)
-    state = jax.eval_shape(lambda: create_state(model, optimizer, seed=0, image_shape=SHAPE, image_mean=mean))
-    return compile_step(
-        make_step(seed=config.seed), state, abstract_batch(images * len(devices), SHAPE), devices
-    )
+    fields = {"model.stride_on": stride_on, "model.group_size": group_size or images}
+    config = with_fields(load_recipe("imagenet_pod"), fields)
+    training = open_task(config).abstract(config, classes=CLASSES)
+    return compile_step(training.train_step, training.state, training.batch(images * len(devices)), devices)
 
 
 def main() -> None:

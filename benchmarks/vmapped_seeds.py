@@ -15,9 +15,9 @@ from typing import Any
 
 import jax
 
-from resnet_jax.training.experiment import prepare_jax
+from resnet_jax.training.network import prepare_jax
 from resnet_jax.training.recipes import load_recipe
-from resnet_jax.training.together import seconds_per_step
+from resnet_jax.training.vmapped_seeds import seconds_per_step
 
 CONFIGS: dict[str, list[tuple[str, str]]] = {
     "cifar_resnet20_batch128": [],

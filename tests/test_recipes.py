@@ -19,7 +19,7 @@ from resnet_jax import create_model
 from resnet_jax.models import default_image_size
 from resnet_jax.training.config import to_json
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.experiment import build_optimizer
+from resnet_jax.training.factories import build_optimizer
 from resnet_jax.training.recipes import load_recipe, recipe_name, recipes
 
 GOLDEN = Path(__file__).parent / "golden" / "recipes"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_jax.data.catalog import open_source
+from resnet_jax.data.datasets import open_source
 from resnet_jax.data.prepare import prepare as prepare_folder
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.logging import read_metrics

@@ -12,7 +12,7 @@ from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import read_all
 from resnet_jax.models import create_model
 from resnet_jax.training.checkpoints import read_checkpoint, steps_in
-from resnet_jax.training.experiment import open_split
+from resnet_jax.training.splits import open_split
 from resnet_jax.training.state import split_variables
 
 RESPONSE_EXAMPLES = 1000

@@ -10,7 +10,7 @@ from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import read_all
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
 from resnet_jax.training.config import Config, from_json, with_fields
-from resnet_jax.training.experiment import open_split
+from resnet_jax.training.splits import open_split
 from resnet_jax.training.state import split_variables
 
 

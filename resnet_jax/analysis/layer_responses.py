@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from resnet_jax.analysis.losses import Variables
-from resnet_jax.models import ResNet, unstack_blocks
+from resnet_jax.models import unstack_blocks
 from resnet_jax.models.shortcuts import no_shortcut
 
 NormalizedImages = Float[Array | np.ndarray, "n h w 3"]
@@ -146,7 +146,7 @@ class _Recorder:
         module = context.module
         if context.method_name != "__call__" or not arguments:
             return call(*arguments, **options)
-        if hasattr(module, "shortcut") and module.path and not isinstance(module, ResNet):
+        if hasattr(module, "shortcut") and hasattr(module, "stride") and module.path:  # A block.
             return self._block(module, *arguments)
         output = call(*arguments, **options)
         for layer, response in list(self._unread.items()):

@@ -14,7 +14,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Protocol
+from types import ModuleType
+from typing import NoReturn
 
 from resnet_jax.console import print_note
 from resnet_jax.errors import DONE, UsageError, exit_status
@@ -24,6 +25,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Evaluate a checkpoint on a dataset, or several as an ensemble."),
     "predict": ("predict", "Predict the most likely classes of images."),
     "list": ("list_names", "List the networks and the recipes, or the variants of networks."),
+    "config": ("config", "Print the fields of a recipe, what they mean, and how two recipes differ."),
     "summary": ("summary", "Print output shape, parameters and multiply-adds of a network, by layer."),
     "plan": ("plan", "Estimate memory, step time and cost on TPU slices, without access to one."),
     "prepare": ("prepare", "Convert an image folder or ImageNet's tar files to ArrayRecord shards."),
@@ -36,18 +38,6 @@ COMMANDS = {
     "export": ("export", "Export a network as weights, StableHLO or ONNX."),
 }
 """By name: the module, and what the command does."""
-
-
-class Command(Protocol):
-    """What the module of a command provides."""
-
-    EXAMPLES: Sequence[str]
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Adds the options of the command to its parser."""
-
-    def execute(self, arguments: argparse.Namespace) -> None:
-        """Does what the command says, and prints the result."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +77,7 @@ def guard(command: Callable[[], None]) -> int:
     return DONE
 
 
-def load_command(name: str) -> tuple[Command, argparse.ArgumentParser]:
+def load_command(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
     """Returns the module of a command and the parser of its arguments.
 
     Raises:
@@ -98,7 +88,7 @@ def load_command(name: str) -> tuple[Command, argparse.ArgumentParser]:
         guess = f"did you mean {close[0]}? " if close else ""
         raise UsageError(f"unknown command {name!r}; {guess}commands are {', '.join(COMMANDS)}")
     file, text = COMMANDS[name]
-    module: Command = importlib.import_module(f"resnet_jax.cli.{file}")
+    module = importlib.import_module(f"resnet_jax.cli.{file}")
     parser = _Parser(
         prog=f"resnet-jax {name}",
         description=text,

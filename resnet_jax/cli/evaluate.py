@@ -2,17 +2,21 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from resnet_jax.cli import at_least
 from resnet_jax.console import ProgressBar, format_table, print_json, print_note
-from resnet_jax.evaluation.counts import Counts
-from resnet_jax.evaluation.evaluate import all_scores, described, open_trials
-from resnet_jax.evaluation.precise_statistics import recompute_statistics
+from resnet_jax.errors import UsageError
+from resnet_jax.evaluation.by_task import evaluate_by_task
+from resnet_jax.evaluation.counts import Counts, frequent_mistakes
+from resnet_jax.evaluation.evaluate import Evaluation, all_scores, evaluation_of
+from resnet_jax.evaluation.precise_statistics import recompute_batch_statistics
 from resnet_jax.evaluation.predictions_file import PredictionsFile
 from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol
+from resnet_jax.evaluation.trial import open_trials
+from resnet_jax.training.checkpoints import read_checkpoint
+from resnet_jax.training.config import from_json
 from resnet_jax.training.stored_statistics import MOVING, PRECISE, STATISTICS
 
 EXAMPLES = (
@@ -26,9 +30,6 @@ EXAMPLES = (
 MATRIX = 20
 """Classes of the largest confusion matrix that is printed, and mistakes that are printed of a larger one."""
 
-Figures = dict[str, Any]
-"""Results by name, as they are printed in JSON."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `evaluate`."""
@@ -41,23 +42,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--step", type=int, help="checkpoint to evaluate (default: the newest)")
     add("--split", help="split of the dataset, such as train (default: the run's test split)")
-    data = "dataset with the same classes: a folder, or a name in TFDS (default: the run's)"
-    add("--data", metavar="SOURCE", help=data)
+    add(
+        "--data",
+        metavar="SOURCE",
+        help="dataset with the same classes: a folder, or a name in TFDS (default: the run's)",
+    )
     add("--data-dir", help="directory of the dataset (default: where the run found it)")
-    views = f"views of an image: {', '.join(PROTOCOLS)} (default: {SINGLE}, as during training)"
-    add("--protocol", default=SINGLE, help=views)
-    sides = "shorter sides for multi-scale (default: 224,256,384,480,640)"
-    add("--scales", type=_numbers, default=(), metavar="N,N,…", help=sides)
-    crop = "side of the ten crops (default: that of the single view)"
-    add("--crop", type=int, default=0, metavar="N", help=crop)
-    average = f"what to average over views: {' or '.join(AVERAGES)} (default: {SOFTMAX})"
-    add("--average", default=SOFTMAX, help=average)
-    mirror = "add the mirror image of every view; ten crops always do (default: off)"
-    add("--mirror", action="store_true", help=mirror)
-    batch = "number of images of the single view's size in a batch (default: the run's)"
-    add("--batch-size", type=at_least(1), metavar="N", help=batch)
-    statistics = f"statistics of batch normalization: {' or '.join(STATISTICS)} (default: {MOVING})"
-    add("--statistics", default=MOVING, help=statistics)
+    add(
+        "--batch-size",
+        type=at_least(1),
+        metavar="N",
+        help="number of images of the single view's size in a batch (default: the run's)",
+    )
+    add(
+        "--statistics",
+        default=MOVING,
+        help=f"statistics of batch normalization: {' or '.join(STATISTICS)} (default: {MOVING})",
+    )
     add(
         "--precise-bn",
         type=int,
@@ -67,12 +68,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--per-class", action="store_true", help="print the figures of every class too (default: off)")
     add("--confusion", action="store_true", help="print the confusion matrix (default: off)")
-    predictions = "write the most likely classes of every example to FILE.csv or FILE.npz (default: none)"
-    add("--predictions", metavar="FILE", help=predictions)
+    add(
+        "--predictions",
+        metavar="FILE",
+        help="write the most likely classes of every example to FILE.csv or FILE.npz (default: none)",
+    )
+    _add_views(parser)
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--protocol",
+        default=SINGLE,
+        help=f"views of an image: {', '.join(PROTOCOLS)} (default: {SINGLE}, as during training)",
+    )
+    add(
+        "--scales",
+        type=_numbers,
+        default=(),
+        metavar="N,N,…",
+        help="shorter sides for multi-scale (default: 224,256,384,480,640)",
+    )
+    add(
+        "--crop",
+        type=int,
+        default=0,
+        metavar="N",
+        help="side of the ten crops (default: that of the single view)",
+    )
+    add(
+        "--average",
+        default=SOFTMAX,
+        help=f"what to average over views: {' or '.join(AVERAGES)} (default: {SOFTMAX})",
+    )
+    add(
+        "--mirror",
+        action="store_true",
+        help="add the mirror image of every view; ten crops always do (default: off)",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """Prints loss and accuracy of one run's checkpoint, or of the ensemble of several."""
+    """Prints loss and accuracy of one run's checkpoint, or of the ensemble of several; other tasks' own metrics."""
+    if from_json(read_checkpoint(arguments.workdir[0], arguments.step).config).task != "classification":
+        _evaluate_by_task(arguments)
+        return
     protocol = Protocol(
         arguments.protocol, arguments.scales, arguments.crop, arguments.average, arguments.mirror
     )
@@ -81,7 +122,7 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.precise_bn is not None:
         arguments.statistics = PRECISE
         for workdir in arguments.workdir:
-            done = recompute_statistics(workdir, images=arguments.precise_bn, **where)
+            done = recompute_batch_statistics(workdir, images=arguments.precise_bn, **where)
             print_note(f"statistics of {done.images} training images are in {done.file}")
     trials = open_trials(
         arguments.workdir,
@@ -99,7 +140,7 @@ def execute(arguments: argparse.Namespace) -> None:
                 file.add(scores)
     if file:
         file.write(names)
-    results = {**counts.results(), **described(trials, protocol)}
+    results = evaluation_of(counts, trials, protocol)
     per_class = [{"name": name, **row} for name, row in zip(names, counts.per_class(), strict=True)]
     if arguments.json:
         parts = {"per_class": per_class} if arguments.per_class else {}
@@ -108,9 +149,28 @@ def execute(arguments: argparse.Namespace) -> None:
         return
     print(_summary(results))
     if arguments.per_class:
-        print(_table_of_classes(per_class))
+        print(_table_of_classes(names, counts.per_class()))
     if arguments.confusion:
         print(_confusions(counts.confusion, names))
+
+
+def _evaluate_by_task(arguments: argparse.Namespace) -> None:
+    """Prints the metrics of a task other than classification."""
+    own = {"workdir": arguments.workdir, "step": arguments.step, "data_dir": arguments.data_dir}
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    defaults = vars(parser.parse_args(["--workdir", ""])) | own
+    ignored = [name for name, value in defaults.items() if getattr(arguments, name) != value]
+    if ignored or len(arguments.workdir) > 1:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in ignored) or "several --workdir"
+        raise UsageError(
+            f"{arguments.workdir[0]} is no classification, and {options} is only for classification; leave it out"
+        )
+    results = evaluate_by_task(arguments.workdir[0], step=arguments.step, data_dir=arguments.data_dir)
+    if arguments.json:
+        print_json(results)
+    else:
+        print(", ".join(f"{name} {value:.6g}" for name, value in results.items()))
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -123,7 +183,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _summary(results: Figures) -> str:
+def _summary(results: Evaluation) -> str:
     steps = results["step"] if isinstance(results["step"], list) else [results["step"]]
     nets = (
         f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} nets at steps {', '.join(map(str, steps))}"
@@ -134,15 +194,15 @@ def _summary(results: Figures) -> str:
     return f"{nets}, {results['examples']} images of {results['split']}{protocol}: {figures}"
 
 
-def _table_of_classes(rows: Sequence[Figures]) -> str:
-    columns = [name for name in ("top1", "top5") if name in rows[0]]
+def _table_of_classes(names: Sequence[str], rows: Sequence[dict[str, float | None]]) -> str:
+    columns = [column for column in ("top1", "top5") if column in rows[0]]
     cells = [
         (
-            row["name"],
+            name,
             str(row["examples"]),
-            *("–" if row[name] is None else f"{row[name]:.2%}" for name in columns),
+            *("–" if (x := row[column]) is None else f"{x:.2%}" for column in columns),
         )
-        for row in rows
+        for name, row in zip(names, rows, strict=True)
     ]
     return format_table(("class", "examples", *columns), cells)
 
@@ -152,13 +212,8 @@ def _confusions(confusion: np.ndarray, names: Sequence[str]) -> str:
     if len(names) <= MATRIX:
         rows = [(name, *map(str, row)) for name, row in zip(names, confusion, strict=True)]
         return format_table(("", *names), rows, title="label by prediction:")
-    mistakes = confusion - np.diag(np.diag(confusion))
-    frequent = [
-        divmod(int(place), len(names)) for place in np.argsort(-mistakes, axis=None, kind="stable")[:MATRIX]
-    ]
     lines = [
-        f"{mistakes[label, taken]:6}  {names[label]} taken for {names[taken]}"
-        for label, taken in frequent
-        if mistakes[label, taken]
+        f"{count:6}  {names[label]} taken for {names[taken]}"
+        for label, taken, count in frequent_mistakes(confusion, MATRIX)
     ]
-    return "most frequent mistakes (the whole matrix: --json):\n" + "\n".join(lines)
+    return "\n".join(["most frequent mistakes (the whole matrix: --json):", *lines])

@@ -10,7 +10,7 @@ from resnet_jax.console import print_json, print_note
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.errors import DataError
 from resnet_jax.inference import load_trained
-from resnet_jax.inference.predict import (
+from resnet_jax.inference.predict_files import (
     Prediction,
     Unreadable,
     UnreadableError,

@@ -102,6 +102,8 @@ def _or_why(run: RunRecord, skipped: str, find: Callable[[], Found], *, data_dir
     """Returns what is found of a run, or why it is left out."""
     if skipped or run.checkpoint is None:
         return skipped or run.note
+    if run.config.task != "classification":
+        return f"its task is {run.config.task}"
     try:
         check_there(run.workdir, data_dir)
         return find()

@@ -6,8 +6,8 @@ from pathlib import Path
 from resnet_jax.cli import at_least
 from resnet_jax.console import print_json
 from resnet_jax.data.batches import reading_threads
-from resnet_jax.data.catalog import open_source
 from resnet_jax.data.choices import CENTER
+from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.statistics import measure, save

@@ -10,7 +10,8 @@ from resnet_jax.comparison.outcomes import Comparison, collect_outcome
 from resnet_jax.models import summarize
 from resnet_jax.models.summary import Summary
 from resnet_jax.sweeps.sweep import SweepRun, check_seeds, train_missing
-from resnet_jax.training.experiment import build_experiment, prepare_jax
+from resnet_jax.training.network import prepare_jax
+from resnet_jax.training.task import build_experiment
 
 ADVICE = "give the config another name (NAME=CONFIG), or choose another --to"
 
@@ -64,4 +65,4 @@ def _summarize(entry: Entry) -> Summary:
     """Opens the data and makes the net of a config, so that mistakes are found before anything is trained."""
     prepare_jax(entry.config)
     experiment = build_experiment(entry.config)
-    return summarize(experiment.model, experiment.train.image_shape[0])
+    return summarize(experiment.model, experiment.image_shape[0])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from resnet_jax.sweeps.scaled_recipes import scale_steps
-from resnet_jax.training.config import Config, flat_fields, with_fields
+from resnet_jax.training.config import Config, flat_fields, parse_override, with_fields
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.recipes import load_recipe
 
@@ -121,17 +121,3 @@ def _split(text: str) -> list[str]:
         else:
             words[-1] += character
     return words
-
-
-def parse_override(word: str) -> tuple[str, str]:
-    """Returns field and value of `FIELD=VALUE`.
-
-    Raises:
-        ConfigError: It is not of this form.
-    """
-    field, equals, value = word.partition("=")
-    if not equals or not field:
-        raise ConfigError(
-            f"{word!r} is not a change of a config; write FIELD=VALUE, and lists in brackets: FIELD=(1,2)"
-        )
-    return field.removeprefix("config."), value

@@ -7,21 +7,17 @@ large image is shrunk. The box is then scaled once.
 
 import io
 import struct
-import threading
 import warnings
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import simplejpeg
-from jaxtyping import UInt8
 
 from resnet_jax.data.crops import Box
 from resnet_jax.data.errors import CorruptImageError
-from resnet_jax.data.scale import crop, keep_to_one_thread, surroundings
+from resnet_jax.data.scale import Pixels, crop, keep_to_one_thread, surroundings, thread_memory
 from resnet_jax.data.turbojpeg import ALIGNMENT, Region, decode_region
-
-Pixels = UInt8[np.ndarray, "h w 3"]
 
 MAX_PIXELS = 2**27
 """Images with more are refused before they are decoded: 400 MB of pixels each."""
@@ -29,7 +25,6 @@ MAX_PIXELS = 2**27
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _END = b"\xff\xd9"
 _EDGE = 2  # Pixels at a region's edges whose chroma may differ from that of the whole image's.
-_threads = threading.local()
 
 
 def image_size(encoded: bytes) -> tuple[int, int]:
@@ -127,7 +122,7 @@ def _decode_part(
         lefts, tops, rights, bottoms = zip(*parts, strict=True)
         left, top = max(0, min(lefts) - _EDGE) // ALIGNMENT * ALIGNMENT, max(0, min(tops) - _EDGE)
         right, bottom = min(width, max(rights) + _EDGE), min(height, max(bottoms) + _EDGE)
-        pixels = _scratch(bottom - top, right - left)
+        pixels = thread_memory("decoded", bottom - top, right - left)
         try:
             decode_region(encoded, Region(left, top, right - left, bottom - top), factor, pixels)
             return pixels, (left, top), (width, height)
@@ -141,7 +136,9 @@ def _decode_jpeg(encoded: bytes, width: int, height: int, factor: int) -> Pixels
     """Returns a whole JPEG decoded at 1/factor to this size; one that only OpenCV reads comes at its full size."""
     options = {"min_height": height, "min_width": width, "min_factor": 2} if factor > 1 else {}
     try:
-        return simplejpeg.decode_jpeg(encoded, buffer=_scratch(height, width).reshape(-1), **options)
+        return simplejpeg.decode_jpeg(
+            encoded, buffer=thread_memory("decoded", height, width).reshape(-1), **options
+        )
     except ValueError as error:
         # Bytes between segments do no harm, and ImageNet has such files; OpenCV reads them with the same transform.
         if "remature end" in str(error) or "extraneous bytes" not in str(error):
@@ -162,15 +159,6 @@ def _decode_other(encoded: bytes) -> Pixels:
     if pixels is None:
         raise CorruptImageError("it is damaged, or of a format that is not read; JPEG, PNG, WebP and BMP are")
     return pixels
-
-
-def _scratch(height: int, width: int) -> Pixels:
-    """Returns memory for an image, the thread's until the next call: fresh pages cost a twelfth of a decoding."""
-    size = height * width * 3
-    buffer = getattr(_threads, "buffer", None)
-    if buffer is None or buffer.size < size:
-        buffer = _threads.buffer = np.empty(size, np.uint8)
-    return buffer[:size].reshape(height, width, 3)
 
 
 def _is_rgb(encoded: bytes) -> bool:

@@ -12,10 +12,6 @@ TRAIN_EXAMPLES, TEST_EXAMPLES = 1437, 360
 DIGITS_SIDE = 16
 
 
-Generated = Iterator[tuple[int, dict[str, io.BytesIO | int]]]
-"""Examples as TFDS takes them: a key, and the features `image` and `label`."""
-
-
 class SklearnDigits(tfds.core.GeneratorBasedBuilder):
     """The digits at 16×16 in RGB, every pixel doubled in both directions, split once and for all into 1,437 and 360.
 
@@ -41,7 +37,7 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
             homepage="https://archive.ics.uci.edu/dataset/80",
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Generated]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[object]]:
         del dl_manager
         images, labels = load_digits()
         train = slice(0, TRAIN_EXAMPLES)
@@ -51,7 +47,9 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
             "test": self._generate_examples(images[test], labels[test]),
         }
 
-    def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Generated:
+    def _generate_examples(
+        self, images: np.ndarray, labels: np.ndarray
+    ) -> Iterator[tuple[int, dict[str, io.BytesIO | int]]]:
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
             encoded, png = cv2.imencode(".png", image)
             assert encoded

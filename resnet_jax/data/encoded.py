@@ -12,10 +12,10 @@ from resnet_jax.data.choices import ERROR, RESIZED, SCALE
 from resnet_jax.data.crops import CenterCrop, Look, ResizedCrop, ScaleCrop, View
 from resnet_jax.data.decode import decode_crop, decode_crops, image_size
 from resnet_jax.data.errors import CorruptImageError, DataError
-from resnet_jax.data.scale import crop, empty_pictures, look_at
-from resnet_jax.data.source import Draws, Image, Images, Indices, Labels, Mask
+from resnet_jax.data.scale import Pixels, crop, look_at
+from resnet_jax.data.source import Draws, Indices, Labels, Mask, PixelBatch
 
-Payload = bytes | Image
+Payload = bytes | Pixels
 """An image file, or its pixels where these are stored."""
 
 
@@ -95,7 +95,7 @@ class DecodedSource:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[Images, Labels, Mask]:
+    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         labels, mask = np.zeros(len(indices), np.int32), np.ones(len(indices), bool)
         view = self.view if draws is None else self.random_view
@@ -110,7 +110,7 @@ class DecodedSource:
                 images[place], mask[place] = 0, False
         return images, labels, mask
 
-    def look(self, index: int, look: Look) -> tuple[list[Image], int] | None:
+    def look(self, index: int, look: Look) -> tuple[list[Pixels], int] | None:
         payload, label = self.examples.read(index)
         try:
             return _look(payload, look), label
@@ -160,17 +160,17 @@ class DecodeOptions:
         return DecodedSource(examples, center, random_views.get(self.crop, center), self.corrupt)
 
 
-def _look(payload: Payload, look: Look) -> list[Image]:
+def _look(payload: Payload, look: Look) -> list[Pixels]:
     if isinstance(payload, np.ndarray):
         return look_at(payload, look)
     size = image_size(payload)
     sights = look(*size)
-    seen = empty_pictures(sights)
+    seen = [np.empty((sight.height, sight.width, 3), np.uint8) for sight in sights]
     decode_crops(payload, [sight.box for sight in sights], size, seen)
     return seen
 
 
-def _see(payload: Payload, view: View, drawn: Sequence[float], out: Image) -> None:
+def _see(payload: Payload, view: View, drawn: Sequence[float], out: Pixels) -> None:
     if isinstance(payload, np.ndarray):
         height, width = payload.shape[:2]
         crop(payload, view.box(width, height, drawn), out)

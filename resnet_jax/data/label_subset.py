@@ -8,7 +8,8 @@ from jaxtyping import Int
 
 from resnet_jax.data.crops import CenterCrop, Look
 from resnet_jax.data.errors import DataError
-from resnet_jax.data.source import Draws, Image, Images, Indices, Labels, Mask, Source
+from resnet_jax.data.scale import Pixels
+from resnet_jax.data.source import Draws, Indices, Labels, Mask, PixelBatch, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +45,11 @@ class LabelSubset:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[Images, Labels, Mask]:
+    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         images, old, mask = self.source.read(self.numbers[np.asarray(indices)], draws)
         return images, np.where(mask, self._relabel(old), np.int32(0)), mask
 
-    def look(self, index: int, look: Look) -> tuple[list[Image], int] | None:
+    def look(self, index: int, look: Look) -> tuple[list[Pixels], int] | None:
         found = self.source.look(int(self.numbers[index]), look)
         return found and (found[0], self.kept.index(found[1]))
 

@@ -61,10 +61,6 @@ class PrepareOptions:
     raw_share: float = 0.0
 
 
-def _silent(done: int, total: int) -> None:
-    del done, total
-
-
 def prepare(
     source: str,
     dest: str,
@@ -73,7 +69,7 @@ def prepare(
     raw_share: float = 0.0,
     shard_examples: int = 4096,
     workers: int = 1,
-    progress: Callable[[int, int], None] = _silent,
+    progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Manifest:
     """Writes a set, or what is missing of it, and returns its manifest; a set that is whole is verified.
 
@@ -196,7 +192,7 @@ def _write_shards(
     options: PrepareOptions,
     shard_examples: int,
     workers: int,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], object],
 ) -> Manifest:
     total, done = sum(map(len, splits.values())), 0
     manifest: Manifest = {

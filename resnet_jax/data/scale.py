@@ -8,13 +8,14 @@ k pixels are cut off. Where none comes near enough, a slower function that begin
 import functools
 import math
 import threading
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from resnet_jax.data.crops import Box, Look, Sight
+from resnet_jax.data.crops import Box, Look
+
+Pixels = UInt8[np.ndarray, "h w 3"]
 
 LINEAR_LIMIT = 1.5
 """Linear interpolation up to this shrinkage, and averaging beyond, since linear interpolation does not antialias."""
@@ -81,7 +82,7 @@ def crop(
     right = min(pixels.shape[1], left + math.ceil((width + skip_x) * across) + 1)
     bottom = min(pixels.shape[0], top + math.ceil((height + skip_y) * down) + 1)
     method = cv2.INTER_AREA if average else cv2.INTER_LINEAR
-    target = _scratch(round((bottom - top) / down), round((right - left) / across))
+    target = thread_memory("scaled", round((bottom - top) / down), round((right - left) / across))
     result = cv2.resize(pixels[top:bottom, left:right], None, target, 1 / across, 1 / down, method)
     result = result[skip_y : skip_y + height, skip_x : skip_x + width]
     missing = height - result.shape[0], width - result.shape[1]
@@ -90,18 +91,13 @@ def crop(
     out[:] = result
 
 
-def look_at(pixels: UInt8[np.ndarray, "H W 3"], look: Look) -> list[UInt8[np.ndarray, "h w 3"]]:
+def look_at(pixels: Pixels, look: Look) -> list[Pixels]:
     """Returns what is seen of an image in memory."""
-    sights = look(pixels.shape[1], pixels.shape[0])
-    seen = empty_pictures(sights)
-    for sight, picture in zip(sights, seen, strict=True):
-        crop(pixels, sight.box, picture)
+    seen = []
+    for sight in look(pixels.shape[1], pixels.shape[0]):
+        seen.append(np.empty((sight.height, sight.width, 3), np.uint8))
+        crop(pixels, sight.box, seen[-1])
     return seen
-
-
-def empty_pictures(sights: Sequence[Sight]) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """Returns memory for what is seen of an image."""
-    return [np.empty((sight.height, sight.width, 3), np.uint8) for sight in sights]
 
 
 @functools.cache
@@ -125,13 +121,15 @@ def _whole_start(start: float, step: float) -> tuple[int, int, float]:
     return pixel, skip, best
 
 
-def _scratch(height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns memory for an image, the thread's until the next call: fresh pages cost as much as scaling into them."""
-    size = height * width * 3
-    buffer = getattr(_threads, "buffer", None)
-    if buffer is None or buffer.size < size:
-        buffer = _threads.buffer = np.empty(size, np.uint8)
-    return buffer[:size].reshape(height, width, 3)
+def thread_memory(purpose: str, height: int, width: int) -> Pixels:
+    """Returns memory for an image, the thread's until the next call for this purpose.
+
+    Fresh pages would cost as much as scaling into them, and a twelfth of a decoding.
+    """
+    size, buffers = height * width * 3, _threads.__dict__
+    if purpose not in buffers or buffers[purpose].size < size:
+        buffers[purpose] = np.empty(size, np.uint8)
+    return buffers[purpose][:size].reshape(height, width, 3)
 
 
 def _interpolate(

@@ -9,14 +9,13 @@ from jaxtyping import Bool, Float, Int, Int32, UInt8
 
 from resnet_jax.data.crops import CenterCrop, Look
 from resnet_jax.data.errors import DataError
-from resnet_jax.data.scale import look_at
+from resnet_jax.data.scale import Pixels, look_at
 
 Indices = Sequence[int] | Int[np.ndarray, " n"]
 Draws = Float[np.ndarray, "n d"]
 """Uniform numbers in [0, 1), a row for each example."""
 
-Image = UInt8[np.ndarray, "h w 3"]
-Images = UInt8[np.ndarray, "n h w 3"]
+PixelBatch = UInt8[np.ndarray, "n h w 3"]
 Labels = Int32[np.ndarray, " n"]
 Mask = Bool[np.ndarray, " n"]
 
@@ -42,7 +41,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[Images, Labels, Mask]:
+    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         """Returns images, labels and a mask of the examples with these numbers, in this order.
 
         Args:
@@ -56,7 +55,7 @@ class Source(Protocol):
             DataError: An image cannot be decoded and is not to be skipped.
         """
 
-    def look(self, index: int, look: Look) -> tuple[list[Image], int] | None:
+    def look(self, index: int, look: Look) -> tuple[list[Pixels], int] | None:
         """Returns several views of one example, decoded once, and its label; None if it is skipped.
 
         Raises:
@@ -71,7 +70,7 @@ class Source(Protocol):
 class ArraySource:
     """A split that fits into memory, decoded once."""
 
-    images: Images
+    images: PixelBatch
     labels: Labels
     class_names: Sequence[str]
     view = None
@@ -83,12 +82,12 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[Images, Labels, Mask]:
+    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         del draws
         chosen = np.asarray(indices)
         return self.images[chosen], self.labels[chosen], np.ones(len(chosen), bool)
 
-    def look(self, index: int, look: Look) -> tuple[list[Image], int]:
+    def look(self, index: int, look: Look) -> tuple[list[Pixels], int]:
         return look_at(self.images[index], look), int(self.labels[index])
 
     def describe(self, index: int) -> str:
@@ -127,7 +126,7 @@ class SyntheticSource:
     def __len__(self) -> int:
         return self.examples
 
-    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[Images, Labels, Mask]:
+    def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         del draws
         labels = np.asarray(indices) % self.classes
         colors = np.random.RandomState(0).randint(64, 192, (self.classes, 3))
@@ -137,14 +136,14 @@ class SyntheticSource:
             image[:] = colors[label] + noise.integers(-64, 64, self.image_shape)
         return images, labels.astype(np.int32), np.ones(len(labels), bool)
 
-    def look(self, index: int, look: Look) -> tuple[list[Image], int]:
+    def look(self, index: int, look: Look) -> tuple[list[Pixels], int]:
         return look_at(self.read([index])[0][0], look), index % self.classes
 
     def describe(self, index: int) -> str:
         return f"synthetic example {index}"
 
 
-def read_all(source: Source, indices: Indices) -> tuple[Images, Labels]:
+def read_all(source: Source, indices: Indices) -> tuple[PixelBatch, Labels]:
     """Returns examples as evaluation sees them.
 
     Raises:
@@ -156,21 +155,19 @@ def read_all(source: Source, indices: Indices) -> tuple[Images, Labels]:
     return images, labels
 
 
-def read_decodable(source: Source, indices: Indices, draws: Draws | None = None) -> tuple[Images, Labels]:
+def read_decodable(source: Source, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels]:
     """Returns examples as `Source.read` does; in place of one that is skipped comes the next that is not.
 
     Raises:
         DataError: An image cannot be decoded and is not to be skipped, or there is none that can be decoded.
     """
     images, labels, mask = source.read(indices, draws)
-    for place in map(int, np.flatnonzero(~mask)):
-        drawn = None if draws is None else draws[place : place + 1]
-        following = ((int(indices[place]) + offset) % len(source) for offset in range(1, len(source)))
-        for number in following:
-            image, label, readable = source.read([number], drawn)
-            if readable[0]:
-                images[place], labels[place] = image[0], label[0]
-                break
-        else:
-            raise DataError(f"none of the {len(source)} images can be decoded")
-    return images, labels
+    numbers = np.asarray(indices)
+    for _ in range(len(source)):
+        left = np.flatnonzero(~mask)
+        if not len(left):
+            return images, labels
+        numbers = (numbers + 1) % len(source)
+        rows = None if draws is None else draws[left]
+        images[left], labels[left], mask[left] = source.read(numbers[left], rows)
+    raise DataError(f"none of the {len(source)} images can be decoded")

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 import filelock
 import numpy as np
@@ -19,13 +19,6 @@ from resnet_jax.data.decode import decode
 from resnet_jax.data.digits import SklearnDigits
 from resnet_jax.data.errors import CorruptImageError, DataError
 from resnet_jax.data.source import ArraySource
-
-
-class TfdsRecord(TypedDict):
-    """An example as TFDS returns it."""
-
-    image: bytes
-    label: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +34,7 @@ class TfdsExamples:
 
     name: str
     split: str
-    data_source: Sequence[TfdsRecord]
+    data_source: Sequence[dict[str, Any]]
     class_names: Sequence[str]
 
     def __len__(self) -> int:

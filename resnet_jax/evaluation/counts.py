@@ -1,6 +1,6 @@
 """From scores to figures: loss, top-1, top-5, those of each class, the confusion matrix; every example counts once."""
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -8,6 +8,15 @@ from jaxtyping import Float, Int
 from resnet_jax.evaluation.scoring import Scores
 
 TOP = 5
+
+
+class Figures(TypedDict):
+    """Means over all examples, and their number; `top5` for more than five classes."""
+
+    loss: float
+    top1: float
+    top5: NotRequired[float]
+    examples: int
 
 
 class Counts:
@@ -29,18 +38,16 @@ class Counts:
         np.add.at(self._among_top, scores.labels, ranks < TOP)
         self._loss -= float(scores.log_probabilities[np.arange(len(ranks)), scores.labels].sum())
 
-    def results(self) -> dict[str, Any]:
-        """Returns `loss`, `top1` and, for more than five classes, `top5`, means over all examples, and `examples`, their number."""
+    def results(self) -> Figures:
+        """Returns the figures of all examples that were added."""
         examples = int(self.confusion.sum())
-        results: dict[str, Any] = {
-            "loss": self._loss / examples,
-            "top1": float(self.confusion.trace() / examples),
-        }
-        if len(self.confusion) > TOP:
-            results["top5"] = float(self._among_top.sum() / examples)
-        return results | {"examples": examples}
+        loss, top1 = self._loss / examples, float(self.confusion.trace() / examples)
+        if len(self.confusion) <= TOP:
+            return {"loss": loss, "top1": top1, "examples": examples}
+        top5 = float(self._among_top.sum() / examples)
+        return {"loss": loss, "top1": top1, "top5": top5, "examples": examples}
 
-    def per_class(self) -> list[dict[str, Any]]:
+    def per_class(self) -> list[dict[str, float | None]]:
         """Returns `label`, `examples`, `top1` and, for more than five classes, `top5` of each class; None without an example."""
         rows = []
         for label, (row, among) in enumerate(zip(self.confusion, self._among_top, strict=True)):
@@ -71,3 +78,11 @@ def top_classes(
 ) -> Int[np.ndarray, "n k"]:
     """Returns the likeliest classes of every example, the likeliest first; of equals, the first."""
     return np.argsort(-log_probabilities, axis=1, kind="stable")[:, :count]
+
+
+def frequent_mistakes(confusion: Int[np.ndarray, "c c"], most: int) -> list[tuple[int, int, int]]:
+    """Returns label, prediction and count of the most frequent mistakes; of equals, the first."""
+    wrong = confusion - np.diag(np.diag(confusion))
+    places = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(place), len(wrong)) for place in places if wrong.flat[place]]
+    return [(label, taken, int(wrong[label, taken])) for label, taken in pairs]

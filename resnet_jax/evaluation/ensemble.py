@@ -8,7 +8,7 @@ from resnet_jax.data.errors import DataError
 from resnet_jax.evaluation.scoring import Scores
 
 
-def average(members: Sequence[Iterator[Scores]]) -> Iterator[Scores]:
+def average_members(members: Sequence[Iterator[Scores]]) -> Iterator[Scores]:
     """Yields the scores of an ensemble: of each example the mean over the members of their probabilities.
 
     One member's scores are passed on as they come. Those of several are computed one member after the other, and summed in an array
@@ -20,9 +20,9 @@ def average(members: Sequence[Iterator[Scores]]) -> Iterator[Scores]:
     if len(members) == 1:
         yield from members[0]
         return
-    total = collect(members[0])
+    total = concatenate_scores(members[0])
     for member in members[1:]:
-        scores = collect(member)
+        scores = concatenate_scores(member)
         if not (
             np.array_equal(scores.numbers, total.numbers) and np.array_equal(scores.labels, total.labels)
         ):
@@ -33,7 +33,7 @@ def average(members: Sequence[Iterator[Scores]]) -> Iterator[Scores]:
     yield total._replace(log_probabilities=total.log_probabilities - np.float32(np.log(len(members))))
 
 
-def collect(scores: Iterator[Scores]) -> Scores:
+def concatenate_scores(scores: Iterator[Scores]) -> Scores:
     """Returns all scores at once, in the order of the examples, with log-probabilities in float32."""
     parts = [part._replace(log_probabilities=part.log_probabilities.astype(np.float32)) for part in scores]
     whole = Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -7,27 +7,30 @@ those that training computes, and they are added in float64, so that neither the
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
+from flax.typing import VariableDict
 from jaxtyping import Array, UInt8
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import TrainBatches, read_ahead, reading_threads
 from resnet_jax.data.source import Source, read_decodable
-from resnet_jax.evaluation.evaluate import open_trial
 from resnet_jax.evaluation.protocols import ProtocolError
-from resnet_jax.evaluation.scoring import Net
+from resnet_jax.evaluation.scoring import Scorer
+from resnet_jax.evaluation.trial import open_trial
+from resnet_jax.models.normalization import freeze_statistics
 from resnet_jax.models.stacking import unstack_arrays
-from resnet_jax.parallel import AXIS_NAME, create_mapping
+from resnet_jax.parallel import AXIS_NAME, Mapping, create_mapping
 from resnet_jax.parallel.distributed import fits
+from resnet_jax.parallel.mapping import PerDevice, PyTree
 from resnet_jax.training.checkpoints import Arrays
-from resnet_jax.training.experiment import frozen_patterns
+from resnet_jax.training.network import frozen_patterns
 from resnet_jax.training.stored_statistics import PREFIX, save_precise
 
 
@@ -40,7 +43,7 @@ class Recomputed:
     file: str
 
 
-def recompute_statistics(
+def recompute_batch_statistics(
     workdir: str, *, images: int = 0, step: int | None = None, data_dir: str | None = None
 ) -> Recomputed:
     """Recomputes the statistics of a checkpoint from training images and stores them beside it; `load_checkpoint` takes them.
@@ -57,7 +60,7 @@ def recompute_statistics(
     """
     trial = open_trial(workdir, step=step, data_dir=data_dir, training=True)
     total = len(trial.source)
-    if not hasattr(trial.net.model, "norm"):
+    if not trial.scorer.model.normalized:
         raise ProtocolError(
             f"{trial.checkpoint.model['name']} has no batch normalization, and so no statistics to recompute"
         )
@@ -67,7 +70,7 @@ def recompute_statistics(
         )
     batch_size = trial.config.batch_size
     statistics = measure_statistics(
-        trial.net,
+        trial.scorer,
         trial.source,
         images=images or total,
         batch_size=batch_size,
@@ -81,7 +84,7 @@ def recompute_statistics(
 
 
 def measure_statistics(
-    net: Net,
+    net: Scorer,
     source: Source,
     *,
     images: int,
@@ -102,7 +105,7 @@ def measure_statistics(
         batch_size: Images that the devices see at once; a multiple of the group.
         group_size: Images that are normalized together.
         seed: Of the order.
-        frozen: Patterns of the layers whose statistics stay, see `BatchNorm.frozen`.
+        frozen: Patterns of the layers whose statistics stay, see `freeze_statistics`.
         workers: Threads that read and decode.
     """
     reader = _Chosen(
@@ -110,7 +113,7 @@ def measure_statistics(
     )
     batches: Iterator[np.ndarray] = read_ahead(reader, 0, -(-images // batch_size), workers=workers, buffer=2)
     measure = _Measure(net, frozen)
-    sums: dict[str, Any] = {}
+    sums: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros(()))
     for batch in batches:
         for part, size in _parts(batch, group_size):
             _add(sums, measure(part, size), len(part))
@@ -142,9 +145,9 @@ class _Chosen:
 class _Measure:
     """Statistics of every layer over some images, normalized in groups: running statistics without a memory."""
 
-    def __init__(self, net: Net, frozen: tuple[str, ...]) -> None:
+    def __init__(self, net: Scorer, frozen: tuple[str, ...]) -> None:
         self._net, self._frozen = net, frozen
-        self._programs: dict[tuple[int, int], tuple[Any, Any, Any]] = {}
+        self._programs: dict[tuple[int, int], tuple[Mapping, PerDevice, PyTree]] = {}
 
     def __call__(self, images: np.ndarray, group_size: int) -> dict[str, np.ndarray]:
         """Returns means and variances by path; groups must divide the images."""
@@ -155,16 +158,17 @@ class _Measure:
         mapping, program, net = self._programs[count, group_size]
         return flatten_dict(jax.device_get(program(net, mapping.shard(images))), sep="/")
 
-    def _program(self, count: int, group_size: int) -> tuple[Any, Any, Any]:
+    def _program(self, count: int, group_size: int) -> tuple[Mapping, PerDevice, PyTree]:
         net = self._net
         mapping = create_mapping("auto", net.mapping.devices[:count])
-        norm = partial(net.model.norm, momentum=0.0, variance="biased", frozen=self._frozen)
+        forgetful = partial(net.model.norm, momentum=0.0, variance="biased")
+        norm = partial(freeze_statistics, norm=forgetful, patterns=self._frozen)
         model = net.model.clone(norm=norm, group_size=group_size, axis_name=AXIS_NAME)
         program = mapping.map(partial(_batch_statistics, model), donate=False)
         return mapping, program, mapping.replicate((net.variables, net.image_mean))
 
 
-def _batch_statistics(model: nn.Module, net: tuple[Any, Array], images: Array) -> Any:
+def _batch_statistics(model: nn.Module, net: tuple[VariableDict, Array], images: Array) -> VariableDict:
     variables, mean = net
     _, updated = model.apply(variables, normalize(images, mean), train=True, mutable=["batch_stats"])
     return updated["batch_stats"]
@@ -177,10 +181,10 @@ def _parts(batch: np.ndarray, group_size: int) -> list[tuple[np.ndarray, int]]:
     return [(part, size) for part, size in parts if len(part)]
 
 
-def _add(sums: dict[str, Any], statistics: dict[str, np.ndarray], images: int) -> None:
+def _add(sums: defaultdict[str, np.ndarray], statistics: dict[str, np.ndarray], images: int) -> None:
     """Adds means, and mean squares under the names of the variances, weighted with the images that they are of."""
     for name, array in statistics.items():
         value = array.astype(np.float64)
         if name.endswith("/var"):
             value = value + statistics[name.removesuffix("var") + "mean"].astype(np.float64) ** 2
-        sums[name] = sums.get(name, 0.0) + images * value
+        sums[name] = sums[name] + images * value

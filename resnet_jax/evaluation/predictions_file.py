@@ -12,7 +12,7 @@ from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.evaluation.scoring import Scores
 from resnet_jax.files import write_bytes
 
-SUFFIXES = (".csv", ".npz")
+PREDICTION_SUFFIXES = (".csv", ".npz")
 
 
 class PredictionsFile:
@@ -31,9 +31,9 @@ class PredictionsFile:
 
     def __init__(self, path: str) -> None:
         self._path = epath.Path(path)
-        if self._path.suffix not in SUFFIXES:
+        if self._path.suffix not in PREDICTION_SUFFIXES:
             raise ProtocolError(
-                f"the file of predictions is {path!r}; its name must end in {' or '.join(SUFFIXES)}"
+                f"the file of predictions is {path!r}; its name must end in {' or '.join(PREDICTION_SUFFIXES)}"
             )
         if not self._path.parent.exists():
             raise ProtocolError(

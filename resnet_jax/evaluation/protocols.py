@@ -16,7 +16,7 @@ from resnet_jax.errors import UsageError
 SINGLE, TEN_CROP, MULTI_SCALE = PROTOCOLS = ("single", "ten-crop", "multi-scale")
 SOFTMAX, LOGITS = AVERAGES = ("softmax", "logits")
 
-SIDE = 224
+PAPER_SIDE = 224
 """Of the images that the paper's ImageNet nets are trained on."""
 
 SCALES = (224, 256, 384, 480, 640)
@@ -110,7 +110,7 @@ def default_scales(source: Source) -> tuple[int, ...]:
     if source.view is not None:
         return SCALES
     shorter = min(source.image_shape[:2])
-    return tuple(round(scale * shorter / SIDE) for scale in SCALES)
+    return tuple(round(scale * shorter / PAPER_SIDE) for scale in SCALES)
 
 
 class Seen(NamedTuple):

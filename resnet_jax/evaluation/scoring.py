@@ -3,13 +3,14 @@
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
+from flax.typing import VariableDict
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -20,8 +21,11 @@ from resnet_jax.data.source import Source
 from resnet_jax.evaluation.protocols import LOGITS, SOFTMAX, Protocol, SeenExamples, look_of, means_of
 from resnet_jax.models.sliced_apply import apply_in_slices
 from resnet_jax.parallel import AXIS_NAME, Mapping
+from resnet_jax.parallel.mapping import PerDevice, PyTree
 
-Shape = tuple[int, int]
+ViewShape = tuple[int, int]
+
+ScoringStep = Callable[[tuple[VariableDict, Array], Array], Array]
 
 AHEAD = 32
 """Examples that are read ahead at least."""
@@ -41,9 +45,7 @@ class Scores(NamedTuple):
     log_probabilities: Float[np.ndarray, "n classes"]
 
 
-def make_scoring_step(
-    model: nn.Module, *, average: str, mirrored: bool, axis_name: str
-) -> Callable[[tuple[Any, Array], Array], Array]:
+def make_scoring_step(model: nn.Module, *, average: str, mirrored: bool, axis_name: str) -> ScoringStep:
     """Returns `scoring_step((variables, mean), views) -> scores [global batch, classes]`.
 
     `views` is a device's part, uint8[n, v, h, w, 3], v views of one shape of each of n examples. The net is fully convolutional up
@@ -58,7 +60,7 @@ def make_scoring_step(
         axis_name: Mapped axis of the global batch.
     """
 
-    def scoring_step(net: tuple[Any, Array], views: Array) -> Array:
+    def scoring_step(net: tuple[VariableDict, Array], views: Array) -> Array:
         variables, mean = net
         images = normalize(views, mean)
         if mirrored:
@@ -77,7 +79,7 @@ def make_scoring_step(
 
 
 @dataclasses.dataclass(frozen=True)
-class Net:
+class Scorer:
     """A net and the devices that it is evaluated on, those of this process.
 
     Attributes:
@@ -89,14 +91,14 @@ class Net:
     """
 
     model: nn.Module
-    variables: Any
+    variables: VariableDict
     image_mean: Float[np.ndarray, "..."]
     mapping: Mapping
-    programs: dict[tuple[str, bool], Callable[[Any, Array], Array]] = dataclasses.field(
+    programs: dict[tuple[str, bool], PerDevice] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
     )
 
-    def program(self, *, average: str, mirrored: bool) -> Callable[[Any, Array], Array]:
+    def program(self, *, average: str, mirrored: bool) -> PerDevice:
         """Returns the mapped scoring step, compiled once for every shape; see `make_scoring_step`."""
         if (average, mirrored) not in self.programs:
             step = make_scoring_step(self.model, average=average, mirrored=mirrored, axis_name=AXIS_NAME)
@@ -166,25 +168,31 @@ class _Open:
     label: int
     views: int
     left: int
-    total: Any = None
+    total: Float[np.ndarray, " classes"] | None = None
 
 
 class _Batcher:
     """Fills batches of one shape, lets the devices score one while the next is filled, and sums scores by example."""
 
     def __init__(
-        self, net: Net, protocol: Protocol, mean: Callable[[Shape], np.ndarray], *, pixels: int, most: int
+        self,
+        net: Scorer,
+        protocol: Protocol,
+        mean: Callable[[ViewShape], np.ndarray],
+        *,
+        pixels: int,
+        most: int,
     ) -> None:
         self._step = net.program(average=protocol.average, mirrored=protocol.both)
         self._mapping, self._devices = net.mapping, len(net.mapping.devices)
         self._variables = net.mapping.replicate(net.variables)
         self._mean = mean
-        self._means: dict[Shape, Any] = {}
+        self._means: dict[ViewShape, PyTree] = {}
         self._softmax = protocol.average == SOFTMAX
         self._pixels, self._most, self._sides = pixels, most, 2 if protocol.both else 1
         self.expected = 0
         self._open: dict[int, _Open] = {}
-        self._waiting: dict[Shape, list[tuple[int, np.ndarray]]] = defaultdict(list)
+        self._waiting: dict[ViewShape, list[tuple[int, np.ndarray]]] = defaultdict(list)
         self._flying: tuple[list[int], int, Array] | None = None
 
     def expect(self, number: int, label: int, *, views: int) -> None:
@@ -194,7 +202,7 @@ class _Batcher:
 
     def add(self, number: int, stack: np.ndarray) -> Iterator[Scores]:
         """Takes views of one shape of an example, and yields the scores that have come in."""
-        shape: Shape = (stack.shape[1], stack.shape[2])
+        shape: ViewShape = (stack.shape[1], stack.shape[2])
         self._waiting[shape].append((number, stack))
         if len(self._waiting[shape]) == self._size(stack):
             yield from self._dispatch(shape)
@@ -210,7 +218,7 @@ class _Batcher:
             stack.shape[:3], self._pixels, sides=self._sides, most=self._most, devices=self._devices
         )
 
-    def _dispatch(self, shape: Shape) -> Iterator[Scores]:
+    def _dispatch(self, shape: ViewShape) -> Iterator[Scores]:
         waiting = self._waiting.pop(shape)
         numbers, stacks = [number for number, _ in waiting], [stack for _, stack in waiting]
         size = self._size(stacks[0])
@@ -244,7 +252,7 @@ class _Batcher:
                 done.append(number)
         if done:
             finished = [self._open.pop(number) for number in done]
-            totals = np.stack([example.total for example in finished])
+            totals = np.stack([np.asarray(example.total) for example in finished])
             counts = np.array([example.views for example in finished])[:, None]
             averages = (
                 totals - np.log(counts)

@@ -15,8 +15,7 @@ import numpy as np
 
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import protobuf
-from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError, NameOf
-from resnet_jax.interop.foreign import Path as OurPath
+from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, ArrayPath, Foreign, InteropError, NameOf
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.registry import IMAGENET_STAGES
 
@@ -29,7 +28,7 @@ SHAPE, DATA, DOUBLE_DATA, LEGACY_SHAPE = (
     8,
     (1, 2, 3, 4),
 )  # Of BlobProto; the last are num, channels, height, width.
-CROP, RESIZE = 224, 256
+CAFFE_CROP, CAFFE_RESIZE = 224, 256
 
 Blobs = dict[str, list[np.ndarray]]
 
@@ -64,9 +63,9 @@ def from_file(path: Path, *, mean: str | None) -> Foreign:
         arrays,
         name_of,
         model,
-        Preprocessing(image_mean, None, RESIZE, CROP),
+        Preprocessing(image_mean, None, CAFFE_RESIZE, CAFFE_CROP),
         notes=notes,
-        source=IMAGENET,
+        source=IMAGENET_DATASET,
     )
 
 
@@ -171,7 +170,7 @@ def _net(where: str, arrays: dict[str, np.ndarray]) -> tuple[str, NameOf]:
         stage for stage, name in blocks if name == "b1"
     }  # res3a, res3b1, res3b2, … in the deeper nets.
 
-    def name_of(path: OurPath) -> str:
+    def name_of(path: ArrayPath) -> str:
         *modules, leaf = path[1:]
         if modules == ["head"]:
             return f"{head}.{leaf}"
@@ -210,6 +209,6 @@ def _mean(path: Path, mean: str | None) -> np.ndarray:
         ) from error
     if image.shape[2] != 3 or not np.isfinite(image).all():
         raise InteropError(f"--mean {mean} has {image.shape[2]} channels; it must have 3, of finite numbers")
-    if image.shape[:2] != (CROP, CROP):
+    if image.shape[:2] != (CAFFE_CROP, CAFFE_CROP):
         return np.ascontiguousarray(image.mean((0, 1), dtype=np.float64).astype(np.float32))
     return np.ascontiguousarray(image)

@@ -2,7 +2,7 @@
 
 from resnet_jax.models.features import FeatureShape, feature_shapes, features
 from resnet_jax.models.layers import ModelError
-from resnet_jax.models.registry import create_model, default_image_size, list_models
+from resnet_jax.models.registry import create_model, default_image_size, list_models, model_class
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.stacking import stack_blocks, unstack_blocks
 from resnet_jax.models.summary import Layer, Summary, summarize
@@ -18,6 +18,7 @@ __all__ = [
     "feature_shapes",
     "features",
     "list_models",
+    "model_class",
     "stack_blocks",
     "summarize",
     "unstack_blocks",

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from resnet_jax.models.layers import ModelError
-from resnet_jax.models.resnet import ResNet
 
 PROBE = 256
 """Side in pixels of the image whose maps are measured; every stride divides it."""
@@ -52,7 +51,7 @@ def features(
         >>> features(model, variables, images)["stage3"].shape
         (4, 4, 4, 64)
     """
-    if not isinstance(model, ResNet):
+    if not getattr(model, "has_endpoints", False):
         raise ModelError(
             f"features are those of a residual or plain net, and the model is a {type(model).__name__}"
         )

@@ -12,7 +12,7 @@ from resnet_jax.errors import UsageError
 from resnet_jax.models.kernels.convolution import convolve
 
 Dtype = Any
-LayerFactory = Callable[..., Callable[[Array], Array]]
+LayerFactory = Callable[..., Callable[..., Array]]
 """Makes a layer of the calling module: `conv(channels, (3, 3), stride, name="conv1")` or `norm(name="norm1")`."""
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")

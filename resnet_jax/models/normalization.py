@@ -1,16 +1,31 @@
 """Batch normalization over groups of images, which may be part of a device's batch or span devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from resnet_jax.models.layers import Dtype, parameter_dtype, path_matches
+from resnet_jax.models.kernels.standardize import group_moments, standardize, standardize_by_moments
+from resnet_jax.models.layers import LayerFactory, parameter_dtype, path_matches
+
+
+class Moments(NamedTuple):
+    """Mean and mean square [C] of a batch, and the number of values per channel that they are taken over."""
+
+    mean: Array
+    square: Array
+    values: int
+
+
+def of_one_batch(layer: nn.Module, moments: Moments) -> Moments:
+    """The batch is computed at once: its moments are complete."""
+    del layer
+    return moments
 
 
 class BatchNorm(nn.Module):
@@ -30,11 +45,7 @@ class BatchNorm(nn.Module):
             always normalized with the biased one.
         dtype: Of the output; statistics, scale and bias are kept in `parameter_dtype(dtype)`.
         scale_init: Initializer of the scale [C].
-        frozen: Patterns of paths, see `path_matches`; a layer that one of them means normalizes with its running statistics in
-            training too, and leaves them alone.
-        parts: Parts that the global batch comes in, one after the other. The collection `moments`, shaped like `batch_stats` and
-            zero before the first part, gathers what the running statistics are updated with: given those from before the step
-            with every part, they are right after the last.
+        gather: Makes the moments of the whole batch from those of the images at hand, given the layer; see `over_micro_batches`.
     """
 
     use_running_average: bool
@@ -43,39 +54,41 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
     variance: str = "biased"
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     scale_init: nn.initializers.Initializer = nn.initializers.ones
-    frozen: tuple[str, ...] = ()
-    parts: int = 1
+    gather: Callable[[nn.Module, Moments], Moments] = of_one_batch
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    def __call__(
+        self, x: Float[Array, "n h w c"], *, use_running_average: bool | None = None
+    ) -> Float[Array, "n h w c"]:
+        """Returns the normalized images; `use_running_average` overrides the attribute."""
         stored = parameter_dtype(self.dtype)
-        x = x.astype(
-            stored
-        )  # Here: within what is computed again it costs ResNet-50 on a TPU 1 % more bytes, by the compiler.
+        # The cast is here: within what is computed again, it costs ResNet-50 on a TPU 1 % more bytes, by the compiler.
+        x = x.astype(stored)
         channels = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), stored)
         running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), stored)
         scale = self.param("scale", self.scale_init, (channels,), stored)
         bias = self.param("bias", nn.initializers.zeros, (channels,), stored)
 
-        frozen = path_matches("/".join(self.path), self.frozen)
-        if self.use_running_average or frozen or self.is_initializing():
+        if use_running_average is None:
+            use_running_average = self.use_running_average
+        if use_running_average or self.is_initializing():
             mean, variance = running_mean.value[None], running_variance.value[None]
-            return _normalize(x, mean, variance, scale, bias, self.epsilon).astype(self.dtype)
+            return standardize(x, mean, variance, scale, bias, self.epsilon).astype(self.dtype)
         mean, square = self._group_statistics(x)
         batch_mean, batch_variance = self._batch_statistics(mean, square, x.shape)
         running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * batch_mean
         running_variance.value = self.momentum * running_variance.value + (1 - self.momentum) * batch_variance
-        return _normalize_by_moments(x, mean, square, scale, bias, self.epsilon).astype(self.dtype)
+        return standardize_by_moments(x, mean, square, scale, bias, self.epsilon).astype(self.dtype)
 
     def _group_statistics(self, x: Array) -> tuple[Array, Array]:
         """Returns the mean and mean square [groups, c] of each group."""
         images = x.shape[0]
         size, devices = self._group(images)
         check_group_size(size, images, devices)
-        mean, square = _moments(x, images // min(size, images))
+        mean, square = group_moments(x, images // min(size, images))
         if size > images:
             span = size // images
             neighbors = (
@@ -98,21 +111,51 @@ class BatchNorm(nn.Module):
         if size < shape[0] * devices and devices > 1:
             batch_mean, batch_square = lax.pmean((batch_mean, batch_square), self.axis_name)
         count = shape[0] * devices * shape[1] * shape[2]
-        if self.parts > 1:
-            mean_so_far = self.variable("moments", "mean", jnp.zeros, batch_mean.shape, batch_mean.dtype)
-            square_so_far = self.variable("moments", "var", jnp.zeros, batch_square.shape, batch_square.dtype)
-            mean_so_far.value = batch_mean = mean_so_far.value + batch_mean / self.parts
-            square_so_far.value = batch_square = square_so_far.value + batch_square / self.parts
-            count *= self.parts
+        batch_mean, batch_square, count = self.gather(self, Moments(batch_mean, batch_square, count))
         batch_variance = jnp.maximum(batch_square - jnp.square(batch_mean), 0)
         if self.variance == "unbiased":
             batch_variance = batch_variance * (count / max(count - 1, 1))
         return batch_mean, batch_variance
 
 
+def over_micro_batches(layer: nn.Module, moments: Moments, *, parts: int) -> Moments:
+    """Returns the moments of a batch that comes in micro-batches, one after the other (gradient accumulation).
+
+    The collection `moments`, shaped like `batch_stats` and zero before the first micro-batch, gathers them. Given the running
+    statistics from before the step with every micro-batch, the updated ones are right after the last.
+
+    Args:
+        layer: Normalization layer whose variables gather the moments.
+        moments: Of the current micro-batch.
+        parts: Number of micro-batches.
+    """
+    mean = layer.variable("moments", "mean", jnp.zeros, moments.mean.shape, moments.mean.dtype)
+    square = layer.variable("moments", "var", jnp.zeros, moments.square.shape, moments.square.dtype)
+    mean.value = mean.value + moments.mean / parts
+    square.value = square.value + moments.square / parts
+    return Moments(mean.value, square.value, moments.values * parts)
+
+
+def freeze_statistics(
+    *, norm: LayerFactory, patterns: Iterable[str], **options: Any
+) -> Callable[[Array], Array]:
+    """Makes a normalization; one that a pattern means uses its running statistics in training too, and leaves them alone.
+
+    Args:
+        norm: Makes the layer. Where it has running statistics, it takes `use_running_average` when it is called.
+        patterns: Patterns of paths; see `path_matches`.
+        **options: Of the layer.
+    """
+    layer = norm(**options)
+    if isinstance(layer, nn.Module) and layer.has_variable("batch_stats", "mean"):
+        frozen = path_matches("/".join(layer.path), patterns)
+        return partial(layer, use_running_average=True) if frozen else layer
+    return layer
+
+
 def begin_at_zero(
-    *, name: str, layer: str, norm: Callable[..., nn.Module] = BatchNorm, **options: Any
-) -> nn.Module:
+    *, name: str, layer: str, norm: LayerFactory = BatchNorm, **options: Any
+) -> Callable[..., Array]:
     """Makes a normalization; the layers of that name begin with the scale 0.
 
     For the last one of every block, which then begins as its shortcut (arXiv 1706.02677, §5.1).
@@ -129,39 +172,3 @@ def check_group_size(size: int, images: int, devices: int) -> None:
             f"batch normalization over groups of {size} images does not fit {devices} device(s) with {images} images each; "
             f"the group must divide a device's images, or be a multiple of them that divides the global batch of {images * devices}"
         )
-
-
-# Between the passes a normalization keeps its input and two vectors, and computes again what else its gradient needs. In a program
-# without loops a compiler finds that for itself; a loop over blocks keeps every array that differentiation names.
-_recomputed = partial(jax.checkpoint, prevent_cse=False)
-
-
-@partial(_recomputed, static_argnums=1)
-def _moments(x: Float[Array, "n h w c"], groups: int) -> tuple[Float[Array, "g c"], Float[Array, "g c"]]:
-    """Returns the mean and the mean square of so many groups of images."""
-    grouped = x.reshape(groups, -1, *x.shape[1:])
-    return grouped.mean((1, 2, 3)), jnp.square(grouped).mean((1, 2, 3))
-
-
-@partial(_recomputed, static_argnums=5)
-def _normalize_by_moments(
-    x: Array, mean: Array, square: Array, scale: Array, bias: Array, epsilon: float
-) -> Array:
-    """Returns what `_normalize` does, with the variance of these moments."""
-    return _normalize(x, mean, jnp.maximum(square - jnp.square(mean), 0), scale, bias, epsilon)
-
-
-def _normalize(
-    x: Float[Array, "n h w c"],
-    mean: Float[Array, "g c"],
-    variance: Float[Array, "g c"],
-    scale: Float[Array, " c"],
-    bias: Float[Array, " c"],
-    epsilon: float,
-) -> Float[Array, "n h w c"]:
-    """Returns scale · (x - mean) / √(variance + epsilon) + bias with the statistics of each of g groups."""
-    multiplier = scale * lax.rsqrt(variance + epsilon)
-    offset = bias - mean * multiplier
-    grouped = x.reshape(len(mean), -1, *x.shape[1:])
-    per_group = (slice(None), None, None, None)
-    return (grouped * multiplier[per_group] + offset[per_group]).reshape(x.shape)

@@ -17,6 +17,9 @@ from resnet_jax.models.shortcuts import SHORTCUTS
 from resnet_jax.models.variants import apply_variants
 from resnet_jax.models.vgg import VGG
 
+ModelArguments = dict[str, Any]
+"""Arguments of create_model; their types are those of the network's attributes."""
+
 IMAGENET_STAGES = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
@@ -51,6 +54,19 @@ def list_models() -> list[str]:
 def default_image_size(name: str) -> int:
     """Returns the height and width of the images that a net is meant for: 32 for the CIFAR family (§4.2), 224 for ImageNet."""
     return 32 if _parse(name)[0].startswith("cifar") else 224
+
+
+def model_class(name: str) -> type[ResNet | VGG]:
+    """Returns the class of the net of that name; its class attributes say what such nets can do.
+
+    Raises:
+        ModelError: There is no such family of nets.
+
+    Example:
+        >>> model_class("vgg16").normalized
+        False
+    """
+    return VGG if _parse(name)[0] == "vgg" else ResNet
 
 
 def create_model(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -164,6 +164,15 @@ class ResNet(nn.Module):
     input_scale: tuple[float, ...] | None = None
     scan: bool = False
     remat: int = 0
+
+    normalized: ClassVar[bool] = True
+    """Whether there are normalization layers, and attributes `norm`, `group_size` and `axis_name` for them."""
+    scannable: ClassVar[bool] = True
+    """Whether there are identical blocks, which can be one loop."""
+    has_endpoints: ClassVar[bool] = True
+    """Whether the outputs of its stages can be had; see `resnet_jax.features`."""
+    takes_any_size: ClassVar[bool] = True
+    """Whether variables fit images of any size."""
 
     @nn.nowrap
     def init_with_output(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:

@@ -1,5 +1,7 @@
 """The paper's comparison nets VGG-16 and VGG-19 (arXiv 1409.1556, Table 1, columns D and E)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -31,6 +33,11 @@ class VGG(nn.Module):
     hidden: int = 4096
     dropout: float = 0.5
     input_scale: tuple[float, ...] | None = None
+
+    normalized: ClassVar[bool] = False
+    scannable: ClassVar[bool] = False
+    has_endpoints: ClassVar[bool] = False
+    takes_any_size: ClassVar[bool] = False
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"], train: bool = False) -> Float[Array, "n classes"]:

@@ -9,11 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from resnet_jax.analysis import analyze_checkpoint
-from resnet_jax.data.catalog import open_encoded
 from resnet_jax.data.choices import DIGITS
+from resnet_jax.data.datasets import open_encoded
 from resnet_jax.data.errors import DataError
 from resnet_jax.models import create_model, default_image_size, summarize
-from resnet_jax.models.resnet import ResNet
 from resnet_jax.paper.drawing import draw_error_panels, draw_responses, draw_table
 from resnet_jax.paper.error_rows import Rows, Runs, curve_rows, final_rows, make_caption, table_rows
 from resnet_jax.paper.reported import Figure, Table, reported_error
@@ -91,7 +90,6 @@ def plan(request: Request) -> Rows:
         config = run.config
         options: dict[str, Any] = {"shortcut": config.model.shortcut} if config.model.shortcut else {}
         model = create_model(config.model.name, **options)
-        model = model.clone(scan=True) if isinstance(model, ResNet) else model
         size = 16 if request.chosen_data == DIGITS else default_image_size(config.model.name)
         macs = summarize(model, size).macs
         rows.append(

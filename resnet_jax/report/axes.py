@@ -42,8 +42,8 @@ class Axis:
 
 
 def linear_axis(values: Float[np.ndarray, " n"]) -> Axis:
-    """Returns a range from 0 that holds values, none of which is negative."""
-    return Axis(0.0, 1.04 * float(values.max()) or 1.0)
+    """Returns a range that holds the values and 0."""
+    return Axis(min(0.0, 1.04 * float(values.min())), 1.04 * max(0.0, float(values.max())) or 1.0)
 
 
 def log_axis(values: Float[np.ndarray, " n"], *, least: float = 0.0) -> Axis | None:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from resnet_jax.evaluation.counts import frequent_mistakes
 from resnet_jax.report.axes import percent
 from resnet_jax.report.chart import scrolling
 from resnet_jax.report.markup import Markup, element
@@ -81,23 +82,11 @@ def _cell(count: int, share: float, *, right: bool) -> Markup:
 
 def _pairs(found: Mistakes, run: str) -> Markup:
     """Returns the most frequent mistakes."""
-    wrong, names = found.wrong, found.class_names
-    places = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
-    pairs = [divmod(int(place), len(names)) for place in places if wrong.flat[place]]
-    rows = [
-        element(
-            "tr",
-            *(
-                element("td", text)
-                for text in (
-                    names[true],
-                    names[taken],
-                    f"{wrong[true, taken]:,} of {found.confusion[true].sum():,}",
-                )
-            ),
-        )
-        for true, taken in pairs
-    ]
+    names = found.class_names
+    rows = []
+    for true, taken, count in frequent_mistakes(found.confusion, PAIRS):
+        cells = (names[true], names[taken], f"{count:,} of {found.confusion[true].sum():,}")
+        rows.append(element("tr", *(element("td", text) for text in cells)))
     head = element("tr", *(element("th", text, scope="col") for text in ("true", "taken for", "images")))
     table = element("table", element("thead", head), element("tbody", *rows))
     return element(

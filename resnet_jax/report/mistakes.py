@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from resnet_jax.data.catalog import is_path
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.datasets import is_path
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.label_subset import LabelSubset
 from resnet_jax.data.source import Source, read_all
 from resnet_jax.evaluation.counts import Counts, predicted
-from resnet_jax.evaluation.evaluate import open_trial
 from resnet_jax.evaluation.protocols import SINGLE, Protocol
+from resnet_jax.evaluation.trial import open_trial
 from resnet_jax.training.workdir import read_config
 
 SUREST = 12

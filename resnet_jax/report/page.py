@@ -17,6 +17,7 @@ from resnet_jax.report.series import POINTS, Series
 from resnet_jax.report.tables import (
     defaults_table,
     differences_table,
+    metric_names,
     recipes_table,
     results_table,
     run_cards,
@@ -92,6 +93,7 @@ def _curves(runs: Sequence[RunRecord]) -> PageSection:
     charts = [
         Chart("Error", both("top1", error=True), as_percent=True),
         Chart("Loss", both("loss")),
+        *(Chart(name.replace("_", " "), both(name)) for name in metric_names(runs)),
         Chart("Learning rate", [run.series("learning_rate") for run in runs], smooth=False),
         Chart("Norm of the gradient", [run.series("gradient_norm") for run in runs]),
     ]

@@ -16,6 +16,7 @@ from resnet_jax.training.logging import Record, read_metrics
 from resnet_jax.training.workdir import read_config
 
 PARAMS = "params/"
+CLASSIFICATION = ("test_loss", "test_top1", "test_top5", "test_examples")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,12 @@ class RunRecord:
     @property
     def imported(self) -> bool:
         return not self.config.data.source
+
+    @functools.cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of test metrics that a task of its own has, without `test_`."""
+        names = dict.fromkeys(name for record in self.records for name in record if name.startswith("test_"))
+        return tuple(name.removeprefix("test_") for name in names if name not in CLASSIFICATION)
 
     @property
     def step(self) -> int:

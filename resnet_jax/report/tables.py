@@ -3,6 +3,7 @@
 import datetime
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -24,6 +25,10 @@ def results_table(runs: Sequence[RunRecord]) -> Markup:
         ("Test error", lambda run: _error(run, "test_top1")),
         ("Test error, best", _best),
         ("Test error, top 5", lambda run: _error(run, "test_top5")),
+        *(
+            (f"Test {name.replace('_', ' ')}", partial(_value, field=f"test_{name}"))
+            for name in metric_names(runs)
+        ),
         ("Test loss", lambda run: _value(run, "test_loss")),
         ("Test images", lambda run: _value(run, "test_examples")),
         (
@@ -51,11 +56,7 @@ def run_cards(runs: Sequence[RunRecord]) -> Markup:
         element(
             "li",
             element("p", swatch(run.number, bold=True), " ", run.name),
-            element(
-                "p",
-                element("b", _error(run, "test_top1")),
-                " test error" if run.last("test_top1") is not None else " not evaluated",
-            ),
+            element("p", *_headline(run)),
             element(
                 "p",
                 f"{run.config.model.name} on {run.config.data.source or 'unknown data'}, {run.status}",
@@ -65,6 +66,20 @@ def run_cards(runs: Sequence[RunRecord]) -> Markup:
         for run in runs
     )
     return element("ul", *cards, class_="cards")
+
+
+def _headline(run: RunRecord) -> tuple[Markup, str]:
+    """Returns the test error of a run, or the first metric of its own task, and what it is."""
+    if run.last("test_top1") is None and run.metrics:
+        name = run.metrics[0]
+        return element("b", _value(run, f"test_{name}")), f" test {name.replace('_', ' ')}"
+    known = run.last("test_top1") is not None
+    return element("b", _error(run, "test_top1")), " test error" if known else " not evaluated"
+
+
+def metric_names(runs: Sequence[RunRecord]) -> list[str]:
+    """Returns the names of the test metrics that tasks of their own have."""
+    return list(dict.fromkeys(name for run in runs for name in run.metrics))
 
 
 def differences_table(runs: Sequence[RunRecord]) -> Markup | None:

@@ -12,10 +12,11 @@ from resnet_jax.console import ProgressBar
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.config import Config, recipe_differences
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.experiment import prepare_jax
 from resnet_jax.training.logging import Record, read_metrics
-from resnet_jax.training.run import DivergedError, Interrupted, run
-from resnet_jax.training.together import LARGEST_SEED, run_together, seconds_per_step
+from resnet_jax.training.loop import DivergedError, Interrupted
+from resnet_jax.training.network import prepare_jax
+from resnet_jax.training.run import run
+from resnet_jax.training.vmapped_seeds import LARGEST_SEED, run_vmapped_seeds, seconds_per_step
 from resnet_jax.training.workdir import WorkdirError, read_config
 
 VMAP = ("auto", "yes", "no")
@@ -141,7 +142,7 @@ def _train(group: Sequence[SweepRun], bar: ProgressBar) -> Iterator[tuple[SweepR
     console = bar.inner_console(lambda: f"{title}: ")
     try:
         if together:
-            run_together([each.config for each in group], [each.workdir for each in group], console)
+            run_vmapped_seeds([each.config for each in group], [each.workdir for each in group], console)
         else:
             run(group[0].config, group[0].workdir, console)
     except DivergedError as error:

@@ -1,14 +1,12 @@
 """A batch in parts, one after the other: the memory of a part, the result of the whole."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
-PyTree = Any
 OfPart = Callable[[PyTree, PyTree, Int[Array, ""]], tuple[PyTree, PyTree]]
 """(part of the batch, carried, number of the part) → (what is averaged, carried)."""
 

@@ -4,13 +4,16 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from etils import epath
 from tensorboardX import SummaryWriter
 
 from resnet_jax.files import write_text
+from resnet_jax.training.config_sections import RunConfig
 from resnet_jax.training.workdir import METRICS, TENSORBOARD
+
+T = TypeVar("T")
 
 Record = dict[str, float]
 """`step`, `loss`, `top1`, `learning_rate` of a training step; `test_…` where it was evaluated; `time`, `images_per_second`,
@@ -77,6 +80,16 @@ def read_metrics(workdir: epath.PathLike) -> list[Record]:
         except ValueError:
             break
     return records
+
+
+def test_fields(tested: dict[str, T]) -> dict[str, T]:
+    """Returns the metrics of an evaluation under the names that they have in a record."""
+    return {f"test_{name}": value for name, value in tested.items()}
+
+
+def is_logged(step: int, tested: object, options: RunConfig) -> bool:
+    """Returns whether a step's record is written: every `log_every` steps, at evaluations and at the end."""
+    return bool(tested) or step % options.log_every == 0 or step == options.steps
 
 
 class Clock:

@@ -3,21 +3,13 @@
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from resnet_jax.data.errors import DataError
-from resnet_jax.models import create_model
 from resnet_jax.parallel import DeviceError
 from resnet_jax.parallel.chips import Topology
 from resnet_jax.parallel.distributed import fits
 from resnet_jax.parallel.plan import Compiled, Roofline, compile_step, devices_of, largest_that_fits, roofline
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.experiment import build_training, looped, model_arguments, open_split
-from resnet_jax.training.initial import read_initial
-from resnet_jax.training.state import create_state
+from resnet_jax.training.task import open_task
 
 NOTE = (
     "an estimate of the TPU compiler, not a measurement: communication, input, evaluation and saving are left out, and a step on "
@@ -113,7 +105,7 @@ class Plan:
 
 
 def make_plan(
-    config: Config, topology: Topology, *, price: float = 0.0, classes: int = 0, search: bool = True
+    config: Config, topology: Topology, *, price: float = 0.0, classes: int | None = None, search: bool = True
 ) -> Plan:
     """Compiles the training step of a recipe for a slice; `prepare_compiler` comes first.
 
@@ -121,7 +113,7 @@ def make_plan(
         config: Resolved.
         topology: The slice.
         price: Of a chip for an hour.
-        classes: Of the data; 0 takes the data set's, or where it is not here those of the recipe's synthetic data.
+        classes: Number of classes. Defaults to the dataset's, or to the synthetic data's if it is not at hand.
         search: Where it does not fit, look for the largest batch that does, by up to three further compilations.
 
     Raises:
@@ -150,44 +142,19 @@ def make_plan(
             f"batch_size {batch_size} in groups of {group_size or batch_size} cannot be cut over the {len(devices)} devices of "
             f"{topology.name}; {nearest} (--set batch_size=N)"
         )
-    shape, known, stand_in = _data(config)
-    arguments = model_arguments(config, classes or known)
-    if config.initial.source:
-        arguments = read_initial(config.initial.source).model_arguments(arguments, head=config.initial.head)
-    model = looped(create_model(**arguments), config)
-    optimizer, make_step = build_training(config, model, image_shape=shape)
-    train_step = make_step(seed=config.seed)
-    mean = np.zeros(3 if config.data.mean in ("channel", "imagenet") else shape, np.float32)
-    state = jax.eval_shape(
-        lambda: create_state(model, optimizer, seed=config.seed, image_shape=shape, image_mean=mean)
-    )
+    training = open_task(config).abstract(config, classes=classes)
 
     def compiled(size: int) -> Compiled:
-        return compile_step(train_step, state, abstract_batch(size, shape), devices)
+        return compile_step(training.train_step, training.state, training.batch(size), devices)
 
     first, largest = compiled(batch_size), None
     if search and not first.fits:
         capacity = first.available_bytes or topology.chip.hbm_bytes // topology.chip.devices
         largest = largest_that_fits(first, batch_size, legal, compiled, capacity=capacity)
     time = roofline(first, topology)
-    return Plan(topology, len(devices), batch_size, first, time, config.run.steps, price, largest, stand_in)
-
-
-def abstract_batch(size: int, shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shapes and dtypes of a global batch of the training step."""
-    kinds = {"label": jnp.int32, "index": jnp.int32, "mask": jnp.bool_}
-    images = jax.ShapeDtypeStruct((size, *shape), jnp.uint8)
-    return {"image": images} | {name: jax.ShapeDtypeStruct((size,), kind) for name, kind in kinds.items()}
-
-
-def _data(config: Config) -> tuple[tuple[int, int, int], int, bool]:
-    """Returns the shape of the images, the number of classes, and whether they had to be taken from the synthetic data's fields."""
-    try:
-        source = open_split(config, config.data.train_split)
-    except DataError:
-        size = config.data.image_size or config.data.synthetic_image_size
-        return (size, size, 3), config.data.synthetic_classes, True
-    return source.image_shape, len(source.class_names), False
+    return Plan(
+        topology, len(devices), batch_size, first, time, config.run.steps, price, largest, training.stand_in
+    )
 
 
 def _smallest(group_size: int | None, devices: int) -> int:

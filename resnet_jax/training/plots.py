@@ -1,26 +1,32 @@
-"""The curves of a run, in the look of the paper's Fig. 6."""
+"""The curve of a run, in the look of the paper's Fig. 6."""
 
 import warnings
 
 from etils import epath
 
-from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.logging import Record, read_metrics
+from resnet_jax.training.task import Curve, Display
 from resnet_jax.training.workdir import CURVES
 
 
-def draw_curves(workdir: epath.Path, *, title: str) -> None:
-    """Writes curves.png: training error (thin) and test error (bold) in per cent against iterations."""
+def draw_run_curves(workdir: epath.Path, display: Display) -> None:
+    """Writes curves.png: the quantity that a task shows, in training (thin) and in tests (bold), over the iterations."""
     from matplotlib.figure import Figure  # Here: it takes half a second to import.
 
-    records = read_metrics(workdir)
-    tested = [record for record in records if "test_top1" in record]
+    records, curve = read_metrics(workdir), display.curve
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(*_errors(records, "top1"), color="tab:red", linewidth=0.8, alpha=0.7, label="train")
+    axes.plot(*_points(records, curve, curve.train), color="tab:red", linewidth=0.8, alpha=0.7, label="train")
     axes.plot(
-        *_errors(tested, "test_top1"), color="tab:red", linewidth=2, marker="o", markersize=3, label="test"
+        *_points(records, curve, curve.test),
+        color="tab:red",
+        linewidth=2,
+        marker="o",
+        markersize=3,
+        label="test",
     )
-    axes.set(title=title, xlabel="iterations", ylabel="error (%)", xlim=(0, None), ylim=(0, _limit(records)))
+    axes.set(title=display.title, xlabel="iterations", ylabel=curve.label)
+    axes.set(xlim=(0, None), ylim=(0, _limit(records, curve)))
     axes.grid(linestyle=":", linewidth=0.6)
     axes.legend(frameon=False)
     with warnings.catch_warnings(), (workdir / CURVES).open("wb") as file:
@@ -28,11 +34,12 @@ def draw_curves(workdir: epath.Path, *, title: str) -> None:
         figure.savefig(file, format="png", dpi=160)
 
 
-def _errors(records: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
-    return [record["step"] for record in records], [100 * (1 - record[name]) for record in records]
+def _points(records: list[Record], curve: Curve, name: str) -> tuple[list[float], list[float]]:
+    chosen = [record for record in records if name in record]
+    return [record["step"] for record in chosen], [curve.value(record[name]) for record in chosen]
 
 
-def _limit(records: list[dict[str, float]]) -> float:
-    """Shows the first tenth of the run cut off, where the error starts at chance and would flatten the rest."""
-    errors = sorted(_errors(records[len(records) // 10 :] or records, "top1")[1])
-    return max(2.0, 1.3 * errors[int(0.98 * (len(errors) - 1))])
+def _limit(records: list[Record], curve: Curve) -> float:
+    """Returns the upper end of the axis, without the first tenth of the run, where the value starts at chance."""
+    values = sorted(_points(records[len(records) // 10 :] or records, curve, curve.train)[1])
+    return max(curve.least, 1.3 * values[int(0.98 * (len(values) - 1))])

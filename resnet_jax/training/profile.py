@@ -3,17 +3,17 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import jax
 from etils import epath
+from jaxtyping import PyTree
 
 PROFILED = re.compile(r"([1-9]\d*)-([1-9]\d*)")
 FOLDER = "profile"
 
 
 @contextmanager
-def profiled(steps: str | None, workdir: epath.Path) -> Iterator[Callable[[int, Any], None]]:
+def profiled(steps: str | None, workdir: epath.Path) -> Iterator[Callable[[int, PyTree], None]]:
     """Yields a function to call before every step with its number and the state; a profile begins and ends with it ready.
 
     From the first of the steps to the end of the last JAX records what host and devices do, into the workdir's folder `profile`,
@@ -27,7 +27,7 @@ def profiled(steps: str | None, workdir: epath.Path) -> Iterator[Callable[[int, 
     chosen = range(int(match[1]), int(match[2]) + 1) if match else range(0)
     running = False
 
-    def before(step: int, state: Any) -> None:
+    def before(step: int, state: PyTree) -> None:
         nonlocal running
         if running == (step in chosen):
             return

@@ -2,39 +2,29 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from functools import partial
 
 import jax
-import numpy as np
 from etils import epath
+from jaxtyping import Array
 from rich.console import Console
 
-from resnet_jax.data.batches import read_ahead
-from resnet_jax.errors import RESUMABLE, ResNetError
+from resnet_jax.console import print_line
+from resnet_jax.data.batches import HostBatch, read_ahead, reading_threads
 from resnet_jax.parallel import Processes
-from resnet_jax.training.checkpoints import Checkpoint, CheckpointWriter, from_arrays, steps_in
-from resnet_jax.training.config import Config, resolve, to_json
-from resnet_jax.training.experiment import Experiment, build_experiment, prepare_jax
-from resnet_jax.training.identity import of_command, of_data, of_machine
-from resnet_jax.training.logging import Clock, MetricsLog, NoLog, Record, read_metrics
-from resnet_jax.training.plots import draw_curves
-from resnet_jax.training.preprocessing import evaluation_preprocessing
+from resnet_jax.training.checkpoints import Checkpoint, from_arrays, steps_in
+from resnet_jax.training.config import Config, resolve
+from resnet_jax.training.identity import of_command, of_machine
+from resnet_jax.training.logging import Clock, Record, is_logged, read_metrics, test_fields
+from resnet_jax.training.loop import train
+from resnet_jax.training.network import prepare_jax
+from resnet_jax.training.plots import draw_run_curves
 from resnet_jax.training.profile import profiled
-from resnet_jax.training.progress import Reporter, create_reporter
+from resnet_jax.training.progress import Reporter
 from resnet_jax.training.resuming import find_checkpoint
+from resnet_jax.training.run_files import RunFiles, check_finite
 from resnet_jax.training.state import TrainState
-from resnet_jax.training.step import evaluate
+from resnet_jax.training.task import Display, Experiment, build_experiment
 from resnet_jax.training.workdir import CURVES, METRICS, occupy, store_config
-
-
-class DivergedError(ResNetError):
-    """The loss or the gradient is not a finite number; the message names the step and the last good checkpoint."""
-
-
-class Interrupted(ResNetError):  # noqa: N818 (it is not an error)
-    """The run was asked to stop, and is saved."""
-
-    exit_code = RESUMABLE
 
 
 def run(
@@ -42,18 +32,17 @@ def run(
     workdir: epath.PathLike,
     console: Console | None = None,
     processes: Processes | None = None,
-) -> dict[str, float]:
+) -> Record:
     """Trains from where the workdir stands to `config.run.steps`, and returns the last record of metrics.jsonl.
 
     Args:
-        config: The recipe.
-        workdir: Of the run; the same for all its processes.
-        console: What the person sees; the standard output by default, of the first process alone.
-        processes: That train together, joined; this one alone by default.
+        config: Recipe to train.
+        workdir: Directory of the run; the same for all its processes.
+        console: Where progress is shown. Defaults to the standard output of the first process.
+        processes: Processes that train together, joined. Defaults to this one alone.
 
     Raises:
-        ConfigError, DeviceError, ModelError, DataError, WorkdirError, CheckpointError, ProcessError: What was asked for cannot be
-            done.
+        UsageError: What was asked for cannot be done: a field, a device, a model, the data, the workdir, a checkpoint.
         DivergedError: The loss or the gradient is not finite.
         Interrupted: SIGTERM or Ctrl-C came, and the state is saved.
     """
@@ -69,13 +58,13 @@ def run(
         complete = bool(saved) and saved[-1] >= config.run.steps
         checkpoint = None if complete else find_checkpoint(path, processes, fallback=config.run.fallback)
         experiment = build_experiment(config, begun=path if saved else None)
-        processes.agree("data", of_data(experiment))
+        processes.agree("data", experiment.described)
         if processes.first:
             store_config(path, config)
         if not complete:
             _train(config, experiment, path, console, processes, checkpoint)
         elif processes.first:
-            _say_complete(console, config, path, saved[-1])
+            _say_complete(console, experiment.display, path, saved[-1])
         return read_metrics(path)[-1]
 
 
@@ -87,184 +76,118 @@ def _train(
     processes: Processes,
     checkpoint: Checkpoint | None,
 ) -> None:
-    start = checkpoint.step if checkpoint else 0
-    console.print(
-        _opening(config, experiment, workdir, start, processes.count),
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
-    if experiment.initial and not start:
-        begins = experiment.initial.describe(
-            head=experiment.head, classes=experiment.model_arguments["num_classes"]
-        )
-        console.print(begins, highlight=False, markup=False, soft_wrap=True)
+    start, options = checkpoint.step if checkpoint else 0, config.run
+    print_line(console, _opening(config, experiment, workdir, start, processes.count))
+    for note in () if start else experiment.display.notes:
+        print_line(console, note)
     state = experiment.initial_state()
     if checkpoint:
         state = from_arrays(state, checkpoint.arrays)
     with ExitStack() as stack:
         stop = stack.enter_context(processes.stop_signals(start))
-        log = (
-            MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard)
-            if processes.first
-            else NoLog()
+        files = RunFiles(workdir, config, experiment, start, first=processes.first)
+        stack.callback(files.close)
+        reporter = stack.enter_context(
+            Reporter(console, experiment.display.line, start=start, steps=options.steps)
         )
-        stack.callback(log.close)
-        writer = CheckpointWriter(
-            workdir,
-            keep=config.run.keep,
-            config=to_json(config),
-            model=experiment.model_arguments,
-            class_names=config.inference.class_names or experiment.train.class_names,
-            preprocessing=evaluation_preprocessing(config, experiment.train.image_shape[0]),
+        profile = stack.enter_context(profiled(options.profile, workdir))
+        batches = read_ahead(
+            experiment.train_batches,
+            start,
+            options.steps,
+            workers=reading_threads(options.workers),
+            buffer=options.read_ahead,
+            processes=options.worker_processes,
         )
-        stack.callback(writer.close)
-        reporter = stack.enter_context(create_reporter(console, start=start, steps=config.run.steps))
-        profile = stack.enter_context(profiled(config.run.profile, workdir))
-        state = experiment.mapping.replicate(state)
-        _loop(
-            config,
-            experiment,
-            state,
-            start=start,
-            log=log,
-            writer=writer,
-            reporter=reporter,
-            profile=profile,
-            stop=stop,
+        trainer = RunTrainer(
+            config, experiment, experiment.mapping.replicate(state), files, reporter, profile
         )
-        writer.wait()
+        train(trainer, batches, start=start, options=options, clock=Clock(config.batch_size), stop=stop)
     if processes.first:
-        draw_curves(workdir, title=f"{config.model.name} on {config.data.source}")
-        _say_summary(console, workdir)
+        draw_run_curves(workdir, experiment.display)
+        _say_summary(console, experiment.display, workdir)
     processes.agree("end", {})
 
 
-def _loop(
-    config: Config,
-    experiment: Experiment,
-    state: TrainState,
-    *,
-    start: int,
-    log: MetricsLog | NoLog,
-    writer: CheckpointWriter,
-    reporter: Reporter,
-    profile: Callable[[int, TrainState], None],
-    stop: Callable[[int], bool],
-) -> None:
-    """Makes the steps. While one is computed the one before it is reported, and no more than these two are under way.
+class RunTrainer:
+    """One run, as the loop trains it; see `resnet_jax.training.loop.Trainer`.
 
-    More steps under way deadlock the CPU's collectives, and gain nothing elsewhere, since a step outlasts its dispatch.
+    Args:
+        config: The resolved config.
+        experiment: What it describes.
+        state: The state on the devices.
+        files: What the run writes.
+        reporter: What the person sees.
+        profile: Is called before every step; see `resnet_jax.training.profile`.
     """
-    options = config.run
-    clock = Clock(config.batch_size)
-    batches = read_ahead(
-        experiment.train_batches,
-        start,
-        options.steps,
-        workers=experiment.workers,
-        buffer=options.read_ahead,
-        processes=options.worker_processes,
-    )
-    report = partial(
-        _report, log=log, reporter=reporter, log_every=options.log_every, last=options.steps, clock=clock
-    )
-    before: tuple[int, dict[str, jax.Array]] | None = None
-    for step, batch in enumerate(clock.time_waiting(batches), start=start + 1):
-        profile(step, state)
-        state, metrics = experiment.train_step(state, experiment.mapping.shard(batch))
-        if before:
-            report(*before)
-        before = step, metrics
-        stopped, last = stop(step), step == options.steps
-        evaluated = last or step % options.evaluate_every == 0
-        saved = last or stopped or step % options.checkpoint_every == 0
-        if evaluated or saved:
-            jax.block_until_ready(state)
-            tested = (
-                evaluate(experiment.evaluation_step, state, experiment.test_batches, experiment.mapping)
-                if evaluated
-                else {}
-            )
-            report(*before, tested=tested)
-            before = None
-        if saved:
-            log.sync()
-            writer.save(step, state, {"top1": tested["top1"]} if evaluated else None)
-        if stopped and not last:
-            writer.wait()
-            raise Interrupted(
-                f"stopped and saved at step {step}; run the same command again to go on from there"
-            )
 
+    def __init__(
+        self,
+        config: Config,
+        experiment: Experiment,
+        state: TrainState,
+        files: RunFiles,
+        reporter: Reporter,
+        profile: Callable[[int, TrainState], None],
+    ) -> None:
+        self._options, self._experiment, self._state = config.run, experiment, state
+        self._files, self._reporter, self._profile = files, reporter, profile
 
-def _report(
-    step: int,
-    metrics: dict[str, jax.Array],
-    *,
-    log: MetricsLog | NoLog,
-    reporter: Reporter,
-    log_every: int,
-    last: int,
-    clock: Clock,
-    tested: dict[str, float] | None = None,
-) -> None:
-    """Waits for a step and writes it down.
+    def step(self, number: int, batch: HostBatch) -> dict[str, Array]:
+        self._profile(number, self._state)
+        placed = self._experiment.mapping.shard(batch)
+        self._state, metrics = self._experiment.train_step(self._state, placed)
+        return metrics
 
-    Raises:
-        DivergedError: Its loss or its gradient is not finite; what it made of the state is not saved.
-    """
-    values = {name: float(value) for name, value in metrics.items()}
-    for name in ("loss", "gradient_norm"):
-        if not np.isfinite(values[name]):
-            raise DivergedError(
-                f"{name} is {values[name]} at step {step}; the last checkpoint is from before it. Try a lower "
-                "--config.optimizer.learning_rate, or a warm-up (--config.optimizer.warmup_steps), in another --workdir"
-            )
-    record: Record = {
-        "step": step,
-        **values,
-        **{f"test_{name}": value for name, value in (tested or {}).items()},
-    }
-    record |= clock.tick(step)
-    reporter.step(record)
-    if tested or step % log_every == 0 or step == last:
-        log.write(record)
+    def report(
+        self, number: int, metrics: dict[str, Array], tested: dict[str, float] | None, times: dict[str, float]
+    ) -> None:
+        values = {name: float(value) for name, value in metrics.items()}
+        check_finite(number, values)
+        record = {"step": number, **values, **test_fields(tested or {}), **times}
+        self._reporter.step(record)
+        if is_logged(number, tested, self._options):
+            self._files.write(record)
+
+    def evaluate(self) -> dict[str, float]:
+        jax.block_until_ready(self._state)
+        return self._experiment.test(self._state)
+
+    def save(self, number: int, tested: dict[str, float] | None) -> None:
+        jax.block_until_ready(self._state)
+        self._files.save(number, self._state, tested)
+
+    def wait(self) -> None:
+        self._files.wait()
 
 
 def _opening(config: Config, experiment: Experiment, workdir: epath.Path, start: int, processes: int) -> str:
-    devices = experiment.mapping.devices
+    devices, display = experiment.mapping.devices, experiment.display
     where = f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
     where += f" of {processes} processes" if processes > 1 else ""
     where += f", batches in {config.run.accumulation} parts" if config.run.accumulation > 1 else ""
     begin = f"goes on from step {start} of {config.run.steps}" if start else f"{config.run.steps} steps"
-    return (
-        f"{config.model.name} on {config.data.source} ({len(experiment.train)} images), {where}, batch {config.batch_size}: "
-        f"{begin}, into {workdir}"
-    )
+    return f"{display.title} ({display.data}), {where}, batch {config.batch_size}: {begin}, into {workdir}"
 
 
-def _say_summary(console: Console, workdir: epath.Path) -> None:
-    records = read_metrics(workdir)
-    tested = [record for record in records if "test_top1" in record]
-    last, best = tested[-1], max(tested, key=lambda record: record["test_top1"])
-    text = (
-        f"done: test accuracy {last['test_top1']:.2%}, error {1 - last['test_top1']:.2%} at step {last['step']:.0f} on "
-        f"{last['test_examples']:.0f} images (best {best['test_top1']:.2%} at step {best['step']:.0f})\n"
-        f"curves:      {workdir / CURVES}\n"
-        f"records:     {workdir / METRICS}\n"
-        f"checkpoints: {', '.join(map(str, steps_in(workdir)))} in {workdir / 'checkpoints'}\n"
-        f"evaluate:    resnet-jax evaluate --workdir {workdir}"
-    )
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+def _say_summary(console: Console, display: Display, workdir: epath.Path) -> None:
+    tested = [record for record in read_metrics(workdir) if f"test_{display.score}" in record]
+    lines = [
+        f"done: {display.summary(tested)}",
+        f"curves:      {workdir / CURVES}",
+        f"records:     {workdir / METRICS}",
+        f"checkpoints: {', '.join(map(str, steps_in(workdir)))} in {workdir / 'checkpoints'}",
+        f"evaluate:    resnet-jax evaluate --workdir {workdir}",
+    ]
+    print_line(console, "\n".join(lines))
 
 
-def _say_complete(console: Console, config: Config, workdir: epath.Path, step: int) -> None:
+def _say_complete(console: Console, display: Display, workdir: epath.Path, step: int) -> None:
     if not (workdir / CURVES).exists():
-        draw_curves(workdir, title=f"{config.model.name} on {config.data.source}")
-    _say_summary(console, workdir)
-    text = (
-        f"this run was complete at step {step} already; to train longer raise --config.run.steps, to train anew choose another "
-        "--workdir"
+        draw_run_curves(workdir, display)
+    _say_summary(console, display, workdir)
+    print_line(
+        console,
+        f"this run was complete at step {step} already; to train longer raise --config.run.steps, to train anew choose "
+        "another --workdir",
     )
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

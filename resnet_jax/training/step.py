@@ -1,16 +1,20 @@
-"""The training step and the evaluation step of one device, written against the mapped axis of the global batch."""
+"""The training step and the evaluation step of one device.
 
-from collections.abc import Callable
-from typing import Any
+They are written against the mapped axis of the global batch; without an axis they are steps for plain `jax.jit`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from resnet_jax.data.batches import EvaluationBatches
+from resnet_jax.data.batches import HostBatch
 from resnet_jax.models.rng_streams import EXAMPLES_RNG
 from resnet_jax.models.sliced_apply import apply_in_slices
 from resnet_jax.parallel import Mapping
@@ -28,7 +32,15 @@ Augment = Callable[[jax.Array, Array, Array], Array]
 Loss = Callable[[Array, Array], Array]
 """(logits [n, classes], labels int32[n]) → loss of each example [n]."""
 
+Measures = Callable[[Array, Array], dict[str, Array]]
+"""(logits [n, classes], labels [n]) → metrics of a training step besides the loss, means over the examples."""
+
 Sums = dict[str, Array]
+SumsOfBatch = Callable[[Array, Array, Array], Sums]
+"""(logits [n, classes], labels [n], mask bool[n]) → `examples`, their number, and sums over them."""
+
+TrainStep: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+EvaluationStep: TypeAlias = Callable[[TrainState, Batch], Sums]
 
 
 def make_train_step(
@@ -38,45 +50,53 @@ def make_train_step(
     *,
     schedule: Schedule,
     seed: int | Array,
-    axis_name: str,
+    axis_name: str | None = None,
     loss: Loss | None = None,
+    measures: Measures | None = None,
     accumulation: int = 1,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+) -> TrainStep:
     """Returns `train_step(state, batch) -> (state, metrics)`, a pure function of one device's part of the batch.
 
-    The gradient is that of the mean loss over the global batch; weight decay is the optimiser's. Metrics are of the
-    global batch before the update: `loss` and `top1` (a fraction), means; the `gradient_norm` without decay; and the
-    `learning_rate` of the update.
+    The gradient is that of the mean loss over the global batch; weight decay is the optimizer's. Metrics are those of
+    the global batch before the update: means of the `loss` and of the measures, the `gradient_norm` without weight
+    decay, and the `learning_rate` of the update.
 
     Args:
-        model: With `axis_name` set, so that groups of batch normalisation may span devices.
-        optimizer: Makes updates of gradients; is given the step's training error as `value`.
-        augment: Of images; its keys are folded from the seed, the step and the example's index in the global batch.
-        schedule: Only to report the rate.
-        loss: None is cross-entropy.
-        seed: Of augmentation, dropout and stochastic depth, see `resnet_jax.models.rng_streams`; it may be traced, as where
-            steps of several seeds are one program.
-        axis_name: The mapped axis.
-        accumulation: Parts that a batch is computed in, one after the other, each a slice of the global batch that is spread over
-            the devices; a device has its share of the first part, then of the second, and so on. The model's normalisations
-            must know their number (`parts`).
-    """
+        model: The network. With an axis it has the same `axis_name`, so that groups of batch normalization may span
+            devices.
+        optimizer: Makes updates of gradients. It is given the training error of the step (the loss, if there is no
+            `top1`) as `value`.
+        augment: Augments and normalizes images. Its keys are folded from the seed, the step and the example's index
+            in the global batch.
+        schedule: Learning rate by step; only to report it.
+        seed: Seed of augmentation, dropout and stochastic depth (see `resnet_jax.models.rng_streams`). It may be
+            traced, as where the steps of several seeds are one program.
+        axis_name: Mapped axis of the global batch. None gives a step for plain `jax.jit`, whose batch is global.
+        loss: Loss of each example. Defaults to cross-entropy.
+        measures: Further metrics. Defaults to `accuracy`.
+        accumulation: Micro-batches that a batch is computed in (gradient accumulation). Each is a slice of the global
+            batch, spread over the devices: a device has its share of the first, then of the second, and so on. The
+            model's normalizations must know their number (`over_micro_batches`).
 
-    loss_of = loss or cross_entropy
+    Example:
+        >>> train_step = jax.jit(make_train_step(model, optimizer, augment, schedule=schedule, seed=0))
+        >>> state, metrics = train_step(state, batch)
+    """
+    loss_of, measure = loss or cross_entropy, measures or accuracy
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
 
-        def differentiate(part: Batch, carried: Any, number: Int[Array, ""]) -> tuple[Any, Any]:
+        def differentiate(part: Batch, carried: PyTree, number: Int[Array, ""]) -> tuple[PyTree, PyTree]:
             keys = _example_keys(seed, AUGMENTATION_STREAM, state.step, part["index"])
             images = augment(keys, part["image"], state.image_mean)
-            place = lax.axis_index(axis_name) + lax.axis_size(axis_name) * number
+            place = lax.axis_index(axis_name) + lax.axis_size(axis_name) * number if axis_name else number
             dropout = jax.random.fold_in(_step_key(seed, DROPOUT_STREAM, state.step), place)
             examples = _step_key(seed, EXAMPLES_STREAM, state.step)
             if accumulation > 1:  # Positions in a part come again in the next.
                 examples = jax.random.fold_in(examples, number)
             rngs = {"dropout": dropout, EXAMPLES_RNG: examples}
 
-            def loss_function(params: Any) -> tuple[Array, tuple[Array, Any]]:
+            def loss_function(params: PyTree) -> tuple[Array, tuple[Array, PyTree]]:
                 variables = {"params": params, **carried, "batch_stats": state.batch_stats}
                 logits, updated = model.apply(variables, images, train=True, mutable=list(carried), rngs=rngs)
                 mean = loss_of(logits, part["label"]).mean()
@@ -85,17 +105,15 @@ def make_train_step(
             (mean, (logits, updated)), gradients = jax.value_and_grad(loss_function, has_aux=True)(
                 state.params
             )
-            top1 = jnp.mean(jnp.argmax(logits, -1) == part["label"], dtype=logits.dtype)
-            return (gradients, {"loss": mean, "top1": top1}), updated
+            return (gradients, {"loss": mean, **measure(logits, part["label"])}), updated
 
         carried = {"batch_stats": state.batch_stats}
         if accumulation > 1:
             carried["moments"] = jax.tree.map(jnp.zeros_like, state.batch_stats)
         means, carried = mean_over_parts(differentiate, batch, carried, parts=accumulation)
-        gradients, metrics = lax.pmean(means, axis_name)
-        updates, opt_state = optimizer.update(
-            gradients, state.opt_state, state.params, value=1 - metrics["top1"]
-        )
+        gradients, metrics = lax.pmean(means, axis_name) if axis_name else means
+        error = 1 - metrics["top1"] if "top1" in metrics else metrics["loss"]
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=error)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         metrics["learning_rate"] = schedule(state.step) * rate_factor(opt_state)
         state = state.replace(
@@ -110,43 +128,59 @@ def make_train_step(
 
 
 def make_evaluation_step(
-    model: nn.Module, normalize: Callable[[Array, Array], Array], *, axis_name: str
-) -> Callable[[TrainState, Batch], Sums]:
+    model: nn.Module,
+    normalize: Callable[[Array, Array], Array],
+    *,
+    axis_name: str | None = None,
+    sums: SumsOfBatch | None = None,
+) -> EvaluationStep:
     """Returns `evaluation_step(state, batch) -> sums` over the global batch's unmasked examples.
 
-    `examples` counts them, `loss` sums their cross-entropies, `top1` and `top5` count those whose label is the likeliest, or
-    among the five likeliest; with fewer than six classes there is no `top5`. Add the sums of batches and divide once.
+    Args:
+        model: The network.
+        normalize: (uint8 images, image mean) → images as the network takes them.
+        axis_name: Mapped axis of the global batch; None gives a step for plain `jax.jit`.
+        sums: What is summed. Defaults to `masked_sums`: the number of examples, the cross-entropy, and the examples
+            whose label is the most likely, or among the five most likely.
     """
 
     def evaluation_step(state: TrainState, batch: Batch) -> Sums:
         images = normalize(batch["image"], state.image_mean)
         logits = apply_in_slices(model, state.variables, images)
-        return lax.psum(masked_sums(logits, batch["label"], batch["mask"]), axis_name)
+        summed = (sums or masked_sums)(logits, batch["label"], batch["mask"])
+        return lax.psum(summed, axis_name) if axis_name else summed
 
     return evaluation_step
 
 
 def evaluate(
-    evaluation_step: Callable[[TrainState, Batch], Sums],
-    state: TrainState,
-    batches: EvaluationBatches,
-    mapping: Mapping,
-) -> dict[str, float]:
-    """Returns `loss`, `top1` and `top5` as means over every example of a split, and `examples`, their number.
+    evaluation_step: EvaluationStep, state: PyTree, batches: Iterable[HostBatch], mapping: Mapping
+) -> dict[str, np.ndarray]:
+    """Returns the sums of a split divided by the number of its examples, and `examples`, this number, in float64.
 
     Args:
-        evaluation_step: Mapped by `mapping`.
-        state: Placed by `mapping`.
-        batches: Of the split, this process's part.
-        mapping: Of the run.
+        evaluation_step: Evaluation step, mapped by `mapping`. Its sums may have axes, for example one of seeds.
+        state: State, placed by `mapping`.
+        batches: This process's part of the split's batches.
+        mapping: The devices of the run.
     """
-    totals: dict[str, float] = {}
+    totals: dict[str, np.ndarray] = {}
     for batch in batches:
-        # Adding up on the host waits for each batch: no two are under way, which the CPU's collectives need.
+        # Adding up on the host waits for each batch: no two are under way, which the collectives on CPU need.
         for name, value in evaluation_step(state, mapping.shard(batch)).items():
-            totals[name] = totals.get(name, 0.0) + float(value)
+            totals[name] = totals.get(name, 0) + np.asarray(value, np.float64)
     examples = totals.pop("examples")
-    return {name: value / examples for name, value in totals.items()} | {"examples": int(examples)}
+    return {name: value / examples for name, value in totals.items()} | {"examples": examples}
+
+
+def as_numbers(results: dict[str, np.ndarray]) -> dict[str, float]:
+    """Returns the results of `evaluate` as numbers, `examples` as a whole one."""
+    return {name: value.item() for name, value in results.items()} | {"examples": int(results["examples"])}
+
+
+def accuracy(logits: Float[Array, "n c"], labels: Int[Array, " n"]) -> dict[str, Array]:
+    """Returns `top1`, the share of examples whose label has the largest logit."""
+    return {"top1": jnp.mean(jnp.argmax(logits, -1) == labels, dtype=logits.dtype)}
 
 
 def masked_sums(logits: Float[Array, "n c"], labels: Int[Array, " n"], mask: Bool[Array, " n"]) -> Sums:

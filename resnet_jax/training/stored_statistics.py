@@ -15,7 +15,7 @@ from etils import epath
 from resnet_jax.files import open_for_replacing
 from resnet_jax.training.checkpoints import Arrays, Checkpoint, CheckpointError
 
-DIRECTORY = "precise_bn"
+PRECISE_BN = "precise_bn"
 PREFIX = "batch_stats/"
 MOVING, PRECISE = STATISTICS = ("moving", "precise")
 
@@ -90,7 +90,7 @@ def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) 
 
 
 def _file(workdir: epath.PathLike, step: int) -> epath.Path:
-    return epath.Path(workdir) / DIRECTORY / f"{step}.npz"
+    return epath.Path(workdir) / PRECISE_BN / f"{step}.npz"
 
 
 def _weights_of(checkpoint: Checkpoint) -> str:

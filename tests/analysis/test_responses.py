@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from resnet_jax import create_model, stack_blocks
 from resnet_jax.analysis import analyze_checkpoint, analyze_run, gradient_norms, measure_responses
-from resnet_jax.data.catalog import open_source
+from resnet_jax.data.datasets import open_source
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.run import run
 from tests.models.numpy_reference import convolution, normalization, randomised, relu

@@ -16,7 +16,7 @@ from resnet_jax.sweeps import sweep
 from resnet_jax.sweeps.errors_over_seeds import error_curve, mean_curve
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.logging import read_metrics
-from resnet_jax.training.run import DivergedError, Interrupted
+from resnet_jax.training.loop import DivergedError, Interrupted
 from tests.training import runs, tiny
 
 COMMON = ["--set", "run.steps=3", "--set", "data.synthetic_examples=64", "--set", "run.evaluate_every=1"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, read_ahead
-from resnet_jax.data.catalog import open_source
+from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodedSource, DecodeOptions
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.folder import FolderExamples

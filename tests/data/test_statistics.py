@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from resnet_jax import cli
-from resnet_jax.data.catalog import open_source
+from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import ArraySource

@@ -137,7 +137,7 @@ def test_the_text_names_what_was_evaluated(workdir: Path, capsys: pytest.Capture
         (["--protocol", "five-crop"], "unknown protocol 'five-crop'"),
         (["--predictions", "p.txt"], "its name must end in .csv or .npz"),
         (["--predictions", "no/where.csv"], "there is no folder no for the file of predictions"),
-        (["--batch-size", "0"], "--batch-size is 0"),
+        (["--batch-size", "0"], "argument --batch-size: '0' is not a whole number of 1 or more"),
         (["--statistics", "best"], "unknown statistics 'best'"),
         (["--precise-bn", "9999"], "statistics of 9999 images are asked for"),
         (["--workdir", "nowhere"], "nowhere holds no checkpoint"),

@@ -17,9 +17,9 @@ from resnet_jax import load_checkpoint
 from resnet_jax.data.batches import TrainBatches
 from resnet_jax.data.source import SyntheticSource
 from resnet_jax.evaluation.evaluate import evaluate_checkpoint
-from resnet_jax.evaluation.precise_statistics import measure_statistics, recompute_statistics
+from resnet_jax.evaluation.precise_statistics import measure_statistics, recompute_batch_statistics
 from resnet_jax.evaluation.protocols import ProtocolError
-from resnet_jax.evaluation.scoring import Net
+from resnet_jax.evaluation.scoring import Scorer
 from resnet_jax.models.stacking import stack_blocks
 from resnet_jax.parallel import create_mapping
 from resnet_jax.training.checkpoints import CheckpointError
@@ -94,7 +94,7 @@ def test_statistics_of_the_whole_set_equal_one_pass_in_float64(devices: int, wor
     source = SyntheticSource(examples=IMAGES, image_size=8, classes=7, seed=0)
     expected = one_pass(workdir, seed=3)
     model, variables = load_checkpoint(str(workdir))
-    net = Net(model, variables, workdirs.pixel_mean(8), create_mapping("auto", jax.devices()[:devices]))
+    net = Scorer(model, variables, workdirs.pixel_mean(8), create_mapping("auto", jax.devices()[:devices]))
     arguments: dict[str, Any] = {"images": IMAGES, "batch_size": BATCH, "group_size": GROUP, "seed": 3}
     found = measure_statistics(net, source, **arguments)
     assert found.keys() == expected.keys()
@@ -105,7 +105,7 @@ def test_statistics_of_the_whole_set_equal_one_pass_in_float64(devices: int, wor
         )
     if devices == 1:
         return
-    looped = Net(model.clone(scan=True), stack_blocks(variables), net.image_mean, net.mapping)
+    looped = Scorer(model.clone(scan=True), stack_blocks(variables), net.image_mean, net.mapping)
     again = measure_statistics(looped, source, **arguments)
     for name, array in found.items():
         np.testing.assert_allclose(again[name], array, rtol=1e-5, atol=1e-5, err_msg=name)
@@ -114,7 +114,7 @@ def test_statistics_of_the_whole_set_equal_one_pass_in_float64(devices: int, wor
 def test_frozen_layers_keep_their_statistics(workdir: Path) -> None:
     source = SyntheticSource(examples=IMAGES, image_size=8, classes=7, seed=0)
     model, variables = load_checkpoint(str(workdir))
-    net = Net(model, variables, workdirs.pixel_mean(8), create_mapping("auto", jax.devices()[:2]))
+    net = Scorer(model, variables, workdirs.pixel_mean(8), create_mapping("auto", jax.devices()[:2]))
     measure = partial(measure_statistics, net, source, images=16, batch_size=16, group_size=4, seed=0)
     before = {
         f"batch_stats/{name}": array
@@ -132,7 +132,7 @@ def test_frozen_layers_keep_their_statistics(workdir: Path) -> None:
 def test_they_are_stored_beside_the_moving_ones_and_evaluated_with(workdir: Path, tmp_path: Path) -> None:
     run = shutil.copytree(workdir, tmp_path / "run")
     moving = evaluate_checkpoint(run)
-    done = recompute_statistics(run)
+    done = recompute_batch_statistics(run)
     assert (done.step, done.images) == (5, IMAGES)
     assert evaluate_checkpoint(run) == moving
     precise = evaluate_checkpoint(run, statistics="precise")
@@ -156,7 +156,7 @@ def test_they_are_stored_beside_the_moving_ones_and_evaluated_with(workdir: Path
 
 def test_a_file_that_is_damaged_or_of_other_weights_is_refused(workdir: Path, tmp_path: Path) -> None:
     run = shutil.copytree(workdir, tmp_path / "run")
-    file = Path(recompute_statistics(run, images=8).file)
+    file = Path(recompute_batch_statistics(run, images=8).file)
     whole = file.read_bytes()
     file.write_bytes(whole[:-40])
     with pytest.raises(CheckpointError, match=r"5\.npz is damaged"):
@@ -178,11 +178,11 @@ def test_more_images_than_there_are_is_a_mistake(images: int, workdir: Path) -> 
     with pytest.raises(
         ProtocolError, match=f"statistics of {images} images are asked for; allowed are 1 to {IMAGES}"
     ):
-        recompute_statistics(workdir, images=images)
+        recompute_batch_statistics(workdir, images=images)
 
 
 def test_a_net_without_normalization_has_none(tmp_path: Path) -> None:
     vgg = {"name": "vgg8", "stage_depths": [1, 1, 1, 1, 1], "width": 2, "hidden": 4, "num_classes": 3}
     run = workdirs.write(tmp_path / "run", vgg, side=32, data__synthetic_examples=8)
     with pytest.raises(ProtocolError, match="vgg8 has no batch normalization"):
-        recompute_statistics(run)
+        recompute_batch_statistics(run)

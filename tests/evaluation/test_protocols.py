@@ -18,10 +18,10 @@ from resnet_jax import load_checkpoint
 from resnet_jax.data.crops import fully_convolutional, scaled
 from resnet_jax.data.prepare import prepare
 from resnet_jax.data.source import ArraySource
-from resnet_jax.evaluation.ensemble import collect
+from resnet_jax.evaluation.ensemble import concatenate_scores
 from resnet_jax.evaluation.evaluate import evaluate_checkpoint, predictions
 from resnet_jax.evaluation.protocols import Protocol, ProtocolError, SeenExamples, default_scales, look_of
-from resnet_jax.evaluation.scoring import Net
+from resnet_jax.evaluation.scoring import Scorer
 from resnet_jax.parallel import create_mapping
 from tests.data.photographs import CLASSES, photograph
 from tests.interop import workdirs
@@ -174,14 +174,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def net_of(workdir: Path, devices: int, mapping: str = "auto") -> Net:
+def net_of(workdir: Path, devices: int, mapping: str = "auto") -> Scorer:
     model, variables = load_checkpoint(str(workdir))
-    return Net(model, variables, workdirs.pixel_mean(16), create_mapping(mapping, jax.devices()[:devices]))
+    return Scorer(model, variables, workdirs.pixel_mean(16), create_mapping(mapping, jax.devices()[:devices]))
 
 
 def test_crops_of_images_of_one_size_lose_the_mean_at_their_own_place(small: Path) -> None:
     source = array_source(5)
-    found = collect(net_of(small, 1).scores(source, Protocol("ten-crop"), batch_size=3))
+    found = concatenate_scores(net_of(small, 1).scores(source, Protocol("ten-crop"), batch_size=3))
     expected = []
     for image in source.images:
         logits = logits_of(small, ten_crops(image - workdirs.pixel_mean(16), 14))
@@ -203,7 +203,7 @@ def test_neither_devices_nor_batches_nor_their_ragged_end_matter(
 ) -> None:
     source = array_source(37)
     chosen = Protocol(protocol, scales=(12, 16) if protocol == "multi-scale" else ())
-    found = collect(net_of(small, devices, mapping).scores(source, chosen, batch_size=batch_size))
+    found = concatenate_scores(net_of(small, devices, mapping).scores(source, chosen, batch_size=batch_size))
     np.testing.assert_array_equal(found.numbers, np.arange(37))
     np.testing.assert_array_equal(found.labels, source.labels)
     one = [

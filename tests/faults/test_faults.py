@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import io
 import os
 import re
 import shutil
@@ -15,10 +16,11 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+from rich.console import Console
 
 from resnet_jax.training.checkpoints import CheckpointWriter, SaveError, read_checkpoint, steps_in
 from resnet_jax.training.logging import MetricsLog, read_metrics
-from resnet_jax.training.progress import LineReporter
+from resnet_jax.training.progress import Reporter
 from resnet_jax.training.workdir import LOCK, WorkdirError, occupy
 from tests.training import runs
 from tests.training.runs import train
@@ -155,9 +157,8 @@ def test_the_remaining_time_is_of_the_monotonic_clock(monkeypatch: pytest.Monkey
     lines: list[str] = []
     seconds = iter([100.0, 100.0, 110.0])
     monkeypatch.setattr("resnet_jax.training.progress.time.monotonic", lambda: next(seconds))
-    reporter = LineReporter(
-        type("Lines", (), {"print": lambda _, text, **__: lines.append(text)})(), steps=40
-    )  # type: ignore[arg-type]
+    monkeypatch.setattr("resnet_jax.training.progress.print_line", lambda _, line: lines.append(line))
+    reporter = Reporter(Console(file=io.StringIO()), lambda _: "a step", start=0, steps=40)
     for step in (10, 20):
         reporter.step({"step": step, "loss": 1.0, "top1": 0.5, "images_per_second": 1.0, "input_share": 0.0})
     assert [line.rpartition(", ")[2] for line in lines] == ["20 s left"]

@@ -9,7 +9,7 @@ import pytest
 from resnet_jax.parallel import AXIS_NAME, DeviceError, create_mapping
 from resnet_jax.training.checkpoints import to_arrays
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.experiment import Experiment, build_experiment
+from resnet_jax.training.task import Experiment, build_experiment
 from tests.training.tiny import get_config
 
 MAPPINGS = ("pmap", "shard_map")

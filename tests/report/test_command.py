@@ -12,7 +12,7 @@ from resnet_jax.cli import main
 from resnet_jax.data.source import SyntheticSource
 from resnet_jax.training.checkpoints import CheckpointWriter, read_checkpoint
 from resnet_jax.training.config import to_json
-from resnet_jax.training.experiment import Experiment, build_experiment
+from resnet_jax.training.task import Experiment, build_experiment
 from tests.report import workdirs
 from tests.report.reading import Node, read
 from tests.training import tiny

@@ -61,6 +61,26 @@ def test_the_page_needs_nothing_beside_itself(run: Path) -> None:
     assert re.findall(r"url\(|@import|https?:", page.one("style").text + page.all("script")[-1].text) == []
 
 
+def test_a_task_of_its_own_is_reported_by_its_metrics(tmp_path: Path) -> None:
+    records = [
+        {
+            "step": step,
+            "loss": 2.0,
+            "depth": 0.5,
+            "test_depth": 0.25,
+            "test_score": -step,
+            "test_examples": 25,
+            "time": 1.7e9,
+        }
+        for step in (1, 2, 3)
+    ]
+    page = page_of(workdirs.write(tmp_path / "first", records))
+    assert "0.25 test depth" in page.one("section", id="results").one("ul").text
+    assert column(page.one("section", id="results").one("table"), " first")["Test depth"] == "0.25"
+    assert chart(page, "depth")
+    assert chart(page, "score")
+
+
 def test_the_results_are_those_of_the_records(run: Path) -> None:
     results = column(page_of(run).one("section", id="results").one("table"), " first")
     assert results["Test error"] == "3.12 %"  # 0.625 / 20

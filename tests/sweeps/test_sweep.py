@@ -13,7 +13,7 @@ from resnet_jax.sweeps.scaled_recipes import scale_steps
 from resnet_jax.sweeps.sweep import SweepRun, train_missing
 from resnet_jax.training.config import with_fields
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.run import DivergedError, Interrupted
+from resnet_jax.training.loop import DivergedError, Interrupted
 from resnet_jax.training.workdir import WorkdirError, store_config
 from tests.training import tiny
 
@@ -58,13 +58,13 @@ def test_seeds_that_stand_at_one_step_are_trained_together_where_that_is_asked_f
     )
     monkeypatch.setattr(SweepRun, "check", lambda *_: None)
 
-    def run_together(configs, workdirs, console):  # type: ignore[no-untyped-def]
+    def run_vmapped_seeds(configs, workdirs, console):  # type: ignore[no-untyped-def]
         del workdirs, console
         groups.append([config.seed for config in configs])
         if len(groups) == 2:
             raise DivergedError("loss of seed 1 is nan")
 
-    monkeypatch.setattr(sweep, "run_together", run_together)
+    monkeypatch.setattr(sweep, "run_vmapped_seeds", run_vmapped_seeds)
     monkeypatch.setattr(sweep, "run", lambda config, *_: alone.append(config.seed))
     for vmap in ("yes", "yes", "auto", "no"):
         train_missing(sweep_of(tmp_path, 3), advice="", vmap=vmap)

@@ -13,10 +13,10 @@ from resnet_jax.data.batches import TrainBatches, draws
 from resnet_jax.errors import UsageError
 from resnet_jax.training.checkpoints import CheckpointError, read_checkpoint
 from resnet_jax.training.config import Config, mutable_copy
-from resnet_jax.training.experiment import open_split
 from resnet_jax.training.logging import read_metrics
 from resnet_jax.training.recipes import load_recipe
 from resnet_jax.training.run import run
+from resnet_jax.training.splits import open_split
 from tests.data.photographs import write_folder
 from tests.training import tiny
 

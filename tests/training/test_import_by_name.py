@@ -19,7 +19,7 @@ from resnet_jax.models.import_by_name import import_by_name
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.config import resolve
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.experiment import build_optimizer
+from resnet_jax.training.factories import build_optimizer
 from resnet_jax.training.logging import read_metrics
 from resnet_jax.training.workdir import read_config
 from tests.test_docs import ROOT, blocks

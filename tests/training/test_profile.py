@@ -16,8 +16,10 @@ def test_a_profile_begins_and_ends_with_its_steps(tmp_path: Path, monkeypatch: p
     calls: list[str] = []
     monkeypatch.setattr("jax.profiler.start_trace", lambda folder: calls.append(f"start {Path(folder).name}"))
     monkeypatch.setattr("jax.profiler.stop_trace", lambda: calls.append("stop"))
-    monkeypatch.setattr("resnet_jax.training.run._report", lambda step, *_, **__: calls.append(str(step)))
-    monkeypatch.setattr("resnet_jax.training.run.draw_curves", lambda *_, **__: None)
+    monkeypatch.setattr(
+        "resnet_jax.training.run.RunTrainer.report", lambda _, step, *__: calls.append(str(step))
+    )
+    monkeypatch.setattr("resnet_jax.training.run.draw_run_curves", lambda *_, **__: None)
     monkeypatch.setattr("resnet_jax.training.run._say_summary", lambda *_: None)
     monkeypatch.setattr("resnet_jax.training.run.read_metrics", lambda _: [{}])
     run(tiny.get_config(**SHORT, **{"run.profile": "2-3"}), tmp_path)
@@ -26,5 +28,5 @@ def test_a_profile_begins_and_ends_with_its_steps(tmp_path: Path, monkeypatch: p
 
 
 def test_a_range_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the first and the last step: 10-15"):
+    with pytest.raises(ConfigError, match="the first and the last step, such as 10-15"):
         run(tiny.get_config(**{"run.profile": "10"}), tmp_path)

@@ -11,8 +11,9 @@ from resnet_jax.models.stacking import is_stacked
 from resnet_jax.training.checkpoints import from_arrays, read_checkpoint, to_arrays
 from resnet_jax.training.config import resolve
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.experiment import build_experiment, looped
 from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.network import with_scanned_stages
+from resnet_jax.training.task import build_experiment
 from tests.training.runs import train
 from tests.training.tiny import PATH, get_config
 
@@ -99,7 +100,7 @@ def test_what_cannot_be_scanned_is_said(fields, message) -> None:  # type: ignor
     ],
 )
 def test_which_nets_are_scanned(name, fields, scanned) -> None:  # type: ignore[no-untyped-def]
-    assert getattr(looped(create_model(name), get_config(**fields)), "scan", False) is scanned
+    assert getattr(with_scanned_stages(create_model(name), get_config(**fields)), "scan", False) is scanned
 
 
 @pytest.mark.slow

@@ -11,8 +11,10 @@ from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import EvaluationBatches
 from resnet_jax.data.source import ArraySource
 from resnet_jax.parallel import AXIS_NAME, create_mapping
-from resnet_jax.training.experiment import build_experiment
-from resnet_jax.training.step import evaluate, make_evaluation_step, masked_sums
+from resnet_jax.training.config import resolve
+from resnet_jax.training.factories import build_augmentation, build_optimizer
+from resnet_jax.training.step import evaluate, make_evaluation_step, make_train_step, masked_sums
+from resnet_jax.training.task import build_experiment
 from tests.training.tiny import get_config
 
 
@@ -70,3 +72,31 @@ def test_the_loss_falls_when_a_batch_is_repeated() -> None:
         losses.append(float(metrics["loss"]))
     assert losses[-1] < 0.5 * losses[0]
     assert int(state.step) == 20
+
+
+def test_steps_without_an_axis_are_those_of_one_device() -> None:
+    """Under plain `jax.jit`, with the global batch on one device; loss, state and sums are the mapped ones'."""
+    config = resolve(get_config(**{"run.devices": 1}))
+    mapped = build_experiment(config)
+    schedule, optimizer = build_optimizer(config.optimizer)
+    augment = build_augmentation(config.data)
+    train_step = jax.jit(
+        make_train_step(mapped.model, optimizer, augment, schedule=schedule, seed=config.seed)
+    )
+    evaluation_step = jax.jit(make_evaluation_step(mapped.model, normalize))
+    batch, test_batch = mapped.train_batches[0], mapped.seeds.test_batches[0]
+    state = mapped.initial_state()
+    placed = mapped.mapping.replicate(state)
+    expected_sums = mapped.mapping.map(mapped.seeds.evaluation_step, donate=False)(
+        placed, mapped.mapping.shard(test_batch)
+    )
+    sums = evaluation_step(state, test_batch)
+    assert {name: float(value) for name, value in sums.items()} == pytest.approx(
+        {name: float(value) for name, value in expected_sums.items()}, rel=1e-6
+    )
+    state, metrics = train_step(state, batch)
+    placed, expected = mapped.train_step(placed, mapped.mapping.shard(batch))
+    for name, value in expected.items():
+        assert float(metrics[name]) == pytest.approx(float(value), rel=1e-5)
+    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(placed), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

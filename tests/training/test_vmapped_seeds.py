@@ -11,7 +11,7 @@ from resnet_jax.training.checkpoints import read_checkpoint, steps_in
 from resnet_jax.training.config import resolve
 from resnet_jax.training.logging import read_metrics
 from resnet_jax.training.run import run
-from resnet_jax.training.together import run_together
+from resnet_jax.training.vmapped_seeds import run_vmapped_seeds
 from tests.training import runs, tiny
 
 SEEDS = (0, 3)
@@ -53,7 +53,7 @@ def test_they_end_as_those_trained_one_by_one_and_go_on_from_where_they_stand(
         configs = [
             resolve(tiny.get_config(**CHANGES, **{"seed": seed, "run.steps": steps})) for seed in SEEDS
         ]
-        run_together(configs, [tmp_path / f"together{seed}" for seed in SEEDS], quiet)
+        run_vmapped_seeds(configs, [tmp_path / f"together{seed}" for seed in SEEDS], quiet)
     run(configs[1], tmp_path / "alone3", quiet)
     assert_equal_runs(tmp_path / "together3", tmp_path / "alone3")
     assert steps_in(epath.Path(tmp_path / "together3"))[-2:] == [8, 10]

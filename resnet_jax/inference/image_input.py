@@ -10,8 +10,8 @@ from etils import epath
 from jaxtyping import UInt8
 
 from resnet_jax.data.crops import CenterCrop
-from resnet_jax.data.decode import Pixels, decode, decode_crop, image_size
-from resnet_jax.data.scale import crop
+from resnet_jax.data.decode import decode, decode_crop, image_size
+from resnet_jax.data.scale import Pixels, crop
 from resnet_jax.errors import UsageError
 
 if TYPE_CHECKING:

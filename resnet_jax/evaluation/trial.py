@@ -1,0 +1,158 @@
+"""A checkpoint of a run, opened on a split that it is to be evaluated on."""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+from etils import epath
+
+from resnet_jax.data.batches import reading_threads
+from resnet_jax.data.errors import DataError
+from resnet_jax.data.source import Source
+from resnet_jax.evaluation.protocols import Protocol, ProtocolError, look_of
+from resnet_jax.evaluation.scoring import Scorer, Scores
+from resnet_jax.models import create_model
+from resnet_jax.models.stacking import stack_arrays
+from resnet_jax.parallel import create_mapping
+from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
+from resnet_jax.training.config import Config, from_json, with_fields
+from resnet_jax.training.network import prepare_jax, with_scanned_stages
+from resnet_jax.training.splits import open_split
+from resnet_jax.training.state import split_variables
+from resnet_jax.training.stored_statistics import MOVING, with_statistics
+
+Workdirs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""Of a run, or of the several runs of an ensemble."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A checkpoint that is about to be evaluated on a split.
+
+    Attributes:
+        workdir: Of the run.
+        checkpoint: With the statistics that are asked for.
+        config: Of the run, as it is run here.
+        scorer: The network, on the devices of this process.
+        source: The split.
+        split: Its name.
+        statistics: "moving" or "precise".
+        images: Training images that precise statistics are of; 0 for moving ones.
+    """
+
+    workdir: str
+    checkpoint: Checkpoint
+    config: Config
+    scorer: Scorer
+    source: Source
+    split: str
+    statistics: str
+    images: int
+
+    def scores(
+        self, protocol: Protocol, *, batch_size: int | None = None, limit: int | None = None
+    ) -> Iterator[Scores]:
+        """Yields the scores of the split's examples; see `Scorer.scores`.
+
+        Raises:
+            ProtocolError: The net takes images of one size, and the protocol shows others.
+        """
+        side, fixed = self.source.image_shape[0], not self.scorer.model.takes_any_size
+        sights = look_of(protocol, self.source)(side, side)
+        if fixed and any((sight.height, sight.width) != (side, side) for sight in sights):
+            name = self.checkpoint.model["name"]
+            raise ProtocolError(
+                f"{name} takes images of {side}×{side} pixels only, for which its fully connected layers are "
+                f"made, and the protocol {protocol.name} shows others"
+            )
+        workers = reading_threads(self.config.run.workers)
+        size = batch_size or self.config.batch_size
+        return self.scorer.scores(self.source, protocol, batch_size=size, workers=workers, limit=limit)
+
+
+def open_trials(
+    workdir: Workdirs,
+    *,
+    step: int | None = None,
+    split: str | None = None,
+    source: str | None = None,
+    data_dir: str | None = None,
+    statistics: str = MOVING,
+) -> list[Trial]:
+    """Returns the checkpoints of one run or of several, ready to be evaluated; see `evaluate_checkpoint`.
+
+    Raises:
+        DataError: The nets have different classes, or are evaluated on different examples.
+    """
+    workdirs = [workdir] if isinstance(workdir, str) or not isinstance(workdir, Sequence) else list(workdir)
+    trials = [
+        open_trial(each, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics)
+        for each in workdirs
+    ]
+    first = trials[0]
+    for other in trials[1:]:
+        same = list(other.source.class_names) == list(first.source.class_names) and len(other.source) == len(
+            first.source
+        )
+        if not same:
+            raise DataError(
+                f"{other.workdir} has {len(other.source.class_names)} classes and {len(other.source)} examples in {other.split}, "
+                f"{first.workdir} {len(first.source.class_names)} and {len(first.source)} in {first.split}; an ensemble is of nets "
+                "with the same classes, on the same examples"
+            )
+    return trials
+
+
+def open_trial(
+    workdir: epath.PathLike,
+    *,
+    step: int | None = None,
+    split: str | None = None,
+    source: str | None = None,
+    data_dir: str | None = None,
+    statistics: str = MOVING,
+    training: bool = False,
+) -> Trial:
+    """Returns a checkpoint ready to be evaluated, without a split on its test split, or its `training` split.
+
+    See `evaluate_checkpoint` for the other arguments and what is raised.
+    """
+    checkpoint, images = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
+    config = from_json(checkpoint.config)
+    config = with_fields(
+        config,
+        {
+            "run.data_dir": config.run.data_dir if data_dir is None else data_dir,
+            "data.source": config.data.source if source is None else source,
+            "run.devices": None,  # Those of this machine, which need not be the run's.
+            "run.accumulation": 1,
+            "run.remat": None,  # There is no backward pass.
+        },
+    )
+    if not config.data.source:
+        raise DataError(
+            f"the data of this net is not known: {workdir} is an import; name the set to evaluate it on with --data"
+        )
+    prepare_jax(config)
+    split = split or (config.data.train_split if training else config.data.test_split)
+    opened = open_split(config, split, test=split == config.data.test_split)
+    if len(opened.class_names) != checkpoint.model["num_classes"]:
+        raise DataError(
+            f"split {split} of {config.data.source} has {len(opened.class_names)} classes, and the net of {workdir} "
+            f"{checkpoint.model['num_classes']}; evaluate it on a set with the classes that it was trained on"
+        )
+    return Trial(
+        str(workdir), checkpoint, config, build_scorer(checkpoint, config), opened, split, statistics, images
+    )
+
+
+def build_scorer(checkpoint: Checkpoint, config: Config) -> Scorer:
+    """Returns the net of a checkpoint on all devices of this process."""
+    model = with_scanned_stages(create_model(**checkpoint.model), config)
+    arrays = stack_arrays(checkpoint.arrays) if getattr(model, "scan", False) else checkpoint.arrays
+    variables, image_mean = split_variables(arrays)
+    return Scorer(
+        model, variables, np.asarray(image_mean), create_mapping(config.run.mapping, jax.local_devices())
+    )

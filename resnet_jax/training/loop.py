@@ -1,0 +1,86 @@
+"""The training loop, written once, over what is trained: a run, or the seeds of a recipe in one program."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+from resnet_jax.data.batches import HostBatch
+from resnet_jax.errors import RESUMABLE, ResNetError
+from resnet_jax.training.config_sections import RunConfig
+from resnet_jax.training.logging import Clock
+
+Metrics = TypeVar("Metrics")
+Tested = TypeVar("Tested")
+
+
+class DivergedError(ResNetError):
+    """The loss or the gradient is not a finite number; the message names the step and what to try."""
+
+
+class Interrupted(ResNetError):  # noqa: N818 (it is not an error)
+    """The run was asked to stop, and is saved."""
+
+    exit_code = RESUMABLE
+
+
+class Trainer(Protocol[Metrics, Tested]):
+    """What the loop trains. It holds the state on the devices, and the files that the run writes."""
+
+    def step(self, number: int, batch: HostBatch) -> Metrics:
+        """Starts a step and returns its metrics, which are still being computed."""
+
+    def report(self, number: int, metrics: Metrics, tested: Tested | None, times: dict[str, float]) -> None:
+        """Waits for the metrics of a step, checks, shows and logs them.
+
+        Raises:
+            DivergedError: The loss or the gradient is not finite.
+        """
+
+    def evaluate(self) -> Tested:
+        """Waits for the state and returns the metrics of the test split."""
+
+    def save(self, number: int, tested: Tested | None) -> None:
+        """Starts to save the state after a step."""
+
+    def wait(self) -> None:
+        """Returns when everything is saved."""
+
+
+def train(
+    trainer: Trainer[Metrics, Tested],
+    batches: Iterator[HostBatch],
+    *,
+    start: int,
+    options: RunConfig,
+    clock: Clock,
+    stop: Callable[[int], bool],
+) -> None:
+    """Makes the steps from `start` to `options.steps`. While one is computed, the one before it is reported.
+
+    No more than these two are under way: more deadlock the collectives on CPU, and gain nothing elsewhere, since a
+    step takes longer than its dispatch.
+
+    Raises:
+        DivergedError: The loss or the gradient is not finite; what it made of the state is not saved.
+        Interrupted: `stop` said so, and the state is saved.
+    """
+    pending: tuple[int, Metrics] | None = None
+    for step, batch in enumerate(clock.time_waiting(batches), start=start + 1):
+        metrics = trainer.step(step, batch)
+        if pending:
+            trainer.report(*pending, None, clock.tick(pending[0]))
+        pending = step, metrics
+        stopped, last = stop(step), step == options.steps
+        evaluated = last or step % options.evaluate_every == 0
+        saved = last or stopped or step % options.checkpoint_every == 0
+        if evaluated or saved:
+            tested = trainer.evaluate() if evaluated else None
+            trainer.report(*pending, tested, clock.tick(step))
+            pending = None
+        if saved:
+            trainer.save(step, tested)
+        if stopped and not last:
+            trainer.wait()
+            raise Interrupted(
+                f"stopped and saved at step {step}; run the same command again to go on from there"
+            )
+    trainer.wait()

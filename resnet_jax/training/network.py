@@ -1,0 +1,126 @@
+"""The network of a config: its arguments, its form on devices and in training."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+
+from resnet_jax.models import model_class
+from resnet_jax.models.import_by_name import is_import_name
+from resnet_jax.models.normalization import freeze_statistics, over_micro_batches
+from resnet_jax.models.registry import ModelArguments
+from resnet_jax.parallel import AXIS_NAME, prepare_backend
+from resnet_jax.training.config import Config
+from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.config_sections import OptimizerConfig
+from resnet_jax.training.initial import check_patterns
+
+SCANNED_DEPTH = 9
+"""Blocks in a stage from which "auto" scans them."""
+
+"""Arguments of create_model, as a checkpoint stores them."""
+
+MODEL_OPTIONS = ("shortcut", "stride_on", "block", "norm", "activation", "variants")
+"""Fields of the section `model` that are options of create_model where they are set."""
+
+
+def prepare_jax(config: Config, *, processes: int = 1) -> None:
+    """Sets the options of JAX that a config asks for; before JAX is used for the first time."""
+    if config.model.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    prepare_backend(
+        micro_batch_size(config), config.model.group_size, config.run.devices, processes=processes
+    )
+
+
+def model_arguments(config: Config, classes: int) -> ModelArguments:
+    """Returns the arguments of `create_model` that the section `model` of a config describes."""
+    options = config.model
+    arguments: ModelArguments = {"name": options.name, "num_classes": classes, "dtype": options.dtype}
+    if model_class(options.name).normalized:
+        arguments |= {"group_size": options.group_size} | (
+            {} if options.norm else {"variance": options.variance}
+        )
+    arguments |= {name: getattr(options, name) for name in MODEL_OPTIONS if getattr(options, name)}
+    return arguments | (
+        {"code_dir": config.run.code_dir} if any(map(is_import_name, arguments.values())) else {}
+    )
+
+
+def on_axis(model: nn.Module) -> nn.Module:
+    """Returns the model with the axis that the global batch is mapped over, if it has normalization."""
+    return model.clone(axis_name=AXIS_NAME) if model.normalized else model
+
+
+def micro_batch_size(config: Config) -> int:
+    """Returns the images that are computed at once: the batch, or with `run.accumulation` a part of it.
+
+    Raises:
+        ConfigError: The batch cannot be cut so, because of its size or of the groups of batch normalization.
+    """
+    parts, batch_size, group_size = config.run.accumulation, config.batch_size, config.model.group_size
+    if parts == 1:
+        return batch_size
+    group = group_size or (batch_size if model_class(config.model.name).normalized else 1)
+    if batch_size % parts or batch_size // parts % group:
+        legal = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n % group == 0]
+        raise ConfigError(
+            f"config.run.accumulation is {parts}; a part of the batch of {batch_size} must be whole groups of batch normalization, "
+            f"of {group} images (config.model.group_size); allowed are {', '.join(map(str, legal))}"
+        )
+    return batch_size // parts
+
+
+def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
+    """Returns the model with its identical blocks as loops, if `run.scan` is "yes", or "auto" and it is deep or `run.remat` is set.
+
+    Fine-tuning tells blocks apart, by patterns and by where their weights come from: there, "auto" does not.
+
+    Raises:
+        ConfigError: The model has no blocks to loop over, or they must be told apart.
+    """
+    wanted = config.run.scan == "yes" or config.run.remat is not None
+    optimizer = config.optimizer
+    apart = bool(config.initial.source or optimizer.frozen or optimizer.frozen_norm or optimizer.rate_factors)
+    if not model.scannable:
+        if wanted:
+            raise ConfigError(
+                "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0"
+            )
+        return model
+    if wanted and apart:
+        raise ConfigError(
+            "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and 0"
+        )
+    deep = config.run.scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
+    return model.clone(scan=wanted or (deep and not apart), remat=config.run.remat or 0)
+
+
+def training_form(model: nn.Module, config: Config, *, image_shape: tuple[int, int, int]) -> nn.Module:
+    """Returns the network that is trained: on the mapped axis, by micro-batches, with frozen normalizations.
+
+    Frozen normalizations use their running statistics, and leave them as they are.
+
+    Raises:
+        ConfigError: A pattern means no module, or all of them.
+    """
+    options = config.optimizer
+    if options.frozen or options.rate_factors:
+        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+        paths = list(flatten_dict(params, sep="/"))
+        check_patterns(paths, frozen=options.frozen, rate_factors=options.rate_factors)
+    model, patterns = on_axis(model), frozen_patterns(options)
+    if config.run.accumulation > 1 and model.normalized:
+        gather = partial(over_micro_batches, parts=config.run.accumulation)
+        model = model.clone(norm=partial(model.norm, gather=gather))
+    if patterns and model.normalized:
+        model = model.clone(norm=partial(freeze_statistics, norm=model.norm, patterns=patterns))
+    return model
+
+
+def frozen_patterns(options: OptimizerConfig) -> tuple[str, ...]:
+    """Returns patterns of the normalizations that the section `optimizer` of a config freezes."""
+    return ("*",) if options.frozen_norm else tuple(options.frozen)

@@ -1,0 +1,67 @@
+"""What a run writes into its workdir: config, records, checkpoints."""
+
+import numpy as np
+from etils import epath
+
+from resnet_jax.training.checkpoints import CheckpointWriter
+from resnet_jax.training.config import Config, to_json
+from resnet_jax.training.logging import MetricsLog, NoLog, Record
+from resnet_jax.training.loop import DivergedError
+from resnet_jax.training.state import TrainState
+from resnet_jax.training.task import Experiment
+
+
+class RunFiles:
+    """The files of one run; closed when the block around it ends.
+
+    Args:
+        workdir: Directory of the run.
+        config: Its config.
+        experiment: Its experiment, for what checkpoints hold.
+        start: The step that the run continues from.
+        first: Whether this process writes the records: the first of the run does.
+    """
+
+    def __init__(
+        self, workdir: epath.Path, config: Config, experiment: Experiment, start: int, *, first: bool = True
+    ) -> None:
+        self._log = MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard) if first else NoLog()
+        self._score = experiment.display.score
+        self._writer = CheckpointWriter(
+            workdir,
+            keep=config.run.keep,
+            config=to_json(config),
+            model=experiment.model_arguments,
+            score=self._score,
+            class_names=experiment.class_names,
+            preprocessing=experiment.preprocessing,
+        )
+
+    def write(self, record: Record) -> None:
+        """Appends a record."""
+        self._log.write(record)
+
+    def save(self, step: int, state: TrainState, tested: dict[str, float] | None) -> None:
+        """Starts to save a state, after the records up to it are on the disk."""
+        self._log.sync()
+        self._writer.save(step, state, {self._score: tested[self._score]} if tested else None)
+
+    def wait(self) -> None:
+        """Returns when everything is saved."""
+        self._writer.wait()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._writer.close()
+        self._log.close()
+
+
+def check_finite(step: int, values: dict[str, float], run: str = "") -> None:
+    """Raises DivergedError if the loss or the gradient of a step is not finite."""
+    for name in ("loss", "gradient_norm"):
+        if not np.isfinite(values[name]):
+            raise DivergedError(
+                f"{name}{run} is {values[name]} at step {step}; the last checkpoint is from before it. Try a lower "
+                "--config.optimizer.learning_rate, or a warm-up (--config.optimizer.warmup_steps), in another "
+                "--workdir"
+            )

@@ -1,0 +1,35 @@
+"""The splits of a config's dataset."""
+
+from resnet_jax.data.datasets import open_source
+from resnet_jax.data.encoded import DecodeOptions
+from resnet_jax.data.errors import DataError
+from resnet_jax.data.label_subset import with_labels
+from resnet_jax.data.source import Source, SyntheticSource
+from resnet_jax.training.config import Config
+
+
+def open_split(config: Config, split: str, *, test: bool = False) -> Source:
+    """Opens a split of the config's data, with its labels that the config names."""
+    data, examples = config.data, config.data.synthetic_examples
+    if data.source is None:
+        raise DataError("the data of this net is not known; name it with --config.data.source, or --data")
+    decoding = None
+    if data.image_size:
+        size, scales, areas = data.image_size, data.scales, data.areas
+        decoding = DecodeOptions(
+            data.crop, size=size, scales=scales, areas=areas, test_scale=data.test_scale, corrupt=data.corrupt
+        )
+    synthetic = SyntheticSource(
+        examples=max(1, examples // 8) if test else examples,
+        image_size=config.data.synthetic_image_size,
+        classes=config.data.synthetic_classes,
+        seed=int(test),
+    )
+    source = open_source(
+        data.source,
+        split,
+        data_dir=config.run.data_dir,
+        synthetic=synthetic,
+        decoding=decoding,
+    )
+    return with_labels(source, config.data.labels) if config.data.labels else source
