@@ -81,8 +81,8 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
     """Checks that configs can be compared in one table.
 
     Raises:
-        ConfigError: There are none, two have one name, their data differ, or some compute in float64 and
-            others do not.
+        ConfigError: There are none, two have one name, one is no classification, their data differ, or some
+            compute in float64 and others do not.
     """
     if not entries:
         raise ConfigError("there is nothing to compare; name one config or more")
@@ -90,6 +90,11 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
     twice = next((entry.name for entry in entries if places.count(entry.directory) > 1), None)
     if twice:
         raise ConfigError(f"two configs are called {twice!r}; give them names: NAME={entries[0].text}")
+    other_task = next((entry for entry in entries if entry.config.task != "classification"), None)
+    if other_task:
+        raise ConfigError(
+            f"{other_task.name} has the task {other_task.config.task}; only classification can be compared"
+        )
     first = entries[0]
     for entry in entries[1:]:
         one, other = flat_fields(first.config), flat_fields(entry.config)
