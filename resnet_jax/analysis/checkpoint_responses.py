@@ -8,7 +8,7 @@ from etils import epath
 from resnet_jax.analysis.examples import stored_config
 from resnet_jax.analysis.gradients import gradient_norms
 from resnet_jax.analysis.layer_responses import Responses, measure_responses
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import read_all
 from resnet_jax.models import create_model
 from resnet_jax.training.checkpoints import read_checkpoint, steps_in

@@ -9,8 +9,8 @@ import numpy as np
 from etils import epath
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import is_path, open_encoded
-from resnet_jax.data.errors import DataError
 from resnet_jax.inference.image_input import InferenceError
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.inference.trained import Trained

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.data.choices import DIGITS
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_encoded
-from resnet_jax.data.errors import DataError
 from resnet_jax.models import create_model, default_image_size, summarize
 from resnet_jax.paper.drawing import draw_error_panels, draw_responses, draw_table
 from resnet_jax.paper.error_rows import Rows, Runs, curve_rows, final_rows, make_caption, table_rows

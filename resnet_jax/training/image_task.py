@@ -13,8 +13,8 @@ from etils import epath
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_threads
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import check_classes
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.data.statistics import image_mean
 from resnet_jax.models import create_model
