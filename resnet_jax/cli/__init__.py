@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Evaluate a checkpoint on a dataset, or several as an ensemble."),
     "predict": ("predict", "Predict the most likely classes of images."),
     "list": ("list_names", "List the networks and the recipes, or the variants of networks."),
+    "config": ("config", "Print the fields of a recipe, what they mean, and how two recipes differ."),
     "summary": ("summary", "Print output shape, parameters and multiply-adds of a network, by layer."),
     "plan": ("plan", "Estimate memory, step time and cost on TPU slices, without access to one."),
     "prepare": ("prepare", "Convert an image folder or ImageNet's tar files to ArrayRecord shards."),
@@ -127,8 +128,6 @@ def _field(flag: str) -> Callable[[str], tuple[str, str]]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that reports a mistake in one line."""
-
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 

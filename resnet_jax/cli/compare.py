@@ -69,10 +69,11 @@ def execute(arguments: argparse.Namespace) -> None:
 
     from etils import epath
 
-    from resnet_jax.comparison.compare import compare
-    from resnet_jax.comparison.entries import parse_entry, parse_override
+    from resnet_jax.comparison.compare_configs import compare
+    from resnet_jax.comparison.entries import parse_entry
     from resnet_jax.comparison.figure import draw_comparison
     from resnet_jax.comparison.outcomes import CSV, FIGURE, JSON, MARKDOWN, to_text, write_results
+    from resnet_jax.training.config import parse_override
     from resnet_jax.training.loop import DivergedError
 
     common = [parse_override(text) for text in arguments.set]

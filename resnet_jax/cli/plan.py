@@ -64,16 +64,12 @@ def execute(arguments: argparse.Namespace) -> None:
     """
     from resnet_jax.parallel.chips import parse_topology
     from resnet_jax.parallel.plan import prepare_compiler
-    from resnet_jax.training.config_fields import ConfigError
+    from resnet_jax.training.config import parse_override
     from resnet_jax.training.planning import make_plan
     from resnet_jax.training.recipes import load_recipe
 
     topologies = [parse_topology(name) for name in arguments.topology]
-    pairs = [text.partition("=") for text in arguments.set]
-    for field, equals, _ in pairs:
-        if not equals:
-            raise ConfigError(f"--set {field} has no value; it is FIELD=VALUE, such as batch_size=1024")
-    config = load_recipe(arguments.config, [(field, value) for field, _, value in pairs])
+    config = load_recipe(arguments.config, map(parse_override, arguments.set))
     prepare_compiler()
     plans: list[PlanRecord] = []
     for topology in topologies:

@@ -19,6 +19,7 @@ to train on one process alone there too."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `train`."""
+    from resnet_jax.training.config import all_fields
     from resnet_jax.training.recipes import DEFAULT, recipes
 
     parser.description = f"{parser.description}\n{ABOUT}"
@@ -31,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument_group(
         "fields of the recipe",
-        "--config.FIELD=VALUE   change a field; VALUE is a Python literal or a word, tuples as '(40,)'",
+        "--config.FIELD=VALUE   change a field; VALUE is a Python literal or a word, tuples as '(40,)'. Fields:\n"
+        + "\n".join(f"  {field.path}={field.default!r}   {field.meaning}" for field in all_fields().values()),
     )
     parser.add_argument(
         "--workdir",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -19,6 +19,9 @@ from resnet_jax.models.vgg import VGG
 
 T = TypeVar("T")
 Model = TypeVar("Model", ResNet, VGG)
+
+ModelArguments = dict[str, Any]
+"""Arguments of create_model; their types are those of the network's attributes."""
 
 IMAGENET_STAGES = {
     18: (BasicBlock, (2, 2, 2, 2)),

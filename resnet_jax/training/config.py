@@ -107,6 +107,16 @@ def with_overrides(config: Config, overrides: Iterable[tuple[str, str]]) -> Conf
     return with_fields(config, values)
 
 
+def parse_override(word: str) -> tuple[str, str]:
+    """Returns field and value of `FIELD=VALUE`, or raises ConfigError."""
+    field, equals, value = word.partition("=")
+    if not equals or not field:
+        raise ConfigError(
+            f"{word!r} is not a change of a config; write FIELD=VALUE, and lists in brackets: FIELD=(1,2)"
+        )
+    return field.removeprefix("config."), value
+
+
 def find_field(path: str) -> Field:
     """Returns the declaration of a field.
 

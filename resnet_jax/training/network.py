@@ -1,7 +1,6 @@
 """The network of a config: its arguments, its form on devices and in training."""
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,6 +10,7 @@ from flax.traverse_util import flatten_dict
 from resnet_jax.models import ScannedStage, model_class
 from resnet_jax.models.import_by_name import is_import_name
 from resnet_jax.models.normalization import freeze_statistics, over_micro_batches
+from resnet_jax.models.registry import ModelArguments
 from resnet_jax.parallel import AXIS_NAME, prepare_backend
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
@@ -20,7 +20,6 @@ from resnet_jax.training.initial import check_patterns
 SCANNED_DEPTH = 9
 """Blocks in a stage from which "auto" scans them."""
 
-ModelArguments = dict[str, Any]  # create_model declares their types.
 """Arguments of create_model, as a checkpoint stores them."""
 
 MODEL_OPTIONS = ("shortcut", "stride_on", "block", "norm", "activation", "variants")

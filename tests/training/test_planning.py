@@ -116,7 +116,7 @@ def test_a_batch_that_cannot_be_cut_and_float64_are_refused() -> None:
     ("arguments", "message"),
     [
         (["--topology", "v5e:3x3"], "there is no topology 'v5e:3x3'"),
-        (["--topology", SLICE, "--set", "batch_size"], "--set batch_size has no value"),
+        (["--topology", SLICE, "--set", "batch_size"], "write FIELD=VALUE"),
     ],
 )
 def test_a_mistake_is_one_line(
