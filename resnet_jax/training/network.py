@@ -1,7 +1,6 @@
 """The network of a config: its arguments, its form on devices and in training."""
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,6 +11,7 @@ from resnet_jax.models import model_class
 from resnet_jax.models.import_by_name import is_import_name
 from resnet_jax.models.normalization import freeze_statistics, over_micro_batches
 from resnet_jax.parallel import AXIS_NAME, prepare_backend
+from resnet_jax.training.checkpoints import ModelArguments
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.config_sections import OptimizerConfig
@@ -19,9 +19,6 @@ from resnet_jax.training.initial import check_patterns
 
 SCANNED_DEPTH = 9
 """Blocks in a stage from which "auto" scans them."""
-
-ModelArguments = dict[str, Any]  # create_model declares their types.
-"""Arguments of create_model, as a checkpoint stores them."""
 
 MODEL_OPTIONS = ("shortcut", "stride_on", "block", "norm", "activation", "variants")
 """Fields of the section `model` that are options of create_model where they are set."""
@@ -88,12 +85,12 @@ def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
     if not model.scannable:
         if wanted:
             raise ConfigError(
-                "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0"
+                "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and None"
             )
         return model
     if wanted and apart:
         raise ConfigError(
-            "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and 0"
+            "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and None"
         )
     deep = config.run.scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
     return model.clone(scan=wanted or (deep and not apart), remat=config.run.remat or 0)
