@@ -2,9 +2,13 @@
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import flax.linen as nn
+    from flax.typing import VariableDict
+
+    from resnet_jax.inference import Preprocessing, Trained
     from resnet_jax.models import (
         create_model,
         feature_shapes,
@@ -15,10 +19,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Trained",
     "create_model",
     "feature_shapes",
     "features",
     "list_models",
+    "load",
     "load_checkpoint",
     "load_pretrained",
     "stack_blocks",
@@ -26,6 +32,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Trained": "resnet_jax.inference",
     "create_model": "resnet_jax.models",
     "feature_shapes": "resnet_jax.models",
     "features": "resnet_jax.models",
@@ -47,9 +54,32 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+def load(source: str | os.PathLike[str], step: int | None = None, *, statistics: str = "moving") -> "Trained":
+    """Returns the trained network of a run or an import, with preprocessing and class names; it needs no data.
+
+    Args:
+        source: Directory of the run or import, or its object-storage URL.
+        step: Checkpoint to load. Defaults to the newest.
+        statistics: Statistics of batch normalization: "moving", those of training, or "precise", those that
+            `resnet-jax evaluate --precise-bn` recomputed.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it is damaged, or its statistics were not recomputed.
+
+    Example:
+        >>> trained = load("runs/digits_resnet20")
+        >>> trained.predict(["seven.png", "two.png"], top=1)
+        >>> trained.features("seven.png")["pooled"].shape
+        (1, 64)
+    """
+    from resnet_jax.inference import load_trained
+
+    return load_trained(source, step, statistics)
+
+
 def load_checkpoint(
     workdir: str, step: int | None = None, *, statistics: str = "moving"
-) -> tuple[Any, dict[str, Any]]:
+) -> "tuple[nn.Module, VariableDict]":
     """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
 
     The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and
@@ -83,7 +113,7 @@ def load_pretrained(
     num_classes: int | None = None,
     stride_on: str | None = None,
     mean: str | None = None,
-) -> tuple[Any, dict[str, Any], Any]:
+) -> "tuple[nn.Module, VariableDict, Preprocessing]":
     """Returns a net with weights of another framework, its variables, and what it expects of its images.
 
     The third is a `resnet_jax.inference.Preprocessing`: pictures are resized to its `resize` and cropped to its

@@ -6,7 +6,7 @@ from etils import epath
 from jaxtyping import Array, Float, Int
 
 from resnet_jax.data.augment import normalize
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import read_all
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
 from resnet_jax.training.config import Config, from_json, with_fields

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from resnet_jax.console import print_json
-from resnet_jax.interop.exporting import FORMATS, export
+from resnet_jax.interop.exporter import FORMATS, export
 
 EXAMPLES = (
     "resnet-jax export --workdir runs/digits_resnet20 --to digits.safetensors",

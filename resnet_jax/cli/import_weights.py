@@ -4,7 +4,7 @@ import argparse
 
 from resnet_jax.console import print_json
 from resnet_jax.interop import import_weights
-from resnet_jax.interop.foreign import read_class_names
+from resnet_jax.interop.foreign_weights import read_class_names
 
 EXAMPLES = (
     "resnet-jax import resnet50.pth --to imported/resnet50",

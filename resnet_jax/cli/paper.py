@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from resnet_jax.console import format_table, print_json
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.paper.artifacts import make, plan
 from resnet_jax.paper.error_rows import table_1
 from resnet_jax.paper.reported import DATASETS, FIGURES, TABLES

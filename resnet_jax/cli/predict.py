@@ -8,9 +8,9 @@ import sys
 from resnet_jax.cli import at_least
 from resnet_jax.console import print_json, print_note
 from resnet_jax.data.batches import reading_threads
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.inference import load_trained
-from resnet_jax.inference.predict import (
+from resnet_jax.inference.predict_files import (
     Prediction,
     Unreadable,
     UnreadableError,

@@ -11,7 +11,7 @@ from etils import epath
 from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.cli import at_least
 from resnet_jax.console import print_json
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.errors import UsageError
 from resnet_jax.files import JsonObject, write_text
 from resnet_jax.report.mistakes import check_there, find_mistakes

@@ -7,10 +7,10 @@ from resnet_jax.cli import at_least
 from resnet_jax.console import print_json
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.choices import CENTER
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
-from resnet_jax.data.errors import DataError
-from resnet_jax.data.statistics import measure, save
+from resnet_jax.data.statistics import measure_pixels, save_statistics
 
 EXAMPLES = (
     "resnet-jax statistics prepared/imagenet statistics.npz",
@@ -66,8 +66,8 @@ def execute(arguments: argparse.Namespace) -> None:
     if not arguments.file.endswith(".npz") or not Path(arguments.file).absolute().parent.is_dir():
         raise DataError(f"{arguments.file} cannot be written: it must be FILE.npz, in a folder that is there")
     source = open_source(arguments.source, arguments.split, data_dir=arguments.data_dir, decoding=decoding)
-    statistics = measure(source, workers=workers)
-    save(arguments.file, statistics)
+    statistics = measure_pixels(source, workers=workers)
+    save_statistics(arguments.file, statistics)
     color = statistics.color
     found = {
         "examples": statistics.examples,

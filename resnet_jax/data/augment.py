@@ -15,12 +15,14 @@ _COLOR_STREAM = 7  # Of an example's key; the other draws take it by splitting.
 
 
 def normalize(images: UInt8[Array, "*n h w 3"], mean: Float[Array, "..."]) -> Float[Array, "*n h w 3"]:
-    """Returns the images less the mean, per pixel [H, W, 3] or per channel [3], in units of pixels; nothing is scaled (§3.4)."""
+    """Returns the images minus the mean, [H, W, 3] or [3], in units of pixels; nothing is scaled (§3.4)."""
     return images.astype(jnp.float32) - mean
 
 
 def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
-    """Returns the augmentation of §4.2: subtract the mean, pad, take a random crop of the old size of the image or its mirror.
+    """Returns the augmentation of §4.2: subtract the mean, mirror at random, pad, take a random crop.
+
+    The crop has the size of the image.
 
     Args:
         pad: Zeros on every side, in pixels, so that the image moves by at most as many; 4 for CIFAR.
@@ -33,7 +35,8 @@ def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
         offset_key, mirror_key = jax.random.split(key)
         mirrored = jax.random.bernoulli(mirror_key, jnp.float32(0.5)) if mirror else jnp.bool_(False)
         if mirror:
-            # Bytes are mirrored, and a mean of pixels with them: a quarter of what the normalized image would move.
+            # Bytes are mirrored, and a mean of pixels with them: a quarter of what the normalized image would
+            # move.
             image = jnp.where(mirrored, image[:, ::-1], image)
             mean = jnp.where(mirrored, mean[:, ::-1], mean) if mean.ndim == 3 else mean
         normalized = normalize(image, mean)
@@ -61,7 +64,8 @@ def vary_color(
 ) -> Augment:
     """Returns an augmentation followed by the "standard color augmentation" (§3.4; AlexNet, §4.1).
 
-    To every pixel of an image the same color is added, 255 Σ aᵢ λᵢ pᵢ, with aᵢ drawn from N(0, deviation) once per image.
+    To every pixel of an image the same color is added, 255 Σ aᵢ λᵢ pᵢ, with aᵢ drawn from N(0, deviation)
+    once per image.
 
     Args:
         augment: Comes first.

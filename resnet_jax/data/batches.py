@@ -1,4 +1,4 @@
-"""A batch is a function of (seed, step): the order of examples, this process's part of it, and reading ahead."""
+"""A batch is a function of (seed, step): the order of examples, a process's part of it, and reading ahead."""
 
 import dataclasses
 import functools
@@ -18,14 +18,15 @@ Item = TypeVar("Item")
 Item_co = TypeVar("Item_co", covariant=True)
 
 HostBatch = dict[str, np.ndarray]
-"""A process's part: image uint8[b, H, W, 3], label int32[b], index int32[b] in the global batch, mask bool[b]."""
+"""A process's part of a batch: image uint8[b, H, W, 3], label int32[b], index int32[b], mask bool[b]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainBatches:
-    """Global batches without end: every epoch visits every example once, in an order of its own, and nothing is dropped.
+    """Endless global batches: every epoch visits every example once, in a new order, and drops none.
 
-    An epoch need not end where a batch ends: the batch goes on with the next epoch. `batches[step]` needs no batch before it.
+    An epoch need not end where a batch ends: the batch goes on with the next epoch. `batches[step]` needs no
+    batch before it.
 
     Attributes:
         source: The training split.
@@ -58,14 +59,15 @@ class TrainBatches:
 
 @functools.lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Returns the order of an epoch. RandomState's stream is frozen by NumPy: a run resumed after an upgrade finds its order."""
+    """Returns the order of an epoch. NumPy keeps RandomState's stream: upgrades do not change the order."""
     return np.random.RandomState([seed, epoch]).permutation(count)
 
 
 def draws(seed: int, step: int, batch_size: int) -> Float[np.ndarray, "b d"]:
-    """Returns the uniform numbers in [0, 1) of every example of a global batch, a pure function of (seed, step, position).
+    """Returns uniform numbers in [0, 1) for every example of a global batch.
 
-    A position's numbers do not depend on the batch size. They are made of Philox's raw stream, which NumPy keeps as it is.
+    They are a pure function of (seed, step, position). A position's numbers do not depend on the batch size.
+    They are made of Philox's raw stream, which NumPy keeps as it is.
     """
     stream = np.random.Philox(key=np.array([seed, step], np.uint64)).random_raw(batch_size * DRAWS)
     return (stream >> np.uint64(11)).reshape(batch_size, DRAWS) * 2.0**-53
@@ -124,7 +126,7 @@ class Numbered(Protocol[Item_co]):
 def read_ahead(
     batches: Numbered[Item | None], start: int, stop: int, *, workers: int, buffer: int, processes: int = 0
 ) -> Iterator[Item]:
-    """Yields `batches[start]` to `batches[stop - 1]`, read up to `buffer` batches ahead; what is None is left out.
+    """Yields `batches[start]` to `batches[stop - 1]`, except those that are None, and reads ahead.
 
     Args:
         batches: By number, in any order.
@@ -132,7 +134,8 @@ def read_ahead(
         stop: One beyond the last.
         workers: Threads that read, in each process.
         buffer: Batches that wait at most.
-        processes: Processes that read; 0 is this one. The decoders release the interpreter, so that threads keep up.
+        processes: Processes that read; 0 is this one. The decoders release the interpreter, so that threads
+            keep up.
     """
     steps = grain.MapDataset.range(start, stop).map(batches.__getitem__)
     if not processes:

@@ -3,7 +3,10 @@
 DIGITS, SYNTHETIC = "digits", "synthetic"
 """Data sets that need no files: the embedded digits, and noise."""
 
-PIXEL, CHANNEL, IMAGENET = "pixel", "channel", "imagenet"
+DIGITS_SIDE = 16
+"""Height and width of the digits in pixels."""
+
+PIXEL, CHANNEL, PUBLISHED = "pixel", "channel", "imagenet"
 """Means: one per pixel or one per channel of the training split, and the published one of ImageNet."""
 
 STATISTICS_SUFFIX = ".npz"
@@ -11,7 +14,7 @@ STATISTICS_SUFFIX = ".npz"
 
 ERROR, SKIP = "error", "skip"
 CORRUPT = (ERROR, SKIP)
-"""What becomes of an image that cannot be decoded: it ends the run, or it is left out, counted and reported."""
+"""What happens to an image that cannot be decoded: it ends the run, or is skipped, counted and reported."""
 
 SCALE, RESIZED, CENTER = "scale", "resized", "center"
 CROPS = (SCALE, RESIZED, CENTER)

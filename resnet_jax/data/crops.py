@@ -1,7 +1,7 @@
-"""Which part of an image is seen: boxes in the coordinates of the image, drawn from its size and from uniform numbers alone.
+"""Crops: which box of an image is seen, as a pure function of the image's size and of uniform numbers.
 
-Scaling an image and then cropping it sees the same as cropping a box of it and scaling that once. So a view is a box, and no
-pixel that is cropped away is ever scaled.
+Scaling an image and then cropping it sees the same as cropping a box of it and scaling that once. So a view
+is a box, and no pixel that is cropped away is ever scaled.
 """
 
 import dataclasses
@@ -46,12 +46,12 @@ class View(Protocol):
         """Pixels of a side of what is seen."""
 
     def box(self, width: int, height: int, draws: Sequence[float]) -> Box:
-        """Returns the part of an image of this size that is seen; a pure function, `draws` being in [0, 1)."""
+        """Returns the part of an image of this size that is seen; `draws` are in [0, 1)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ScaleCrop:
-    """The scale augmentation of §3.4: the shorter side is drawn uniformly from a range, then a place for the crop.
+    """The scale augmentation of §3.4: a shorter side drawn uniformly from a range, and a random crop.
 
     Attributes:
         size: Of the crop, 224 in the paper.
@@ -72,7 +72,7 @@ class ScaleCrop:
 
 @dataclasses.dataclass(frozen=True)
 class ResizedCrop:
-    """The crop of later recipes (arXiv 1409.4842, §6): a share of the area and an aspect ratio are drawn, stretched to a square.
+    """The random resized crop of later recipes (arXiv 1409.4842, §6): area and aspect ratio are drawn.
 
     Attributes:
         size: Of the crop.
@@ -120,7 +120,7 @@ class CenterCrop:
 
 
 def corners_and_center(width: int, height: int, *, shorter: int, size: int) -> list[Box]:
-    """Returns the five boxes of 10-crop testing (the other five are their mirrors): top left and right, bottom ones, center."""
+    """Returns five boxes of 10-crop testing: four corners and the center; mirror them for the other five."""
     scaled_width, scaled_height = scaled(width, height, shorter)
     right, bottom = scaled_width - size, scaled_height - size
     places = [(0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2)]
@@ -130,11 +130,12 @@ def corners_and_center(width: int, height: int, *, shorter: int, size: int) -> l
 
 
 def fully_convolutional(width: int, height: int, *, shorter: int) -> Sight:
-    """Returns the image at a fixed scale, for fully convolutional testing: all of the shorter side, and most of the longer one.
+    """Returns the image at a fixed scale, for fully convolutional testing.
 
-    Of the longer side the middle is seen, cut so that few shapes occur and each is compiled once: it exceeds the shorter one by a
-    multiple of a quarter of that, rounded up to a multiple of 32, and is at most twice as long. With a shorter side of 224, 256,
-    384, 480 or 640 both sides are multiples of 32, and there are at most nine shapes.
+    The shorter side is seen as a whole. Of the longer side the middle is seen, cut so that few shapes occur
+    and each is compiled once: it exceeds the shorter one by a multiple of a quarter of that, rounded up to a
+    multiple of 32, and is at most twice as long. With a shorter side of 224, 256, 384, 480 or 640 both sides
+    are multiples of 32, and there are at most nine shapes.
 
     Args:
         width: Of the image.

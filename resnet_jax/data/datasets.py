@@ -7,8 +7,8 @@ import sys
 from etils import epath
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import DecodeOptions, Examples
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.folder import open_folder
 from resnet_jax.data.prepared import is_prepared, open_prepared
 from resnet_jax.data.source import Source, SyntheticSource
@@ -25,15 +25,19 @@ def open_source(
     """Opens a split, and prepares the set first where that is needed.
 
     Args:
-        name: "digits", the embedded set; "synthetic"; a folder or URL that holds an image folder (SPLIT/CLASS/NAME.jpg) or what
-            `resnet-jax prepare` wrote; or the name of a set of TFDS with the features `image` and `label`.
+        name: "digits", the embedded set; "synthetic"; a folder or URL that holds an image folder
+            (SPLIT/CLASS/NAME.jpg) or what `resnet-jax prepare` wrote; or the name of a set of TFDS with the
+            features `image` and `label`.
         split: A folder's name, or in TFDS's notation, for example "train" or "train[:45000]".
-        data_dir: Where TFDS keeps its sets; None is the environment's TFDS_DATA_DIR, or ~/tensorflow_datasets.
+        data_dir: Where TFDS keeps its sets; None is the environment's TFDS_DATA_DIR, or
+            ~/tensorflow_datasets.
         synthetic: What to return for the name "synthetic".
-        decoding: How images of any size are decoded; None reads a TFDS set whose images are of one size into memory.
+        decoding: How images of any size are decoded; None reads a TFDS set whose images are of one size into
+            memory.
 
     Raises:
-        DataError: There is no such set or split, or it cannot be prepared; the message says which command fixes it.
+        DataError: There is no such set or split, or it cannot be prepared; the message says which command
+            fixes it.
     """
     if name == SYNTHETIC:
         if synthetic is None:
@@ -60,15 +64,17 @@ def open_encoded(name: str, split: str, *, data_dir: str | None = None) -> Examp
     root = os.path.expanduser(name)
     if not epath.Path(root).is_dir():
         raise DataError(
-            f"there is no folder {name}; config.data.source is one with images or what `resnet-jax prepare` wrote"
+            f"there is no folder {name}; config.data.source is one with images or what `resnet-jax prepare` "
+            "wrote"
         )
     return open_prepared(root, split) if is_prepared(root) else open_folder(root, split)
 
 
 def is_path(name: str) -> bool:
-    """Tells whether the name of a source is that of a folder: a URL, a path by its form, or a folder that is there.
+    """Returns whether a source's name is a folder: a URL, a path by its form, or a folder that exists.
 
-    A bare word that names a set of TFDS means that set, also where a folder of this name is there; it is said once.
+    A bare word that names a set of TFDS means that set, also where a folder of this name is there; it is said
+    once.
     """
     if name in (DIGITS, SYNTHETIC):
         return False
@@ -107,6 +113,6 @@ def check_classes(train: Source | Examples, test: Source | Examples) -> None:
             if names
         ]
         raise DataError(
-            f"the training split has {len(first)} classes and the test split {len(second)}; they must be the same, in order"
-            + (f": {', '.join(only)}" if only else "")
+            f"the training split has {len(first)} classes and the test split {len(second)}; they must be "
+            "the same, in order" + (f": {', '.join(only)}" if only else "")
         )

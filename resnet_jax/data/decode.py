@@ -1,8 +1,8 @@
-"""From the bytes of an image file to the uint8 pixels of one box of it, on the host; pure functions, safe in threads.
+"""Decodes boxes of image files to uint8 pixels on the host; pure functions, safe in threads.
 
-The decoders and OpenCV release the interpreter while they work. JPEG goes through libjpeg-turbo with its exact transform, which
-decodes only what the box needs (`resnet_jax.data.turbojpeg`; whole images go through simplejpeg), and at 1/2, 1/4 or 1/8 where a
-large image is shrunk. The box is then scaled once.
+The decoders and OpenCV release the interpreter while they work. JPEG goes through libjpeg-turbo with its
+exact transform, which decodes only what the box needs (`resnet_jax.data.turbojpeg`; whole images go through
+simplejpeg), and at 1/2, 1/4 or 1/8 where a large image is shrunk. The box is then scaled once.
 """
 
 import io
@@ -15,7 +15,7 @@ import numpy as np
 import simplejpeg
 
 from resnet_jax.data.crops import Box
-from resnet_jax.data.errors import CorruptImageError
+from resnet_jax.data.data_error import CorruptImageError
 from resnet_jax.data.scale import Pixels, crop, keep_to_one_thread, surroundings, thread_memory
 from resnet_jax.data.turbojpeg import ALIGNMENT, Region, decode_region
 
@@ -53,8 +53,8 @@ def image_size(encoded: bytes) -> tuple[int, int]:
 def decode(encoded: bytes) -> Pixels:
     """Returns the pixels of an image file in RGB.
 
-    Gray, palette, 16-bit and CMYK images become 8-bit RGB; transparency is dropped, and EXIF orientation ignored, as in every
-    published ImageNet result. The array is the caller's until the thread's next call.
+    Gray, palette, 16-bit and CMYK images become 8-bit RGB; transparency is dropped, and EXIF orientation
+    ignored, as in every published ImageNet result. The array is the caller's until the thread's next call.
 
     Raises:
         CorruptImageError: The bytes are no image, or it is damaged, or cut short.
@@ -71,16 +71,17 @@ def decode(encoded: bytes) -> Pixels:
 
 
 def decode_crop(encoded: bytes, box: Box, size: tuple[int, int], out: Pixels) -> None:
-    """Decodes an image file and writes a box of it, scaled to the shape of `out`, there; see `decode_crops`."""
+    """Decodes an image file and writes a box of it, scaled to its shape, to `out`; see `decode_crops`."""
     decode_crops(encoded, [box], size, [out])
 
 
 def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]) -> None:
     """Decodes an image file once and writes boxes of it, each scaled to the shape of its `out`, there.
 
-    Of a JPEG only what the boxes need is decoded, where TurboJPEG is there, and what is below them is not checked for damage. It
-    is decoded at 1/f, f = 2, 4 or 8, where every box shrinks by 2 f or more: the decoder's own shrinking is sharper than
-    averaging, and a half or more is left to averaging, so that the two differ little.
+    Of a JPEG only what the boxes need is decoded, where TurboJPEG is there, and what is below them is not
+    checked for damage. It is decoded at 1/f, f = 2, 4 or 8, where every box shrinks by 2 f or more: the
+    decoder's own shrinking is sharper than averaging, and a half or more is left to averaging, so that the
+    two differ little.
 
     Args:
         encoded: The file.
@@ -108,7 +109,7 @@ def _scaled(box: Box, size: tuple[int, int], decoded: tuple[int, int]) -> Box:
 def _decode_part(
     encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]
 ) -> tuple[Pixels, tuple[int, int], tuple[int, int]]:
-    """Returns pixels of a JPEG that hold what cropping the boxes looks at, their left and top, and the size of the whole."""
+    """Returns the pixels of a JPEG that the boxes need, their left and top, and the size of the whole."""
     shrink = min(
         min(box.width / out.shape[1], box.height / out.shape[0]) for box, out in zip(boxes, outs, strict=True)
     )
@@ -133,14 +134,15 @@ def _decode_part(
 
 
 def _decode_jpeg(encoded: bytes, width: int, height: int, factor: int) -> Pixels:
-    """Returns a whole JPEG decoded at 1/factor to this size; one that only OpenCV reads comes at its full size."""
+    """Returns a whole JPEG decoded at 1/factor to this size; at full size if only OpenCV can read it."""
     options = {"min_height": height, "min_width": width, "min_factor": 2} if factor > 1 else {}
     try:
         return simplejpeg.decode_jpeg(
             encoded, buffer=thread_memory("decoded", height, width).reshape(-1), **options
         )
     except ValueError as error:
-        # Bytes between segments do no harm, and ImageNet has such files; OpenCV reads them with the same transform.
+        # Bytes between segments do no harm, and ImageNet has such files; OpenCV reads them with the same
+        # transform.
         if "remature end" in str(error) or "extraneous bytes" not in str(error):
             raise CorruptImageError(f"the JPEG is damaged or cut short ({error})") from error
         if not encoded.rstrip(b"\0").endswith(_END):

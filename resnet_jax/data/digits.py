@@ -1,4 +1,4 @@
-"""Scikit-learn's handwritten digits as a TFDS set: real data that needs no download (1,797 images of 8×8, 10 classes)."""
+"""Scikit-learn's handwritten digits as a TFDS set: 1,797 images in 10 classes that need no download."""
 
 import io
 from collections.abc import Iterator
@@ -8,14 +8,16 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from resnet_jax.data.choices import DIGITS_SIDE
+
 TRAIN_EXAMPLES, TEST_EXAMPLES = 1437, 360
-DIGITS_SIDE = 16
 
 
 class SklearnDigits(tfds.core.GeneratorBasedBuilder):
-    """The digits at 16×16 in RGB, every pixel doubled in both directions, split once and for all into 1,437 and 360.
+    """The digits at 16×16 in RGB, split into 1,437 and 360.
 
-    Prepared and read without TensorFlow: the generator hands over encoded PNG files, and the shards are ArrayRecord.
+    Every pixel of the 8×8 originals is doubled in both directions. Prepared and read without TensorFlow: the
+    generator hands over encoded PNG files, and the shards are ArrayRecord.
     """
 
     name = "sklearn_digits"
@@ -31,7 +33,8 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
         )
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Scikit-learn's handwritten digits (a part of UCI's Optical Recognition of Handwritten Digits).",
+            description="Scikit-learn's handwritten digits "
+            "(a part of UCI's Optical Recognition of Handwritten Digits).",
             features=features,
             supervised_keys=("image", "label"),
             homepage="https://archive.ics.uci.edu/dataset/80",
@@ -57,7 +60,7 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
 
 
 def load_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Returns all images uint8[1797, 16, 16, 3] and labels int64[1797], in the order of the split, training examples first."""
+    """Returns all images uint8[1797, 16, 16, 3] and labels int64[1797], training examples first."""
     import sklearn.datasets  # Here, since it takes a second to import and is needed once.
 
     bunch = sklearn.datasets.load_digits()

@@ -10,8 +10,8 @@ import numpy as np
 
 from resnet_jax.data.choices import ERROR, RESIZED, SCALE
 from resnet_jax.data.crops import CenterCrop, Look, ResizedCrop, ScaleCrop, View
+from resnet_jax.data.data_error import CorruptImageError, DataError
 from resnet_jax.data.decode import decode_crop, decode_crops, image_size
-from resnet_jax.data.errors import CorruptImageError, DataError
 from resnet_jax.data.scale import Pixels, crop, look_at
 from resnet_jax.data.source import Draws, Indices, Labels, Mask, PixelBatch
 
@@ -39,7 +39,7 @@ class Examples(Protocol):
 
 
 class Skipped:
-    """The numbers of the examples that could not be decoded, each reported once; shared by the threads of a process."""
+    """Examples that could not be decoded, each reported once; shared by the threads of a process."""
 
     def __init__(self) -> None:
         self._reasons: dict[int, str] = {}

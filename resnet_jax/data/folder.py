@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 
 IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp"])
 ALIASES = {"validation": "val", "val": "validation"}
@@ -87,7 +87,8 @@ def split_folder(root: str, split: str) -> epath.Path:
     there = splits_of(root)
     hint = "parts of a split, in brackets, are for sets of TFDS; " if "[" in split else ""
     raise DataError(
-        f"{root} has no split {split!r}; {hint}its folders are {', '.join(there) or 'none'}; an image folder holds "
+        f"{root} has no split {split!r}; {hint}its folders are {', '.join(there) or 'none'}; an image "
+        "folder holds "
         "SPLIT/CLASS/NAME.jpg, and config.data.train_split and test_split name the splits"
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from resnet_jax.data.crops import CenterCrop, Look
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.scale import Pixels
 from resnet_jax.data.source import Draws, Indices, Labels, Mask, PixelBatch, Source
 
@@ -63,7 +63,7 @@ class LabelSubset:
 
 
 def with_labels(source: Source, labels: Sequence[int]) -> LabelSubset:
-    """Returns the examples of `source` that have these labels, which become 0, 1, … in this order; reads the split once.
+    """Returns the examples of `source` that have these labels, which become 0, 1, … in this order.
 
     Raises:
         DataError: A label does not exist, comes twice, or no example has one of them.

@@ -1,8 +1,9 @@
 """`resnet-jax prepare`: an image folder, or ImageNet's official tars, into shards of ArrayRecord.
 
-A shard is written under another name and renamed when it is whole and on the disk; the manifest, without which readers refuse
-the set, comes last. What a shard holds depends on its number, the source and the options alone. So a preparation that was killed
-goes on with the shards that are missing, and ends with the bytes of an undisturbed one.
+A shard is written under another name and renamed when it is whole and on the disk; the manifest, without
+which readers refuse the set, comes last. What a shard holds depends on its number, the source and the options
+alone. So a preparation that was killed goes on with the shards that are missing, and ends with the bytes of
+an undisturbed one.
 """
 
 import dataclasses
@@ -22,9 +23,9 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 from resnet_jax.data.crops import scaled
+from resnet_jax.data.data_error import CorruptImageError, DataError
 from resnet_jax.data.decode import decode, image_size
 from resnet_jax.data.encoded import Examples, Payload
-from resnet_jax.data.errors import CorruptImageError, DataError
 from resnet_jax.data.folder import open_folder, splits_of
 from resnet_jax.data.prepared import (
     MANIFEST,
@@ -89,7 +90,8 @@ def prepare(
     options = PrepareOptions(shrink, raw_share)
     if shrink < 0 or not 0 <= raw_share <= 1 or shard_examples < 1:
         raise DataError(
-            f"shrink {shrink}, raw share {raw_share}, shard size {shard_examples}: allowed are 0 or more, 0 to 1, 1 or more"
+            f"shrink {shrink}, raw share {raw_share}, shard size {shard_examples}: allowed are 0 or more, 0 "
+            "to 1, 1 or more"
         )
     if Path(dest).resolve().is_relative_to(Path(source).resolve()):
         raise DataError(f"{dest} is in {source}, where it would be taken for a split; choose another DEST")
@@ -125,12 +127,14 @@ def open_splits(source: str) -> dict[str, Examples]:
     names = splits_of(root)
     if not names:
         raise DataError(
-            f"{source} is empty of splits: it should hold train/CLASS/NAME.jpg and val/CLASS/NAME.jpg, or ImageNet's tars"
+            f"{source} is empty of splits: it should hold train/CLASS/NAME.jpg and val/CLASS/NAME.jpg, or "
+            "ImageNet's tars"
         )
     splits: dict[str, Examples] = {}
     if {"val", "validation"} <= set(names):
         raise DataError(
-            f"{source} has both val and validation, which are names of one split; remove or rename one of them"
+            f"{source} has both val and validation, which are names of one split; remove or rename one of "
+            "them"
         )
     for name in names:
         splits["validation" if name == "val" else name] = open_folder(root, name)
@@ -139,7 +143,8 @@ def open_splits(source: str) -> dict[str, Examples]:
         if list(examples.class_names) != list(first[1].class_names):
             differing = sorted(set(examples.class_names) ^ set(first[1].class_names))
             raise DataError(
-                f"splits {first[0]} and {name} of {source} differ in their classes: {', '.join(differing[:5])}"
+                f"splits {first[0]} and {name} of {source} differ in their classes: "
+                f"{', '.join(differing[:5])}"
             )
     return splits
 
@@ -165,7 +170,8 @@ def _claim(directory: Path) -> None:
     entries = {entry.name for entry in directory.iterdir() if not is_partial(entry.name)} - {PREPARE_LOCK}
     if entries and not entries & {MANIFEST, PLAN}:
         raise DataError(
-            f"{directory} is not empty, and holds no set that was begun (it has {min(entries)}); choose another DEST"
+            f"{directory} is not empty, and holds no set that was begun (it has {min(entries)}); choose "
+            "another DEST"
         )
 
 
@@ -182,7 +188,8 @@ def _begin(directory: Path, plan: str) -> None:
         return
     if found != plan:
         raise DataError(
-            f"{directory} holds a set of another source or with other options; choose another DEST, or delete it"
+            f"{directory} holds a set of another source or with other options; choose another DEST, or "
+            "delete it"
         )
 
 
@@ -240,7 +247,8 @@ def _write_shard(path: Path, examples: Examples, part: Sequence[int], options: P
     if count != len(part):
         path.unlink()
         raise DataError(
-            f"{path} held {count} of its {len(part)} records, and is removed; see to the disk and run the same command again"
+            f"{path} held {count} of its {len(part)} records, and is removed; see to the disk and run the "
+            "same command again"
         )
     return Shard(name=path.name, examples=count, bytes=path.stat().st_size, sha256=checksum(epath.Path(path)))
 

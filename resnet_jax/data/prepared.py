@@ -1,4 +1,4 @@
-"""Sets that `resnet-jax prepare` wrote: shards of ArrayRecord, and a manifest that is written when all else is whole."""
+"""Sets that `resnet-jax prepare` wrote: shards of ArrayRecord, and a manifest that is written last."""
 
 import dataclasses
 import functools
@@ -12,8 +12,8 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import Payload
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.folder import ALIASES
 from resnet_jax.files import read_json
 
@@ -132,7 +132,8 @@ def open_prepared(root: str, split: str) -> PreparedExamples:
         length = path.stat().length if path.exists() else 0
         if length != shard["bytes"]:
             raise DataError(
-                f"{path} has {length} of its {shard['bytes']} bytes; copy it again, or delete it and prepare the set again"
+                f"{path} has {length} of its {shard['bytes']} bytes; copy it again, or delete it and "
+                "prepare the set again"
             )
     return PreparedExamples(
         os.fspath(root), manifest["class_names"], shards, np.cumsum([s["examples"] for s in shards]).tolist()
@@ -148,7 +149,8 @@ def read_manifest(root: str) -> Manifest:
     path = epath.Path(root) / MANIFEST
     if not path.exists():
         raise DataError(
-            f"{root} is not a whole set: it holds no {MANIFEST}; run the same `resnet-jax prepare` again to finish it"
+            f"{root} is not a whole set: it holds no {MANIFEST}; run the same `resnet-jax prepare` again to "
+            "finish it"
         )
     try:
         manifest: Manifest = read_json(path)

@@ -1,8 +1,9 @@
 """A box of an image, scaled once: linearly, or by averaging areas where it shrinks by more than 1.5.
 
-OpenCV's fast resize begins at whole pixels of the image, and a box begins anywhere. A crop that begins k pixels earlier begins
-elsewhere between two pixels of the image: of the first few k, the one that comes nearest to a whole pixel is taken, and its first
-k pixels are cut off. Where none comes near enough, a slower function that begins anywhere is used.
+OpenCV's fast resize begins at whole pixels of the image, and a box begins anywhere. A crop that begins k
+pixels earlier begins elsewhere between two pixels of the image: of the first few k, the one that comes
+nearest to a whole pixel is taken, and its first k pixels are cut off. Where none comes near enough, a slower
+function that begins anywhere is used.
 """
 
 import functools
@@ -18,7 +19,7 @@ from resnet_jax.data.crops import Box, Look
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 LINEAR_LIMIT = 1.5
-"""Linear interpolation up to this shrinkage, and averaging beyond, since linear interpolation does not antialias."""
+"""Images are interpolated linearly up to this shrinkage and averaged beyond it, to avoid aliasing."""
 
 PHASES = 16
 """Pixels before the crop that are tried as its beginning."""
@@ -52,10 +53,12 @@ def crop(
 ) -> None:
     """Writes a box of an image, scaled once to the shape of `out`, there.
 
-    Equal to scaling the whole image by the box's factor and cropping what the box holds, but for rounding and for the tolerance.
+    Equal to scaling the whole image by the box's factor and cropping what the box holds, but for rounding and
+    for the tolerance.
 
     Args:
-        pixels: The image, or a part of it that holds the `surroundings` of the box, as far as the image reaches.
+        pixels: The image, or a part of it that holds the `surroundings` of the box, as far as the image
+            reaches.
         box: In pixels of the image.
         out: Where the result goes.
         origin: Left and top of the part.
@@ -72,7 +75,8 @@ def crop(
         if not average:
             _interpolate(pixels, box, out, origin)
             return
-        # Moved by a part of a pixel, the box begins at a whole one; half the sharpness of one pixel is averaged away anyway.
+        # Moved by a part of a pixel, the box begins at a whole one; half the sharpness of one pixel is
+        # averaged away anyway.
         moved = Box(box.left, box.top, math.ceil(box.width) + 1, math.ceil(box.height) + 1)
         whole = np.empty((int(moved.height), int(moved.width), 3), np.uint8)
         _interpolate(pixels, moved, whole, origin)
@@ -107,7 +111,7 @@ def keep_to_one_thread() -> None:
 
 
 def _whole_start(start: float, step: float) -> tuple[int, int, float]:
-    """Returns the whole pixel to begin at, the pixels of the result to cut off then, and the error in pixels of the image."""
+    """Returns the whole pixel to begin at, the pixels of the result to cut off, and the error in pixels."""
     best, pixel, skip = math.inf, 0, 0
     for count in range(PHASES):
         begin = start - count * step
@@ -154,7 +158,7 @@ def _interpolate(
 
 
 def _places(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pixel before each place of the result, and how far beyond it the place is, in 32ths of a pixel."""
+    """Returns the pixel before each place of the result, and the distance from it in 32nds of a pixel."""
     places = np.rint(((np.arange(count) + 0.5) * (length / count) + start - 0.5) * _SUBPIXELS).astype(
         np.int32
     )

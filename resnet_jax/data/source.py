@@ -1,4 +1,4 @@
-"""The `Source` protocol: random access to uint8 images and labels by the example's number, and the sources of one image size."""
+"""The `Source` protocol: random access to images and labels by number; and the sources of one image size."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, UInt8
 
 from resnet_jax.data.crops import CenterCrop, Look
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.scale import Pixels, look_at
 
 Indices = Sequence[int] | Int[np.ndarray, " n"]
@@ -33,7 +33,7 @@ class Source(Protocol):
 
     @property
     def view(self) -> CenterCrop | None:
-        """The part of an image that evaluation sees, for images of any size; None if all images have one size."""
+        """The crop that evaluation sees of images of any size; None if all images have one size."""
 
     @property
     def labels(self) -> Labels:
@@ -49,7 +49,8 @@ class Source(Protocol):
             draws: Numbers that choose what training sees of each image. None gives what evaluation sees.
 
         Returns:
-            The mask is False for an image that cannot be decoded and is to be skipped; it comes as zeros, with label 0.
+            The mask is False for an image that cannot be decoded and is to be skipped; it comes as zeros,
+            with label 0.
 
         Raises:
             DataError: An image cannot be decoded and is not to be skipped.

@@ -2,16 +2,15 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Iterator
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from resnet_jax.data.batches import EvaluationBatches, read_ahead
-from resnet_jax.data.choices import IMAGENET, PIXEL
+from resnet_jax.data.batches import EvaluationBatches
+from resnet_jax.data.choices import PIXEL, PUBLISHED
 from resnet_jax.data.choices import STATISTICS_SUFFIX as SUFFIX
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.files import open_for_replacing
 
@@ -19,12 +18,12 @@ IMAGENET_CHANNEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 """The published mean of ImageNet's training set, RGB in units of pixels."""
 
 MOST_DECODED = 50_000
-"""Images of a set whose mean is computed anew at every start; for more, it is computed once and kept in a file."""
+"""Largest set of encoded images whose mean is computed at every start; larger ones keep it in a file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ColorComponents:
-    """The principal components of the RGB values of a training set's pixels, as the color augmentation needs them.
+    """The principal components of a training set's RGB values, for the color augmentation.
 
     Attributes:
         eigenvalues: Of the covariance matrix of values scaled to [0, 1], the greatest first.
@@ -41,32 +40,24 @@ IMAGENET_COLOR = ColorComponents(
         [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
     ),
 )
-"""The published values of ImageNet's training set, those of the AlexNet and fb.resnet.torch implementations."""
+"""The published values of ImageNet's training set, as in AlexNet and fb.resnet.torch."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """The mean float32[H, W, 3] of a set's images in units of pixels, its colors, and the number of images that they are of."""
+    """The mean of a set's images in units of pixels, its colors, and the number of images."""
 
     mean: Float[np.ndarray, "h w 3"]
     color: ColorComponents
     examples: int
 
 
-def measure(source: Source, *, workers: int = 1) -> Statistics:
-    """Returns the statistics of every image of a split, as its evaluation view shows them; none is drawn."""
-    total, products, examples = np.zeros(source.image_shape, np.float64), np.zeros((3, 3), np.float64), 0
-    for images in _batches(source, workers):
-        examples += len(images)
-        total += images.sum(0, dtype=np.float64)
-        for image in images:  # Sums of products of bytes are whole numbers, exact in float32 up to 256 pixels and in float64 here.
-            values = image.reshape(-1, 3).astype(np.float64)
-            products += values.T @ values
-    if not examples:
-        raise DataError("no image of the split can be decoded")
-    mean = total / examples
+def measure_pixels(source: Source, *, workers: int = 1) -> Statistics:
+    """Returns the statistics of every image of a split, as evaluation sees it."""
+    products = np.zeros((3, 3), np.float64)
+    mean, examples = _mean(source, workers, products)
     center = mean.mean((0, 1))
-    covariance = products / (examples * total.size / 3) - np.outer(center, center)
+    covariance = products / (examples * mean.size / 3) - np.outer(center, center)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance / 255**2)
     order = np.argsort(-eigenvalues)
     color = ColorComponents(eigenvalues[order].astype(np.float32), eigenvectors[:, order].astype(np.float32))
@@ -78,47 +69,44 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
 
     Args:
         source: The training split.
-        kind: "pixel" or "channel", computed from the split; "imagenet", the published one; or the path of a file that
-            `resnet-jax statistics` wrote, whose mean is per pixel.
+        kind: "pixel" or "channel", computed from the split; "imagenet", the published one; or the path of a
+            file that `resnet-jax statistics` wrote, whose mean is per pixel.
         workers: Threads that read.
 
     Raises:
-        DataError: The file is none, or of another image size; or the split is too large for its mean to be computed at every start.
+        DataError: The file is none, or of another image size; or the split is too large for its mean to be
+            computed at every start.
     """
-    if kind == IMAGENET:
+    if kind == PUBLISHED:
         return IMAGENET_CHANNEL_MEAN
     if kind.endswith(SUFFIX):
-        mean = load(kind).mean
+        mean = load_statistics(kind).mean
         if mean.shape != source.image_shape:
             raise DataError(
-                f"{kind} is of images of {_shape(mean.shape)}, and config.data has {_shape(source.image_shape)}"
+                f"{kind} is of images of {_shape(mean.shape)}, and config.data has "
+                f"{_shape(source.image_shape)}"
             )
         return mean
     if source.view is not None and len(source) > MOST_DECODED:
         raise DataError(
-            f"config.data.mean={kind} would decode all {len(source)} images at every start; set it to {IMAGENET}, the published "
+            f"config.data.mean={kind} would decode all {len(source)} images at every start; set it to "
+            f"{PUBLISHED}, the published "
             "mean, or to the file that `resnet-jax statistics` writes"
         )
-    total, examples = np.zeros(source.image_shape, np.float64), 0
-    for images in _batches(source, workers):
-        total += images.sum(0, dtype=np.float64)
-        examples += len(images)
-    if not examples:
-        raise DataError("no image of the split can be decoded")
-    mean = total / examples
+    mean, _ = _mean(source, workers)
     return (mean if kind == PIXEL else mean.mean((0, 1))).astype(np.float32)
 
 
 def color_components(name: str) -> ColorComponents:
-    """Returns the colors that a name stands for: "imagenet", the published ones, or the path of a file of statistics.
+    """Returns the colors of a name: "imagenet", the published ones, or a file of statistics.
 
     Raises:
         DataError: The file is none.
     """
-    return IMAGENET_COLOR if name == IMAGENET else load(name).color
+    return IMAGENET_COLOR if name == PUBLISHED else load_statistics(name).color
 
 
-def save(path: str, statistics: Statistics) -> None:
+def save_statistics(path: str, statistics: Statistics) -> None:
     """Writes a file of statistics, whole or not at all.
 
     Raises:
@@ -136,7 +124,7 @@ def save(path: str, statistics: Statistics) -> None:
         )
 
 
-def load(path: str) -> Statistics:
+def load_statistics(path: str) -> Statistics:
     """Reads a file of statistics.
 
     Raises:
@@ -152,10 +140,22 @@ def load(path: str) -> Statistics:
         ) from error
 
 
-def _batches(source: Source, workers: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    batches = EvaluationBatches(source, 64, slice(0, 64))
-    for batch in read_ahead(batches, 0, len(batches), workers=workers, buffer=4):
-        yield batch["image"][batch["mask"]]
+def _mean(
+    source: Source, workers: int, products: Float[np.ndarray, "3 3"] | None = None
+) -> tuple[Float[np.ndarray, "h w 3"], int]:
+    """Returns the mean of all images and their number; adds the products of their colors to `products`."""
+    total, examples = np.zeros(source.image_shape, np.float64), 0
+    for batch in EvaluationBatches(source, 64, slice(0, 64), workers=workers, buffer=4):
+        images = batch["image"][batch["mask"]]
+        examples += len(images)
+        total += images.sum(0, dtype=np.float64)
+        if products is not None:
+            for image in images:  # Sums of products of bytes are whole numbers, exact in float64.
+                values = image.reshape(-1, 3).astype(np.float64)
+                products += values.T @ values
+    if not examples:
+        raise DataError("no image of the split can be decoded")
+    return total / examples, examples
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""ImageNet's official tars, read in place: ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the development kit."""
+"""ImageNet's official tar files (ILSVRC2012_img_*.tar and the development kit), read in place."""
 
 import dataclasses
 import io
@@ -6,8 +6,8 @@ import os
 import tarfile
 from collections.abc import Sequence
 
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import Examples
-from resnet_jax.data.errors import DataError
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 KITS = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12.tar")

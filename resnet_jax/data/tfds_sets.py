@@ -1,4 +1,4 @@
-"""Sets of TFDS, by name: prepared once, read as ArrayRecord, without TensorFlow where the set was prepared without it."""
+"""TFDS sets by name: prepared once, and read as ArrayRecord without TensorFlow."""
 
 import contextlib
 import dataclasses
@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.data_error import CorruptImageError, DataError
 from resnet_jax.data.decode import decode
 from resnet_jax.data.digits import SklearnDigits
-from resnet_jax.data.errors import CorruptImageError, DataError
 from resnet_jax.data.source import ArraySource
 
 
@@ -60,7 +60,8 @@ def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsExamples:
     """Opens a split, and prepares the set first where that is needed.
 
     Raises:
-        DataError: There is no such set or split, it cannot be prepared, or it is not one of images and labels.
+        DataError: There is no such set or split, it cannot be prepared, or it is not one of images and
+            labels.
     """
     builder = prepared_builder(name, data_dir)
     features = builder.info.features
@@ -73,7 +74,8 @@ def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsExamples:
         count = len(data_source)
     except (KeyError, ValueError, AssertionError) as error:
         raise DataError(
-            f"{builder.name} has no split {split!r}: {_first_line(error)}; its splits are {', '.join(builder.info.splits)}"
+            f"{builder.name} has no split {split!r}: {_first_line(error)}; its splits are "
+            f"{', '.join(builder.info.splits)}"
         ) from error
     if not count:
         raise DataError(f"split {split!r} of {builder.name} is empty")
@@ -119,7 +121,8 @@ def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilde
     if name != DIGITS and importlib.util.find_spec("tensorflow") is None:
         raise DataError(
             f"{name} is not prepared in {builder.data_dir}, and preparing it needs TensorFlow; run "
-            "`pip install 'resnet-jax[tfds-prepare]'` and the same command again, or set --config.run.data_dir to where it is"
+            "`pip install 'resnet-jax[tfds-prepare]'` and the same command again, or set "
+            "--config.run.data_dir to where it is"
         )
     try:
         with _lock(builder.data_dir), _silence() if name == DIGITS else contextlib.nullcontext():
@@ -130,7 +133,8 @@ def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilde
         Exception
     ) as error:  # TFDS, the network and the disk raise what they like, and all of it ends here.
         raise DataError(
-            f"{name} could not be prepared in {builder.data_dir}: {_first_line(error)}; check the network and the disk, or prepare "
+            f"{name} could not be prepared in {builder.data_dir}: {_first_line(error)}; check the network "
+            "and the disk, or prepare "
             "it on another machine and set --config.run.data_dir to a copy"
         ) from error
     return builder
@@ -142,7 +146,8 @@ def _create(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         return create(data_dir=data_dir, file_format="array_record")
     except tfds.core.registered.DatasetNotFoundError:
         raise DataError(
-            f"unknown data set {name!r}; allowed are {DIGITS}, {SYNTHETIC}, a folder, and the names of TFDS, for example cifar10; "
+            f"unknown data set {name!r}; allowed are {DIGITS}, {SYNTHETIC}, a folder, and the names of "
+            "TFDS, for example cifar10; "
             "the list is at https://www.tensorflow.org/datasets/catalog/overview"
         ) from None
     except (ValueError, OSError) as error:

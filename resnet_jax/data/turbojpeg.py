@@ -1,7 +1,8 @@
-"""A region of a JPEG, decoded without what lies around it: TurboJPEG's own cropping, which no Python package wraps.
+"""Decodes a region of a JPEG alone, by TurboJPEG's own cropping, which no Python package wraps.
 
-Only the entropy coding is read outside the region: no transform, no interpolation of chroma, no colors, and nothing at all below
-it. The library is the one inside the package `turbojpeg`, or the system's; both are called through their C interface (version 3).
+Only the entropy coding is read outside the region: no transform, no interpolation of chroma, no colors, and
+nothing at all below it. The library is the one inside the package `turbojpeg`, or the system's; both are
+called through their C interface (version 3).
 """
 
 import ctypes
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 ALIGNMENT = 16
-"""Columns that a region begins at are multiples of this: the widest block of what cameras and ImageNet use (4:2:0 and 4:2:2)."""
+"""A region begins at a multiple of this column: the widest block of 4:2:0 and 4:2:2 images."""
 
 _PACKAGE = "turbojpeg"
 _DECOMPRESS, _RGB = 1, 0  # TJINIT_DECOMPRESS and TJPF_RGB.
@@ -38,7 +39,9 @@ class _Factor(ctypes.Structure):
 
 
 def decode_region(encoded: bytes, region: Region, factor: int, out: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Writes a region of a JPEG, decoded at 1/factor, there: the pixels of decoding it whole, but for those at the region's edges.
+    """Decodes a region of a JPEG at 1/factor into `out`.
+
+    The pixels equal those of decoding the whole image, except at the region's edges.
 
     Args:
         encoded: The JPEG, neither CMYK nor YCCK.
@@ -47,7 +50,8 @@ def decode_region(encoded: bytes, region: Region, factor: int, out: UInt8[np.nda
         out: Contiguous.
 
     Raises:
-        ValueError: The library cannot do this for the file, or warns of damage, or there is no library; decode it whole.
+        ValueError: The library cannot do this for the file, or warns of damage, or there is no library;
+            decode it whole.
     """
     library = find()
     if library is None:

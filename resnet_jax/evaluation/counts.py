@@ -1,4 +1,4 @@
-"""From scores to figures: loss, top-1, top-5, those of each class, the confusion matrix; every example counts once."""
+"""Loss, top-1, top-5, figures of each class and the confusion matrix; every example counts once."""
 
 from typing import NotRequired, TypedDict
 
@@ -23,7 +23,8 @@ class Counts:
     """Exact counts of scores that come in parts.
 
     Attributes:
-        confusion: int64[classes, classes]: of the examples of each label (row), how many are taken for each class (column).
+        confusion: int64[classes, classes]: of the examples of each label (row), how many are taken for each
+            class (column).
     """
 
     def __init__(self, classes: int) -> None:
@@ -48,7 +49,7 @@ class Counts:
         return {"loss": loss, "top1": top1, "top5": top5, "examples": examples}
 
     def per_class(self) -> list[dict[str, float | None]]:
-        """Returns `label`, `examples`, `top1` and, for more than five classes, `top5` of each class; None without an example."""
+        """Returns `label`, `examples`, `top1` and `top5` of each class; None for a class without examples."""
         rows = []
         for label, (row, among) in enumerate(zip(self.confusion, self._among_top, strict=True)):
             examples = int(row.sum())
@@ -60,14 +61,14 @@ class Counts:
 
 
 def ranks_of_labels(scores: Scores) -> Int[np.ndarray, " n"]:
-    """Returns how many other classes score as high as the label or higher. NaN counts against the net, as equality does."""
+    """Returns how many other classes score at least as high as the label; NaN counts as higher."""
     values = scores.log_probabilities
     of_label = np.take_along_axis(values, scores.labels[:, None], axis=1)
     return np.sum(~(values < of_label), axis=1) - 1
 
 
 def predicted(scores: Scores) -> Int[np.ndarray, " n"]:
-    """Returns the likeliest class of every example; the label is it only where it is likelier than all others."""
+    """Returns the likeliest class of every example; the label only if it is likelier than all others."""
     others = scores.log_probabilities.copy()
     np.put_along_axis(others, scores.labels[:, None], -np.inf, axis=1)
     return np.where(ranks_of_labels(scores) < 1, scores.labels, np.nan_to_num(others, nan=np.inf).argmax(1))

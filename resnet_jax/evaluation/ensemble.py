@@ -4,15 +4,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.evaluation.scoring import Scores
 
 
 def average_members(members: Sequence[Iterator[Scores]]) -> Iterator[Scores]:
     """Yields the scores of an ensemble: of each example the mean over the members of their probabilities.
 
-    One member's scores are passed on as they come. Those of several are computed one member after the other, and summed in an array
-    of examples × classes.
+    One member's scores are passed on as they come. Those of several are computed one member after the other,
+    and summed in an array of examples × classes.
 
     Args:
         members: Scores of the same examples by each.
@@ -27,7 +27,8 @@ def average_members(members: Sequence[Iterator[Scores]]) -> Iterator[Scores]:
             np.array_equal(scores.numbers, total.numbers) and np.array_equal(scores.labels, total.labels)
         ):
             raise DataError(
-                "the nets of an ensemble must be evaluated on the same examples, and the labels of theirs differ"
+                "the nets of an ensemble must be evaluated on the same examples, and the labels of theirs "
+                "differ"
             )
         np.logaddexp(total.log_probabilities, scores.log_probabilities, out=total.log_probabilities)
     yield total._replace(log_probabilities=total.log_probabilities - np.float32(np.log(len(members))))

@@ -1,4 +1,4 @@
-"""Evaluation of runs' checkpoints on a whole split, every example once: figures, or what the nets say of each example."""
+"""Evaluation of runs' checkpoints on a whole split: figures, or predictions of each example."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -89,20 +89,22 @@ def evaluate_checkpoint(
     statistics: str = MOVING,
     batch_size: int | None = None,
 ) -> Evaluation:
-    """Returns `loss`, `top1`, `top5` (fractions; top5 with more than 5 classes), `examples`, and what was evaluated.
+    """Returns `loss`, `top1`, `top5` (with more than 5 classes), `examples`, and what was evaluated.
 
     Args:
         workdir: Of a run; of several, whose probabilities are averaged, and `step` is then a list.
         step: Of the checkpoint; None is the newest.
         split: Of the data set; None is the config's test split.
-        source: The data set, as `config.data.source`; None is the run's. Its classes must be the run's, in the same order.
+        source: The data set, as `config.data.source`; None is the run's. Its classes must be the run's, in
+            the same order.
         data_dir: Where the data set is; None is where the run found it.
         protocol: A name, or a Protocol with its options.
         statistics: Of batch normalization: "moving", or "precise" where they were recomputed.
         batch_size: See `Scorer.scores`; None is the run's.
 
     Raises:
-        WorkdirError, CheckpointError, DataError, ProtocolError: What was asked for is not there or does not go together.
+        WorkdirError, CheckpointError, DataError, ProtocolError: What was asked for is not there or does not
+            go together.
     """
     trials = open_trials(
         workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics
@@ -125,7 +127,9 @@ def predictions(
     statistics: str = MOVING,
     batch_size: int | None = None,
 ) -> Predictions:
-    """Returns what a run, or an ensemble of several, says of every example of a split; arguments as `evaluate_checkpoint`.
+    """Returns the predictions of a run, or of an ensemble, for every example of a split.
+
+    The arguments are those of `evaluate_checkpoint`.
 
     Example:
         >>> found = predictions("runs/digits_resnet20")

@@ -1,9 +1,10 @@
-"""Statistics of batch normalization as a plain average over training images, after training: what the authors released.
+"""Precise batch-norm statistics: a plain average over training images, as the authors released.
 
-The weights stay. The training images, in an order drawn from the run's seed and seen as in evaluation, go through the net in groups
-as large as in training, each normalized with its own statistics. Of every layer the mean and the variance of all images are
-kept, by the law of total variance the mean of the groups' variances plus the variance of their means. A group's statistics are
-those that training computes, and they are added in float64, so that neither the batch nor the number of devices matters.
+The weights stay. The training images, in an order drawn from the run's seed and seen as in evaluation, go
+through the net in groups as large as in training, each normalized with its own statistics. Of every layer the
+mean and the variance of all images are kept, by the law of total variance the mean of the groups' variances
+plus the variance of their means. A group's statistics are those that training computes, and they are added in
+float64, so that neither the batch nor the number of devices matters.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ class Recomputed:
 def recompute_batch_statistics(
     workdir: str, *, images: int = 0, step: int | None = None, data_dir: str | None = None
 ) -> Recomputed:
-    """Recomputes the statistics of a checkpoint from training images and stores them beside it; `load_checkpoint` takes them.
+    """Recomputes the statistics of a checkpoint from training images and stores them beside it.
 
     Args:
         workdir: Of the run.
@@ -66,7 +67,8 @@ def recompute_batch_statistics(
         )
     if not 0 <= images <= total:
         raise ProtocolError(
-            f"statistics of {images} images are asked for; allowed are 1 to {total}, those of the training split, or 0 for all"
+            f"statistics of {images} images are asked for; allowed are 1 to {total}, those of the training "
+            "split, or 0 for all"
         )
     batch_size = trial.config.batch_size
     statistics = measure_statistics(
@@ -94,9 +96,10 @@ def measure_statistics(
     frozen: tuple[str, ...] = (),
     workers: int = 1,
 ) -> Arrays:
-    """Returns mean and variance of every normalization layer over training images, float32, by their names in a checkpoint.
+    """Returns mean and variance of every normalization layer over training images, float32, by name.
 
-    Where groups do not divide the images, the last group is smaller and counts for less. Variances are biased (divided by N).
+    Where groups do not divide the images, the last group is smaller and counts for less. Variances are biased
+    (divided by N).
 
     Args:
         net: Whose weights they are of.
@@ -131,7 +134,7 @@ def measure_statistics(
 
 @dataclasses.dataclass(frozen=True)
 class _Chosen:
-    """Chosen examples of a split in batches, seen as in evaluation; for one that is skipped, the next that is not."""
+    """Chosen examples of a split in batches, as evaluation sees them; the next for one that is skipped."""
 
     source: Source
     numbers: np.ndarray
@@ -143,7 +146,7 @@ class _Chosen:
 
 
 class _Measure:
-    """Statistics of every layer over some images, normalized in groups: running statistics without a memory."""
+    """Statistics of every layer over some images, normalized in groups."""
 
     def __init__(self, net: Scorer, frozen: tuple[str, ...]) -> None:
         self._net, self._frozen = net, frozen
@@ -175,14 +178,14 @@ def _batch_statistics(model: nn.Module, net: tuple[VariableDict, Array], images:
 
 
 def _parts(batch: np.ndarray, group_size: int) -> list[tuple[np.ndarray, int]]:
-    """Returns the images of whole groups, and those of the last smaller one, each with the size of its groups."""
+    """Returns the images of whole groups, and those of the last smaller one, each with its group size."""
     whole = len(batch) // group_size * group_size
     parts = [(batch[:whole], group_size), (batch[whole:], len(batch) - whole)]
     return [(part, size) for part, size in parts if len(part)]
 
 
 def _add(sums: defaultdict[str, np.ndarray], statistics: dict[str, np.ndarray], images: int) -> None:
-    """Adds means, and mean squares under the names of the variances, weighted with the images that they are of."""
+    """Adds means, and mean squares under the names of the variances, weighted by the number of images."""
     for name, array in statistics.items():
         value = array.astype(np.float64)
         if name.endswith("/var"):

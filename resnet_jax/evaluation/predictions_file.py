@@ -18,9 +18,10 @@ PREDICTION_SUFFIXES = (".csv", ".npz")
 class PredictionsFile:
     """Gathers predictions as scores come, and writes them in the order of the examples, whole or not at all.
 
-    A CSV has the columns `index`, `label`, `prediction`, and `class1`, `probability1` to `class5`, `probability5`, the likeliest
-    first; numbers of classes, from 0. An NPZ has the arrays `index`, `label`, `prediction` int64[N], `classes` int64[N, 5],
-    `probabilities` float32[N, 5] and `class_names`. With fewer than five classes, all are given.
+    A CSV has the columns `index`, `label`, `prediction`, and `class1`, `probability1` to `class5`,
+    `probability5`, the likeliest first; numbers of classes, from 0. An NPZ has the arrays `index`, `label`,
+    `prediction` int64[N], `classes` int64[N, 5], `probabilities` float32[N, 5] and `class_names`. With fewer
+    than five classes, all are given.
 
     Args:
         path: Of the file; its name ends in .csv or .npz.
@@ -33,7 +34,8 @@ class PredictionsFile:
         self._path = epath.Path(path)
         if self._path.suffix not in PREDICTION_SUFFIXES:
             raise ProtocolError(
-                f"the file of predictions is {path!r}; its name must end in {' or '.join(PREDICTION_SUFFIXES)}"
+                f"the file of predictions is {path!r}; its name must end in "
+                f"{' or '.join(PREDICTION_SUFFIXES)}"
             )
         if not self._path.parent.exists():
             raise ProtocolError(

@@ -1,4 +1,4 @@
-"""What is seen of every image in an evaluation, by protocol: one view, ten crops, or the whole image at several scales."""
+"""Test protocols: one view of an image, ten crops, or the whole image at several scales."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -35,12 +35,12 @@ class Protocol:
     """A way to evaluate.
 
     Attributes:
-        name: "single", the view that the run was tested with; "ten-crop", four corners and the center and their mirror images
-            (§3.4); "multi-scale", the whole image at several scales.
-        scales: Shorter sides for "multi-scale"; empty are the paper's 224, 256, 384, 480, 640, and for images of one size these in
-            proportion to 224.
-        crop: Side of the crops for "ten-crop"; 0 is the side that the run was tested with, and for images of one size 7/8 of their
-            shorter side, as 224 is of 256.
+        name: "single", the view that the run was tested with; "ten-crop", four corners and the center and
+            their mirror images (§3.4); "multi-scale", the whole image at several scales.
+        scales: Shorter sides for "multi-scale"; empty are the paper's 224, 256, 384, 480, 640, and for images
+            of one size these in proportion to 224.
+        crop: Side of the crops for "ten-crop"; 0 is the side that the run was tested with, and for images of
+            one size 7/8 of their shorter side, as 224 is of 256.
         average: Over views, of "softmax" or "logits".
         mirrored: See the mirror image of every view too; ten crops have theirs in any case.
 
@@ -55,24 +55,26 @@ class Protocol:
     mirrored: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in PROTOCOLS:
-            raise ProtocolError(f"unknown protocol {self.name!r}; allowed are {', '.join(PROTOCOLS)}")
-        if self.average not in AVERAGES:
-            raise ProtocolError(f"the average is of {self.average!r}; allowed are {', '.join(AVERAGES)}")
-        if self.scales and self.name != MULTI_SCALE:
-            raise ProtocolError(
-                f"scales are for the protocol {MULTI_SCALE}, and this one is {self.name}; leave them out"
-            )
-        if self.crop and self.name != TEN_CROP:
-            raise ProtocolError(
-                f"a crop is for the protocol {TEN_CROP}, and this one is {self.name}; leave it out"
-            )
-        if len(set(self.scales)) < len(self.scales) or any(scale < LEAST for scale in self.scales):
-            raise ProtocolError(
-                f"the scales are {self.scales}; they must be different numbers of pixels from {LEAST}"
-            )
-        if self.crop and self.crop < LEAST:
-            raise ProtocolError(f"the crop is {self.crop}; it must be a number of pixels from {LEAST}")
+        repeated = len(set(self.scales)) < len(self.scales)
+        problems = {
+            f"unknown protocol {self.name!r}; allowed are {', '.join(PROTOCOLS)}": self.name not in PROTOCOLS,
+            f"the average is of {self.average!r}; allowed are {', '.join(AVERAGES)}": (
+                self.average not in AVERAGES
+            ),
+            f"scales are for the protocol {MULTI_SCALE}, and this one is {self.name}; leave them out": (
+                self.scales and self.name != MULTI_SCALE
+            ),
+            f"a crop is for the protocol {TEN_CROP}, and this one is {self.name}; leave it out": (
+                self.crop and self.name != TEN_CROP
+            ),
+            f"the scales are {self.scales}; they must be different numbers of pixels from {LEAST}": (
+                repeated or any(scale < LEAST for scale in self.scales)
+            ),
+            f"the crop is {self.crop}; it must be a number of pixels from {LEAST}": 0 < self.crop < LEAST,
+        }
+        for problem, found in problems.items():
+            if found:
+                raise ProtocolError(problem)
 
     @property
     def both(self) -> bool:
@@ -100,13 +102,14 @@ def look_of(protocol: Protocol, source: Source) -> Look:
         return one
     if size > shorter:
         raise ProtocolError(
-            f"the crop is {size}, and the shorter side of the images {shorter} pixels; it may be at most as large"
+            f"the crop is {size}, and the shorter side of the images {shorter} pixels; it may be at most as "
+            "large"
         )
     return partial(_ten_crop, shorter, size)
 
 
 def default_scales(source: Source) -> tuple[int, ...]:
-    """Returns the paper's scales; for images of one size, the same in proportion to the side that the net is trained on."""
+    """Returns the paper's scales; for images of one size, the same in proportion to their side."""
     if source.view is not None:
         return SCALES
     shorter = min(source.image_shape[:2])
@@ -145,11 +148,12 @@ class SeenExamples:
 def means_of(
     image_mean: Float[np.ndarray, "..."], source: Source, protocol: Protocol
 ) -> Callable[[tuple[int, int]], Float[np.ndarray, "..."]]:
-    """Returns, for the shape of a stack of views, the mean to subtract from it: [3], [h, w, 3] or [views, h, w, 3].
+    """Returns the mean to subtract from views of a shape: [3], [h, w, 3] or [views, h, w, 3].
 
-    A mean per channel is what it is. A mean per pixel of images of one size is seen as the images are, through the same crops and
-    at the same scales. Of crops from images of any size it is subtracted from crops of its own size. Elsewhere there is no
-    telling which of its pixels belong where, and its average by channel is subtracted.
+    A mean per channel is what it is. A mean per pixel of images of one size is seen as the images are,
+    through the same crops and at the same scales. Of crops from images of any size it is subtracted from
+    crops of its own size. Elsewhere there is no telling which of its pixels belong where, and its average by
+    channel is subtracted.
     """
     seen = {}
     if image_mean.ndim == 3 and source.view is None:

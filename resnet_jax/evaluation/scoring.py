@@ -1,4 +1,4 @@
-"""A net's scores of every example: views are read ahead, gathered into batches of one shape, and averaged by example."""
+"""A network's scores of every example: views are gathered into batches of one shape, and averaged."""
 
 import dataclasses
 from collections import defaultdict
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import read_ahead
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.evaluation.protocols import LOGITS, SOFTMAX, Protocol, SeenExamples, look_of, means_of
 from resnet_jax.models.sliced_apply import apply_in_slices
@@ -48,10 +48,11 @@ class Scores(NamedTuple):
 def make_scoring_step(model: nn.Module, *, average: str, mirrored: bool, axis_name: str) -> ScoringStep:
     """Returns `scoring_step((variables, mean), views) -> scores [global batch, classes]`.
 
-    `views` is a device's part, uint8[n, v, h, w, 3], v views of one shape of each of n examples. The net is fully convolutional up
-    to its pool: of a view of any size it takes the mean of the last map. Since the head is linear, that is the map of class scores
-    that the head gives at every place, averaged. The scores are, up to a constant for each example, logarithms of the softmax that
-    is averaged over views, or averaged logits.
+    `views` is a device's part, uint8[n, v, h, w, 3], v views of one shape of each of n examples. The net is
+    fully convolutional up to its pool: of a view of any size it takes the mean of the last map. Since the
+    head is linear, that is the map of class scores that the head gives at every place, averaged. The scores
+    are, up to a constant for each example, logarithms of the softmax that is averaged over views, or averaged
+    logits.
 
     Args:
         model: Gives logits; without a mapped axis.
@@ -114,7 +115,7 @@ class Scorer:
         workers: int = 1,
         limit: int | None = None,
     ) -> Iterator[Scores]:
-        """Yields the scores of every example of a split, once, as they come; in order where all views are of one shape.
+        """Yields the scores of every example of a split; in order if all views are of one shape.
 
         Args:
             source: The split.
@@ -163,7 +164,7 @@ def examples_at_once(stack: tuple[int, ...], pixels: int, *, sides: int, most: i
 
 @dataclasses.dataclass
 class _Open:
-    """An example of which some views are still to be scored: their sum so far, and how many were and are to be added."""
+    """An example of which some views are still to be scored: the sum so far, and the views that are left."""
 
     label: int
     views: int
@@ -172,7 +173,7 @@ class _Open:
 
 
 class _Batcher:
-    """Fills batches of one shape, lets the devices score one while the next is filled, and sums scores by example."""
+    """Fills batches of one shape while the devices score the batch before, and sums scores by example."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from resnet_jax.data.batches import reading_threads
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.evaluation.protocols import Protocol, ProtocolError, look_of
 from resnet_jax.evaluation.scoring import Scorer, Scores
@@ -98,8 +98,10 @@ def open_trials(
         )
         if not same:
             raise DataError(
-                f"{other.workdir} has {len(other.source.class_names)} classes and {len(other.source)} examples in {other.split}, "
-                f"{first.workdir} {len(first.source.class_names)} and {len(first.source)} in {first.split}; an ensemble is of nets "
+                f"{other.workdir} has {len(other.source.class_names)} classes and {len(other.source)} "
+                f"examples in {other.split}, "
+                f"{first.workdir} {len(first.source.class_names)} and {len(first.source)} in {first.split}; "
+                "an ensemble is of nets "
                 "with the same classes, on the same examples"
             )
     return trials
@@ -120,27 +122,24 @@ def open_trial(
     See `evaluate_checkpoint` for the other arguments and what is raised.
     """
     checkpoint, images = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
-    config = from_json(checkpoint.config)
+    stored = from_json(checkpoint.config)
     config = with_fields(
-        config,
+        stored,
         {
-            "run.data_dir": config.run.data_dir if data_dir is None else data_dir,
-            "data.source": config.data.source if source is None else source,
+            "run.data_dir": stored.run.data_dir if data_dir is None else data_dir,
+            "data.source": stored.data.source if source is None else source,
             "run.devices": None,  # Those of this machine, which need not be the run's.
             "run.accumulation": 1,
             "run.remat": None,  # There is no backward pass.
         },
     )
-    if not config.data.source:
-        raise DataError(
-            f"the data of this net is not known: {workdir} is an import; name the set to evaluate it on with --data"
-        )
     prepare_jax(config)
     split = split or (config.data.train_split if training else config.data.test_split)
     opened = open_split(config, split, test=split == config.data.test_split)
     if len(opened.class_names) != checkpoint.model["num_classes"]:
         raise DataError(
-            f"split {split} of {config.data.source} has {len(opened.class_names)} classes, and the net of {workdir} "
+            f"split {split} of {config.data.source} has {len(opened.class_names)} classes, and the net of "
+            f"{workdir} "
             f"{checkpoint.model['num_classes']}; evaluate it on a set with the classes that it was trained on"
         )
     return Trial(

@@ -1,7 +1,7 @@
 """A trained network in use: loaded with all that it needs, asked about pictures in any form."""
 
+from resnet_jax.inference.image_input import InferenceError
 from resnet_jax.inference.load import load_trained
-from resnet_jax.inference.pictures import InferenceError
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.inference.trained import Guess, Trained
 

@@ -3,25 +3,24 @@
 import math
 from typing import cast
 
+import flax.linen as nn
 import jax
 import numpy as np
 from etils import epath
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import is_path, open_encoded
-from resnet_jax.data.errors import DataError
-from resnet_jax.inference.pictures import InferenceError
+from resnet_jax.inference.image_input import InferenceError
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.inference.trained import Trained
 from resnet_jax.models import create_model, default_image_size
+from resnet_jax.models.vgg import VGG
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
 from resnet_jax.training.config import Config, from_json
-from resnet_jax.training.preprocessing import CROP, INTERPOLATION, RESIZE, evaluation_preprocessing
 from resnet_jax.training.state import split_variables
+from resnet_jax.training.stored_preprocessing import CROP, INTERPOLATION, RESIZE, evaluation_preprocessing
 from resnet_jax.training.stored_statistics import MOVING, with_statistics
-
-DIGITS_SIDE = 16
-"""Height and width of the embedded digits, in pixels."""
 
 FLATTENED = "hidden1"
 """VGG's first fully connected layer."""
@@ -44,13 +43,14 @@ def load_trained(workdir: epath.PathLike, step: int | None = None, statistics: s
     config = from_json(checkpoint.config)
     arguments = {**checkpoint.model, "dtype": "float32"}
     variables, mean = split_variables(checkpoint.arrays)
+    model = create_model(**arguments)
     names, notes = _known_names(config, checkpoint.class_names, arguments["num_classes"])
     return Trained(
-        model=create_model(**arguments),
+        model=model,
         variables=jax.tree.map(lambda array: np.asarray(array, np.float32), variables),
         config=config,
         class_names=names,
-        preprocessing=_preprocessing(checkpoint, config, np.asarray(mean, np.float32)),
+        preprocessing=_preprocessing(checkpoint, config, model, np.asarray(mean, np.float32)),
         model_arguments=arguments,
         step=checkpoint.step,
         notes=notes,
@@ -97,14 +97,18 @@ def _names_in_data(config: Config) -> tuple[str, ...]:
     return tuple(names[label] for label in data.labels if label < len(names)) if data.labels else names
 
 
-def _preprocessing(checkpoint: Checkpoint, config: Config, mean: np.ndarray) -> Preprocessing:
+def _preprocessing(
+    checkpoint: Checkpoint, config: Config, model: nn.Module, mean: np.ndarray
+) -> Preprocessing:
     """Returns what the checkpoint stores, or, if its format is 1, what follows from the config and from the arrays."""
     if mean.ndim > 1 and mean.shape[0] != mean.shape[1]:
         raise InferenceError(
             f"the net was trained on images of {mean.shape[1]}×{mean.shape[0]} pixels; it must be square ones"
         )
     side = mean.shape[0] if mean.ndim > 1 else None
-    stored = checkpoint.preprocessing or evaluation_preprocessing(config, side or _side(checkpoint, config))
+    stored = checkpoint.preprocessing
+    if stored is None:
+        stored = evaluation_preprocessing(config, side or _side(checkpoint, config, model))
     crop = side or cast(int, stored[CROP])
     scale = checkpoint.model.get("input_scale")
     return Preprocessing(
@@ -116,21 +120,13 @@ def _preprocessing(checkpoint: Checkpoint, config: Config, mean: np.ndarray) -> 
     )
 
 
-def _side(checkpoint: Checkpoint, config: Config) -> int:
-    """Returns the side of the images that a net was trained on, where nothing states it."""
-    flattened = checkpoint.arrays.get(f"params/{FLATTENED}/kernel")
-    if flattened is not None:  # VGG takes one size only, which its first fully connected layer tells.
-        convolutions = {
-            name: array
-            for name, array in checkpoint.arrays.items()
-            if name.startswith("params/") and array.ndim == 4
-        }
-        stages = {name.split("/")[1].split("_")[0] for name in convolutions}
-        channels = max(array.shape[3] for array in convolutions.values())
-        return math.isqrt(flattened.shape[0] // channels) * 2 ** len(stages)
-    sizes = {DIGITS: DIGITS_SIDE, SYNTHETIC: config.data.synthetic_image_size}
-    return (
-        config.data.image_size
-        or sizes.get(config.data.source or "")
-        or default_image_size(checkpoint.model["name"])
-    )
+def _side(checkpoint: Checkpoint, config: Config, model: nn.Module) -> int:
+    """Returns the height and width of the images that a network was trained on, if its checkpoint does not state them."""
+    if isinstance(model, VGG):  # It takes one size only, which its first fully connected layer tells.
+        stages = len(model.stage_depths)
+        channels = model.width * 2 ** min(stages - 1, 3)
+        inputs = checkpoint.arrays[f"params/{FLATTENED}/kernel"].shape[0]
+        return math.isqrt(inputs // channels) * 2**stages
+    data = config.data
+    sizes = {DIGITS: 16, SYNTHETIC: data.synthetic_image_size}
+    return data.image_size or sizes.get(data.source or "") or default_image_size(checkpoint.model["name"])

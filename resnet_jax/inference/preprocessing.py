@@ -9,8 +9,8 @@ from jaxtyping import Float, UInt8
 
 from resnet_jax.data.crops import CenterCrop
 from resnet_jax.files import JsonObject
-from resnet_jax.inference.pictures import Picture, fit
-from resnet_jax.training.preprocessing import ANTIALIAS, REPEAT
+from resnet_jax.inference.image_input import Picture, fit
+from resnet_jax.training.stored_preprocessing import ANTIALIAS, REPEAT
 
 LARGEST = 4096
 """Pixels of a side."""
@@ -28,7 +28,7 @@ class Preprocessing:
         input_scale: Factors of red, green and blue; None where nothing is scaled, as in the paper.
         resize: Shorter side of the resized picture, in pixels.
         crop: Height and width of the crop.
-        interpolation: `antialias` or `repeat`, see `resnet_jax.training.preprocessing`.
+        interpolation: `antialias` or `repeat`, see `resnet_jax.training.stored_preprocessing`.
     """
 
     image_mean: Float[np.ndarray, "..."]

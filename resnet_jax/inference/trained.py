@@ -12,10 +12,10 @@ from flax.typing import VariableDict
 from jaxtyping import Array, Float, UInt8
 
 from resnet_jax.data.augment import normalize
-from resnet_jax.inference.pictures import Pictures, list_pictures
+from resnet_jax.inference.image_input import Pictures, list_pictures
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.models import features
-from resnet_jax.training.checkpoints import ModelArguments
+from resnet_jax.models.registry import ModelArguments
 from resnet_jax.training.config import Config
 
 BATCH = 32

@@ -1,8 +1,8 @@
 """The authors' Caffe models: `.caffemodel` files of ResNet-50, 101 and 152 after their layer names (github.com/KaimingHe).
 
-In them batch normalisation is two layers: BatchNorm, whose mean and variance are to be divided by a third number, and Scale, with
+In them batch normalization is two layers: BatchNorm, whose mean and variance are to be divided by a third number, and Scale, with
 scale and bias. Images are BGR, from 0 to 255, less a mean image that is a file of its own. The maximum after conv1 has no
-padding, and its last window hangs over. Some convolutions have a bias (conv1 of ResNet-50); before a normalisation it is the same
+padding, and its last window hangs over. Some convolutions have a bias (conv1 of ResNet-50); before a normalization it is the same
 as a mean that is less by it.
 """
 
@@ -15,8 +15,7 @@ import numpy as np
 
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import protobuf
-from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError, NameOf
-from resnet_jax.interop.foreign import Path as OurPath
+from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, ArrayPath, Foreign, InteropError, NameOf
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.registry import IMAGENET_STAGES
 
@@ -29,12 +28,12 @@ SHAPE, DATA, DOUBLE_DATA, LEGACY_SHAPE = (
     8,
     (1, 2, 3, 4),
 )  # Of BlobProto; the last are num, channels, height, width.
-CROP, RESIZE = 224, 256
+CAFFE_CROP, CAFFE_RESIZE = 224, 256
 
 Blobs = dict[str, list[np.ndarray]]
 
 
-def from_file(path: Path, *, mean: str | None) -> Foreign:
+def from_caffemodel(path: Path, *, mean: str | None) -> Foreign:
     """Returns the weights of a `.caffemodel`, with convolution and fully connected layers as PyTorch lays them out.
 
     Args:
@@ -64,9 +63,9 @@ def from_file(path: Path, *, mean: str | None) -> Foreign:
         arrays,
         name_of,
         model,
-        Preprocessing(image_mean, None, RESIZE, CROP),
+        Preprocessing(image_mean, None, CAFFE_RESIZE, CAFFE_CROP),
         notes=notes,
-        source=IMAGENET,
+        source=IMAGENET_DATASET,
     )
 
 
@@ -116,7 +115,7 @@ def _layers(path: Path) -> Blobs:
 
 
 def _folded(where: str, layers: Blobs) -> dict[str, np.ndarray]:
-    """Returns arrays by "layer.leaf": kernels, and of each normalisation mean, var, scale and bias under the BatchNorm's name."""
+    """Returns arrays by "layer.leaf": kernels, and of each normalization mean, var, scale and bias under the BatchNorm's name."""
     arrays: dict[str, np.ndarray] = {}
     biases: dict[str, np.ndarray] = {}
     for name, blobs in layers.items():
@@ -147,7 +146,7 @@ def _folded(where: str, layers: Blobs) -> dict[str, np.ndarray]:
         mean = f"bn_{name}.mean" if name == "conv1" else f"bn{name.removeprefix('res')}.mean"
         if mean not in arrays or arrays[mean].shape != bias.shape:
             raise InteropError(
-                f"{where} has a bias in {name} and no normalisation after it that could take it"
+                f"{where} has a bias in {name} and no normalization after it that could take it"
             )
         arrays[mean] = arrays[mean] - bias
     return arrays
@@ -171,7 +170,7 @@ def _net(where: str, arrays: dict[str, np.ndarray]) -> tuple[str, NameOf]:
         stage for stage, name in blocks if name == "b1"
     }  # res3a, res3b1, res3b2, … in the deeper nets.
 
-    def name_of(path: OurPath) -> str:
+    def name_of(path: ArrayPath) -> str:
         *modules, leaf = path[1:]
         if modules == ["head"]:
             return f"{head}.{leaf}"
@@ -210,6 +209,6 @@ def _mean(path: Path, mean: str | None) -> np.ndarray:
         ) from error
     if image.shape[2] != 3 or not np.isfinite(image).all():
         raise InteropError(f"--mean {mean} has {image.shape[2]} channels; it must have 3, of finite numbers")
-    if image.shape[:2] != (CROP, CROP):
+    if image.shape[:2] != (CAFFE_CROP, CAFFE_CROP):
         return np.ascontiguousarray(image.mean((0, 1), dtype=np.float64).astype(np.float32))
     return np.ascontiguousarray(image)

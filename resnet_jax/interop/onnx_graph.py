@@ -9,11 +9,12 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from flax.typing import VariableDict
 
+from resnet_jax.files import JsonObject
 from resnet_jax.inference.trained import Trained
-from resnet_jax.interop.assemble import last_channels
-from resnet_jax.interop.described import METADATA
-from resnet_jax.interop.foreign import InteropError, Path
-from resnet_jax.interop.layouts import to_foreign
+from resnet_jax.interop.array_layouts import to_foreign
+from resnet_jax.interop.assembly import last_channels
+from resnet_jax.interop.export_metadata import METADATA
+from resnet_jax.interop.foreign_weights import ArrayPath, InteropError
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.layers import Conv
 from resnet_jax.models.normalization import BatchNorm, begin_at_zero
@@ -27,7 +28,7 @@ OPSET, IR_VERSION = 17, 8
 INPUT, OUTPUT = "images", "logits"
 
 
-def to_onnx(trained: Trained, record: dict[str, Any]) -> bytes:
+def to_onnx(trained: Trained, record: JsonObject) -> bytes:
     """Returns an ONNX model from `images` uint8[batch, crop, crop, 3] to `logits` float32[batch, classes], batch free.
 
     Raises:
@@ -81,7 +82,7 @@ class _Graph:
         self.constants[name] = np.asarray(array)
         return name
 
-    def weights(self, path: Path, *names: str) -> list[str]:
+    def weights(self, path: ArrayPath, *names: str) -> list[str]:
         return [
             self.constant("/".join((*path, name)), self.arrays[_collection(name), *path, name])
             for name in names
@@ -130,7 +131,7 @@ def _net(graph: _Graph, trained: Trained) -> None:
     """Adds everything from the pictures to the logits."""
     preprocessing, model = trained.preprocessing, trained.model
     x = graph.node("Cast", [INPUT], "pixels", to=1)  # FLOAT
-    x = graph.node("Sub", [x, graph.constant("mean", preprocessing.image_mean)], "centred")
+    x = graph.node("Sub", [x, graph.constant("mean", preprocessing.image_mean)], "centered")
     if preprocessing.input_scale is not None:
         x = graph.node(
             "Mul", [x, graph.constant("scale", np.asarray(preprocessing.input_scale, np.float32))], "scaled"
@@ -209,8 +210,10 @@ def _strides(block: Any, stride: int, stride_on: str) -> tuple[int, ...]:
     return (stride, 1, 1) if stride_on == "1x1" else (1, stride, 1)
 
 
-def _branch(graph: _Graph, x: str, at: Path, strides: tuple[int, ...], *, groups: int, epsilon: float) -> str:
-    """Adds F(x): convolutions with their normalisations, and the non-linearity between them; groups are the second one's."""
+def _branch(
+    graph: _Graph, x: str, at: ArrayPath, strides: tuple[int, ...], *, groups: int, epsilon: float
+) -> str:
+    """Adds F(x): convolutions with their normalizations, and the non-linearity between them; groups are the second one's."""
     for number, stride in enumerate(strides, start=1):
         convolved = graph.conv(x, *at, f"conv{number}", stride=stride, groups=groups if number == 2 else 1)
         x = graph.norm(convolved, *at, f"norm{number}", epsilon=epsilon)
@@ -219,7 +222,7 @@ def _branch(graph: _Graph, x: str, at: Path, strides: tuple[int, ...], *, groups
     return x
 
 
-def _shortcut(graph: _Graph, x: str, at: Path, *, stride: int, extra: int, epsilon: float) -> str:
+def _shortcut(graph: _Graph, x: str, at: ArrayPath, *, stride: int, extra: int, epsilon: float) -> str:
     """Adds the path around a block: a projection where there are weights for one, else option A, which is often the identity."""
     if ("params", *at, "projection", "kernel") in graph.arrays:
         return graph.norm(

@@ -1,22 +1,22 @@
 """Nets of torchvision and timm from a file, and of Hugging Face and timm from a folder: which net, and what it expects."""
 
-import json
 import math
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import safetensors
 
+from resnet_jax.files import read_json
 from resnet_jax.inference.preprocessing import Preprocessing
-from resnet_jax.interop import names
-from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
+from resnet_jax.interop import array_names
+from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, Foreign, InteropError, NameOf
 from resnet_jax.interop.torch_files import read_state_dict
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, model_class
+from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, ModelArguments, model_class
 
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the channels red, green and blue, as fractions of the largest value."""
@@ -24,14 +24,17 @@ TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 COUNTER = "num_batches_tracked"
 FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
 TIMM = re.compile(r"(tv_)?resnet(18|34|50|101|152)")
-VARIANTS = {
+TIMM_VARIANTS = {
     "conv1.0.weight": "three convolutions in the stem (names that end in d, s or t)",
     "layer2.0.downsample.2.weight": "an average pool before the projections (names that end in d)",
     "layer1.0.se.fc1.weight": "squeeze and excitation (seresnet)",
 }
-"""Arrays that tell that a net is one of timm's variants, which is not built here."""
+"""StateDict that tell that a net is one of timm's variants, which is not built here."""
 
-Arrays = Mapping[str, np.ndarray]
+StateDict: TypeAlias = Mapping[str, np.ndarray]
+
+ForeignJson: TypeAlias = dict[str, Any]
+"""A JSON object that another library wrote; what does not fit is caught where it is read."""
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -51,24 +54,31 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def from_file(path: Path, *, stride_on: str | None = None) -> Foreign:
+def read_weights(path: Path) -> tuple[StateDict, tuple[str, ...]]:
+    """Returns the weights of a file by name, and the names of the counters of batches beside them; see `read_arrays`."""
+    arrays = read_arrays(path)
+    counters = tuple(name for name in arrays if name.endswith(COUNTER))
+    return {name: array for name, array in arrays.items() if name not in counters}, counters
+
+
+def from_torch_file(path: Path, *, stride_on: str | None = None) -> Foreign:
     """Returns the weights of a net with torchvision's names, residual or VGG; preprocessing is torchvision's.
 
     Args:
         path: A `.pth` or `.safetensors` file.
         stride_on: Of bottlenecks; torchvision's and timm's are on the 3×3.
     """
-    arrays, ignored = _split(read_arrays(path))
+    arrays, ignored = read_weights(path)
     preprocessing = Preprocessing.from_fractions(TORCHVISION_MEAN, TORCHVISION_STD, resize=256, crop=224)
     notes = [
-        "images: torchvision's mean and deviation, shorter side 256, centre crop 224 (the file does not tell)"
+        "images: torchvision's mean and deviation, shorter side 256, center crop 224 (the file does not tell)"
     ]
     if "features.0.weight" in arrays:
         model, name_of = _vgg(os.fspath(path), arrays)
     else:
         model, name_of = (
             _residual(os.fspath(path), arrays, stride_on or "3x3"),
-            names.residual(names.TORCHVISION),
+            array_names.residual(array_names.TORCHVISION),
         )
         if "stride_on" in model and stride_on is None:
             notes.append(
@@ -89,7 +99,7 @@ def from_folder(folder: Path) -> Foreign:
         raise InteropError(
             f"{folder} holds no weights; expected one of {', '.join(FILES)} beside config.json"
         )
-    arrays, ignored = _split(read_arrays(file))
+    arrays, ignored = read_weights(file)
     try:
         if "architecture" in config:
             return _from_timm(file, config, arrays, ignored)
@@ -105,7 +115,7 @@ def from_folder(folder: Path) -> Foreign:
     )
 
 
-def _from_timm(file: Path, config: dict[str, Any], arrays: Arrays, ignored: tuple[str, ...]) -> Foreign:
+def _from_timm(file: Path, config: ForeignJson, arrays: StateDict, ignored: tuple[str, ...]) -> Foreign:
     architecture = config["architecture"]
     if not TIMM.fullmatch(architecture):
         raise InteropError(
@@ -125,7 +135,7 @@ def _from_timm(file: Path, config: dict[str, Any], arrays: Arrays, ignored: tupl
     return _foreign(
         file,
         arrays,
-        names.residual(names.TORCHVISION),
+        array_names.residual(array_names.TORCHVISION),
         model,
         preprocessing,
         ignored=ignored,
@@ -134,9 +144,12 @@ def _from_timm(file: Path, config: dict[str, Any], arrays: Arrays, ignored: tupl
 
 
 def _from_transformers(
-    file: Path, config: dict[str, Any], arrays: Arrays, ignored: tuple[str, ...]
+    file: Path, config: ForeignJson, arrays: StateDict, ignored: tuple[str, ...]
 ) -> Foreign:
-    kinds: dict[str, Any] = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
+    kinds: dict[str, type[BasicBlock] | type[BottleneckBlock]] = {
+        "basic": BasicBlock,
+        "bottleneck": BottleneckBlock,
+    }
     layer_type, depths = config.get("layer_type", "bottleneck"), tuple(config.get("depths", (3, 4, 6, 3)))
     expected = {"hidden_act": "relu", "downsample_in_first_stage": False, "num_channels": 3}
     for field, value in expected.items():
@@ -152,7 +165,7 @@ def _from_transformers(
             f"{file.parent}/config.json has hidden_sizes {config.get('hidden_sizes', default)}; they must be {sides}"
         )
     depth = sum(depths) * kinds[layer_type].convolutions + 2
-    model: dict[str, Any] = {"name": f"resnet{depth}"}
+    model: ModelArguments = {"name": f"resnet{depth}"}
     if (kinds[layer_type], depths) != IMAGENET_STAGES.get(depth):
         model["stage_depths"] = depths
     if width != 64:
@@ -165,7 +178,7 @@ def _from_transformers(
     return _foreign(
         file,
         arrays,
-        names.residual(names.HUGGING_FACE),
+        array_names.residual(array_names.HUGGING_FACE),
         model,
         preprocessing,
         ignored=ignored,
@@ -188,17 +201,35 @@ def _processor(path: Path) -> tuple[Preprocessing, tuple[str, ...]]:
 
 
 def _foreign(
-    path: Path, arrays: Arrays, name_of: Any, model: dict[str, Any], preprocessing: Preprocessing, **more: Any
+    path: Path,
+    arrays: StateDict,
+    name_of: NameOf,
+    model: ModelArguments,
+    preprocessing: Preprocessing,
+    *,
+    ignored: tuple[str, ...],
+    class_names: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> Foreign:
     model = {**model, "input_scale": preprocessing.input_scale}
     if model_class(model["name"]).normalized:
         model |= {"epsilon": 1e-5, "variance": "unbiased"}
-    return Foreign(os.fspath(path), arrays, name_of, model, preprocessing, source=IMAGENET, **more)
+    return Foreign(
+        os.fspath(path),
+        arrays,
+        name_of,
+        model,
+        preprocessing,
+        class_names,
+        ignored,
+        notes,
+        source=IMAGENET_DATASET,
+    )
 
 
-def _residual(where: str, arrays: Arrays, stride_on: str) -> dict[str, Any]:
+def _residual(where: str, arrays: StateDict, stride_on: str) -> ModelArguments:
     """Returns the arguments of the net whose blocks per stage the names count."""
-    if variant := next((what for name, what in VARIANTS.items() if name in arrays), None):
+    if variant := next((what for name, what in TIMM_VARIANTS.items() if name in arrays), None):
         raise InteropError(
             f"{where} is a net of timm's with {variant}, another net than the paper's; allowed are its resnet18, 34, 50, 101, 152"
         )
@@ -223,25 +254,19 @@ def _residual(where: str, arrays: Arrays, stride_on: str) -> dict[str, Any]:
     )
 
 
-def _vgg(where: str, arrays: Arrays) -> tuple[dict[str, Any], Any]:
+def _vgg(where: str, arrays: StateDict) -> tuple[ModelArguments, NameOf]:
     convolutions = sum(name.startswith("features.") and name.endswith(".weight") for name in arrays)
     depth = convolutions + 3
     if depth not in VGG_STAGES:
         raise InteropError(
             f"{where} is a VGG net with {convolutions} convolutions; allowed are vgg16 (13) and vgg19 (16), without BN"
         )
-    return {"name": f"vgg{depth}"}, names.vgg(VGG_STAGES[depth])
+    return {"name": f"vgg{depth}"}, array_names.vgg(VGG_STAGES[depth])
 
 
-def _split(arrays: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Returns the weights, and the names of the counters beside them."""
-    counters = tuple(name for name in arrays if name.endswith(COUNTER))
-    return {name: array for name, array in arrays.items() if name not in counters}, counters
-
-
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> ForeignJson:
     try:
-        found = json.loads(path.read_text())
+        found = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise InteropError(f"{path} cannot be read as JSON; a folder of weights needs it") from error
     if not isinstance(found, dict):

@@ -17,6 +17,9 @@ from resnet_jax.models.shortcuts import SHORTCUTS
 from resnet_jax.models.variants import apply_variants
 from resnet_jax.models.vgg import VGG
 
+ModelArguments = dict[str, Any]
+"""Arguments of create_model; their types are those of the network's attributes."""
+
 IMAGENET_STAGES = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),

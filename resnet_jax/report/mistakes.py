@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import is_path
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.label_subset import LabelSubset
 from resnet_jax.data.source import Source, read_all
 from resnet_jax.evaluation.counts import Counts, predicted
@@ -146,5 +146,4 @@ def check_there(workdir: str, data_dir: str | None) -> None:
 
 
 def _part(source: Source, numbers: Int[np.ndarray, " n"]) -> Source:
-    """Returns the examples of a split with these numbers."""
     return LabelSubset(source, numbers, tuple(range(len(source.class_names))))

@@ -10,11 +10,8 @@ import contextlib
 import dataclasses
 import json
 import operator
-import os
-import re
-import shutil
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import flax.serialization
 import jax
@@ -26,24 +23,22 @@ from orbax.checkpoint import checkpoint_managers
 
 from resnet_jax.errors import ResNetError, UsageError
 from resnet_jax.files import JsonObject
+from resnet_jax.models.registry import ModelArguments
 from resnet_jax.models.stacking import is_stacked, stack_arrays, unstack_arrays
 from resnet_jax.training.checksums import find_damage, write_checksums
+from resnet_jax.training.storage import check_space, innermost_cause, inode_of
 
-FORMAT_VERSION = 2
+CHECKPOINT_FORMAT = 2
 """Of checkpoints. Those of format 1 hold neither class names nor preprocessing."""
 
 COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
-STATE, DESCRIPTION = "state", "description"
-DIRECTORY = "checkpoints"
+CHECKPOINT_DIRECTORY, STATE, DESCRIPTION = "checkpoints", "state", "description"
 
 _PATIENCE = 2_000_000
 """Seconds of the wall clock after which Orbax gives a commit up; its parts have shorter times, which cannot be set."""
 
 Arrays = dict[str, np.ndarray]
 """The arrays of a state by path, for example `params/stage1/block1/conv1/kernel`."""
-
-ModelArguments = dict[str, Any]
-"""Arguments of create_model, as JSON; their types are those of the network's attributes."""
 
 State = TypeVar("State")
 """A TrainState, of arrays or of their shapes, or another pytree of dataclasses and dicts."""
@@ -101,7 +96,7 @@ class CheckpointWriter:
         score: Metric that the best checkpoint is chosen by; higher is better.
         class_names: Names of the classes, by label; stored with every checkpoint.
         preprocessing: How a picture becomes an image of the network, as JSON (see
-            `resnet_jax.training.preprocessing.evaluation_preprocessing`); stored with every checkpoint.
+            `resnet_jax.training.stored_preprocessing.evaluation_preprocessing`); stored with every checkpoint.
     """
 
     def __init__(
@@ -115,9 +110,9 @@ class CheckpointWriter:
         class_names: Sequence[str] | None = None,
         preprocessing: JsonObject | None = None,
     ) -> None:
-        self._directory = epath.Path(workdir).resolve() / DIRECTORY  # Orbax wants it absolute.
+        self._directory = epath.Path(workdir).resolve() / CHECKPOINT_DIRECTORY  # Orbax wants it absolute.
         self._stored = {
-            "format_version": FORMAT_VERSION,
+            "format_version": CHECKPOINT_FORMAT,
             "config": config,
             "model": model,
             "class_names": None if class_names is None else list(class_names),
@@ -139,7 +134,7 @@ class CheckpointWriter:
             ),
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
-        self._inode = _inode(self._directory)
+        self._inode = inode_of(self._directory)
 
     def save(self, step: int, state: object, metrics: dict[str, float] | None = None) -> None:
         """Copies the state to host memory and returns; the rest is done in the background, after the save before it.
@@ -159,7 +154,7 @@ class CheckpointWriter:
             }
         )
         try:
-            self._check_space(sum(array.nbytes for array in arrays.values()))
+            check_space(self._directory, sum(array.nbytes for array in arrays.values()))
             self._manager.save(step, args=items, metrics=metrics, force=True)
         except Exception as error:
             raise self._failure(error) from error
@@ -182,17 +177,9 @@ class CheckpointWriter:
         with contextlib.suppress(Exception):
             self._manager.close()
 
-    def _check_space(self, needed: int) -> None:
-        """Refuses a save that would fill the disk, before it leaves half of itself behind."""
-        if "://" in str(self._directory):
-            return
-        free = shutil.disk_usage(self._directory).free
-        if free < needed:
-            raise OSError(f"No space left on device: it takes {needed:,} bytes, and {free:,} are free")
-
     def _failure(self, error: Exception) -> SaveError:
         workdir = self._directory.parent
-        if _inode(self._directory) != self._inode:
+        if inode_of(self._directory) != self._inode:
             return SaveError(
                 f"the workdir {workdir} is gone (deleted, moved or unmounted), and step {self._saving} is not saved; bring it back "
                 "and run the same command again: it goes on from the newest checkpoint in it"
@@ -200,7 +187,7 @@ class CheckpointWriter:
         whole = steps_in(workdir)
         resumable = f"step {whole[-1]}" if whole else "the beginning"
         return SaveError(
-            f"the checkpoint of step {self._saving} could not be written to {self._directory}: {_reason(error)}; mend that "
+            f"the checkpoint of step {self._saving} could not be written to {self._directory}: {innermost_cause(error)}; mend that "
             f"(space, permissions) and run the same command again: it goes on from {resumable}"
         )
 
@@ -218,7 +205,7 @@ class CheckpointWriter:
 
 def steps_in(workdir: epath.PathLike) -> list[int]:
     """Returns the steps of the committed checkpoints of a run, rising."""
-    directory = epath.Path(workdir) / DIRECTORY
+    directory = epath.Path(workdir) / CHECKPOINT_DIRECTORY
     if not directory.exists():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
@@ -240,16 +227,15 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
         raise CheckpointError(
             f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}"
         )
-    path = epath.Path(workdir).resolve() / DIRECTORY / str(steps[-1] if step is None else step)
+    path = epath.Path(workdir).resolve() / CHECKPOINT_DIRECTORY / str(steps[-1] if step is None else step)
     # A process killed right after a commit has not recorded what the commit itself writes; nothing reads these files.
     if damage := find_damage(path, optional=COMMIT_FILES):
         raise DamagedError(path, f"is damaged: {damage}")
     try:
         description = json.loads((path / DESCRIPTION / "metadata").read_text())
-        if description["format_version"] > FORMAT_VERSION:
+        if (found := description["format_version"]) > CHECKPOINT_FORMAT:
             raise CheckpointError(
-                f"{path} has format {description['format_version']}, and this version reads up to {FORMAT_VERSION}; "
-                "upgrade with `pip install -U resnet-jax`"
+                f"{path} has format {found}, and this version reads up to {CHECKPOINT_FORMAT}; upgrade resnet-jax"
             )
         wanted = {
             name: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.dtype(dtype))
@@ -261,7 +247,7 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     except CheckpointError:
         raise
     except Exception as error:
-        raise DamagedError(path, f"cannot be read: {_reason(error)}") from error
+        raise DamagedError(path, f"cannot be read: {innermost_cause(error)}") from error
     arrays = unstack_arrays(flatten_dict(restored, sep="/"))
     names = description.get("class_names")
     return Checkpoint(
@@ -310,21 +296,3 @@ def _way_out(path: epath.Path) -> str:
     if not others:
         return "restore it from a copy, or train anew in another workdir"
     return f"delete {path} and run the same command again to go on from step {others[-1]}"
-
-
-def _inode(directory: epath.Path) -> int | None:
-    """Tells a directory from one that is created in its place, as a save in the background does; None on object storage."""
-    try:
-        return None if "://" in str(directory) else os.stat(directory).st_ino
-    except FileNotFoundError:
-        return 0
-
-
-def _reason(error: BaseException) -> str:
-    """Returns the innermost cause in one line."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    # TensorStore wraps what the operating system said: '…: No space left on device [os_error_code='28']'.
-    wrapped = re.search(r"([^:]+) \[os_error_code", text)
-    return wrapped[1].strip() if wrapped else text[:300]

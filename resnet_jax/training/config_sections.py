@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from resnet_jax.data.choices import CHANNEL, CORRUPT, CROPS, IMAGENET, PIXEL, STATISTICS_SUFFIX
+from resnet_jax.data.choices import CHANNEL, CORRUPT, CROPS, PIXEL, PUBLISHED, STATISTICS_SUFFIX
 from resnet_jax.parallel import MAPPINGS
 from resnet_jax.training.config_fields import (
     ABOVE_ZERO,
@@ -75,8 +75,8 @@ class DataConfig(Section):
         PIXEL,
         "Mean that is subtracted: per pixel or per channel of the training split, ImageNet's published one, or a file.",
         Allowed(
-            lambda value: value in (PIXEL, CHANNEL, IMAGENET) or value.endswith(STATISTICS_SUFFIX),
-            f"one of {PIXEL}, {CHANNEL}, {IMAGENET}, or {STATISTICS_FILE}",
+            lambda value: value in (PIXEL, CHANNEL, PUBLISHED) or value.endswith(STATISTICS_SUFFIX),
+            f"one of {PIXEL}, {CHANNEL}, {PUBLISHED}, or {STATISTICS_FILE}",
         ),
     )
     pad: int = recipe(0, "Pixels that a training image is shifted by at most.", NOT_NEGATIVE)
@@ -88,8 +88,8 @@ class DataConfig(Section):
         None,
         "Principal components for color augmentation (§3.4): ImageNet's published ones, or a file. None is off.",
         Allowed(
-            lambda value: value == IMAGENET or value.endswith(STATISTICS_SUFFIX),
-            f"{IMAGENET}, or {STATISTICS_FILE}",
+            lambda value: value == PUBLISHED or value.endswith(STATISTICS_SUFFIX),
+            f"{PUBLISHED}, or {STATISTICS_FILE}",
         ),
     )
     color_deviation: float = recipe(0.1, "Standard deviation of the color coefficients (§3.4).", NOT_NEGATIVE)

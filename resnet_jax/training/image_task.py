@@ -13,8 +13,8 @@ from etils import epath
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_threads
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import check_classes
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.data.statistics import image_mean
 from resnet_jax.models import create_model
@@ -30,7 +30,6 @@ from resnet_jax.training.network import (
     training_form,
     with_scanned_stages,
 )
-from resnet_jax.training.preprocessing import evaluation_preprocessing
 from resnet_jax.training.splits import open_split
 from resnet_jax.training.state import TrainState, create_state
 from resnet_jax.training.step import (
@@ -43,6 +42,7 @@ from resnet_jax.training.step import (
     make_evaluation_step,
     make_train_step,
 )
+from resnet_jax.training.stored_preprocessing import evaluation_preprocessing
 from resnet_jax.training.task import AbstractTraining, Curve, Display, Experiment, SeedFunctions, Task
 
 

@@ -10,8 +10,8 @@ from flax.traverse_util import flatten_dict
 from resnet_jax.models import model_class
 from resnet_jax.models.import_by_name import is_import_name
 from resnet_jax.models.normalization import freeze_statistics, over_micro_batches
+from resnet_jax.models.registry import ModelArguments
 from resnet_jax.parallel import AXIS_NAME, prepare_backend
-from resnet_jax.training.checkpoints import ModelArguments
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.config_sections import OptimizerConfig

@@ -14,6 +14,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from resnet_jax.data.augment import Augment
 from resnet_jax.data.batches import HostBatch
 from resnet_jax.models.rng_streams import EXAMPLES_RNG
 from resnet_jax.models.sliced_apply import apply_in_slices
@@ -26,8 +27,6 @@ from resnet_jax.training.state import AUGMENTATION_STREAM, DROPOUT_STREAM, EXAMP
 Batch = dict[str, Array]
 """A device's part: image uint8[n, H, W, 3], label int32[n], index int32[n] in the global batch, mask bool[n]."""
 
-Augment = Callable[[jax.Array, Array, Array], Array]
-"""(keys [n], images uint8[n, H, W, 3], image_mean) → normalised images float32[n, h, w, 3]."""
 
 Loss = Callable[[Array, Array], Array]
 """(logits [n, classes], labels int32[n]) → loss of each example [n]."""

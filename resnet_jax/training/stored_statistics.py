@@ -1,4 +1,4 @@
-"""Statistics of batch normalisation that were recomputed after training, beside the moving ones that a checkpoint holds.
+"""Statistics of batch normalization that were recomputed after training, beside the moving ones that a checkpoint holds.
 
 `<workdir>/precise_bn/<step>.npz` holds means and variances by the names that they have in the checkpoint of that step, the number
 of training images that they are of, a SHA-256 of all this, and one of the weights that they belong to.
@@ -15,7 +15,7 @@ from etils import epath
 from resnet_jax.files import open_for_replacing
 from resnet_jax.training.checkpoints import Arrays, Checkpoint, CheckpointError
 
-DIRECTORY = "precise_bn"
+PRECISE_BN = "precise_bn"
 PREFIX = "batch_stats/"
 MOVING, PRECISE = STATISTICS = ("moving", "precise")
 
@@ -90,7 +90,7 @@ def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) 
 
 
 def _file(workdir: epath.PathLike, step: int) -> epath.Path:
-    return epath.Path(workdir) / DIRECTORY / f"{step}.npz"
+    return epath.Path(workdir) / PRECISE_BN / f"{step}.npz"
 
 
 def _weights_of(checkpoint: Checkpoint) -> str:

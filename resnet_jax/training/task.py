@@ -12,8 +12,8 @@ from jaxtyping import Array
 from resnet_jax.data.batches import EvaluationBatches, HostBatch, Numbered
 from resnet_jax.files import JsonObject
 from resnet_jax.models.import_by_name import import_by_name
+from resnet_jax.models.registry import ModelArguments
 from resnet_jax.parallel import Mapping
-from resnet_jax.training.checkpoints import ModelArguments
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.logging import Record

@@ -8,7 +8,7 @@ import pytest
 
 from resnet_jax import create_model
 from resnet_jax.analysis import read_examples
-from resnet_jax.data.errors import DataError
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import SyntheticSource
 from resnet_jax.training.checkpoints import CheckpointWriter
 from resnet_jax.training.config import resolve, to_json

@@ -11,8 +11,8 @@ import pytest
 import simplejpeg
 
 from resnet_jax.data.crops import Box, CenterCrop, ResizedCrop, ScaleCrop, View, corners_and_center, scaled
+from resnet_jax.data.data_error import CorruptImageError
 from resnet_jax.data.decode import decode, decode_crop, image_size
-from resnet_jax.data.errors import CorruptImageError
 from resnet_jax.data.scale import LINEAR_LIMIT
 from tests.data.photographs import jpeg, photograph, photographs
 

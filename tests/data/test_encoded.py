@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, read_ahead
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodedSource, DecodeOptions
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.folder import FolderExamples
 from resnet_jax.data.prepare import prepare
 from resnet_jax.data.source import Source

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.prepare import prepare
 from resnet_jax.data.prepared import MANIFEST
 from tests.data.photographs import write_folder

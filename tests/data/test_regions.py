@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from resnet_jax.data import decode as decoding
 from resnet_jax.data import turbojpeg
 from resnet_jax.data.crops import Box, ResizedCrop, ScaleCrop, View, corners_and_center
+from resnet_jax.data.data_error import CorruptImageError
 from resnet_jax.data.decode import decode_crop, decode_crops
-from resnet_jax.data.errors import CorruptImageError
 from resnet_jax.data.turbojpeg import Region, decode_region
 from tests.data.photographs import jpeg, photographs
 

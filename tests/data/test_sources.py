@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.digits import load_digits
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import ArraySource, SyntheticSource
 from resnet_jax.data.statistics import image_mean
 

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from resnet_jax import cli
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.source import ArraySource
 from resnet_jax.data.statistics import (
     IMAGENET_CHANNEL_MEAN,
     IMAGENET_COLOR,
     color_components,
     image_mean,
-    load,
-    measure,
-    save,
+    load_statistics,
+    measure_pixels,
+    save_statistics,
 )
 from tests.data.photographs import write_folder
 
@@ -46,7 +46,7 @@ def check(found: object, images: np.ndarray) -> None:
 
 def test_statistics_are_numpys() -> None:
     images = np.random.RandomState(0).randint(0, 256, (150, 5, 4, 3), dtype=np.uint8)
-    check(measure(ArraySource(images, np.zeros(150, np.int32), ["one"]), workers=2), images)
+    check(measure_pixels(ArraySource(images, np.zeros(150, np.int32), ["one"]), workers=2), images)
 
 
 def test_the_command_measures_the_center_crops_of_the_training_split(
@@ -56,7 +56,7 @@ def test_the_command_measures_the_center_crops_of_the_training_split(
     assert cli.main(["statistics", str(folder), str(file), "--image-size=64", "--scale=72", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     images = open_source(str(folder), "train", decoding=DECODING).read(range(24))[0]
-    check(load(str(file)), images)
+    check(load_statistics(str(file)), images)
     np.testing.assert_allclose(printed["mean"], images.mean((0, 1, 2)), atol=1e-3)
     assert (printed["examples"], printed["file"]) == (24, str(file))
     assert cli.main(["statistics", str(folder), str(file), "--image-size=64", "--scale=72"]) == 0
@@ -65,8 +65,8 @@ def test_the_command_measures_the_center_crops_of_the_training_split(
 
 def test_training_takes_the_mean_and_the_colors_from_the_file(folder: Path, tmp_path: Path) -> None:
     source = open_source(str(folder), "train", decoding=DECODING)
-    statistics, file = measure(source), str(tmp_path / "found.npz")
-    save(file, statistics)
+    statistics, file = measure_pixels(source), str(tmp_path / "found.npz")
+    save_statistics(file, statistics)
     np.testing.assert_array_equal(image_mean(source, file), statistics.mean)
     np.testing.assert_array_equal(image_mean(source, "pixel"), statistics.mean)
     np.testing.assert_array_equal(color_components(file).eigenvalues, statistics.color.eigenvalues)
@@ -105,4 +105,4 @@ def test_mistakes_are_named(
     assert message in capsys.readouterr().err
     (tmp_path / "text.npz").write_text("text")
     with pytest.raises(DataError, match="is not a file of statistics"):
-        load("text.npz")
+        load_statistics("text.npz")

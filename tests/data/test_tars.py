@@ -10,9 +10,9 @@ import pytest
 import scipy.io
 
 from resnet_jax import cli
+from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
-from resnet_jax.data.errors import DataError
 from resnet_jax.data.prepare import open_splits
 from tests.data.photographs import jpeg, photograph
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from resnet_jax import load_checkpoint
 from resnet_jax.cli import main
 from resnet_jax.interop import InteropError, export, import_weights
-from resnet_jax.interop.described import names_of
+from resnet_jax.interop.export_metadata import names_of
 from resnet_jax.training.checkpoints import read_checkpoint
 from tests.interop import nets, workdirs
 from tests.interop.test_import import assert_close

@@ -16,11 +16,11 @@ from resnet_jax.data.augment import normalize
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.inference.trained import Trained
 from resnet_jax.interop import InteropError
-from resnet_jax.interop.assemble import assemble
-from resnet_jax.interop.described import describe, from_record
+from resnet_jax.interop.assembly import assemble
+from resnet_jax.interop.export_metadata import describe, from_record
 from resnet_jax.interop.onnx_graph import to_onnx
+from resnet_jax.interop.safetensors_file import differences_from_torchvision, to_safetensors
 from resnet_jax.interop.stablehlo import to_stablehlo
-from resnet_jax.interop.weights import differences_from_torchvision, to_safetensors
 from resnet_jax.models.stacking import stack_blocks, unstack_blocks
 from resnet_jax.models.variants import VARIANTS
 from resnet_jax.parallel import AXIS_NAME, create_mapping

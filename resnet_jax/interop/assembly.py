@@ -1,20 +1,21 @@
 """From the arrays of another framework to the variables of a net of ours: every array once; what is wrong is listed."""
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.typing import VariableDict
 
-from resnet_jax.interop.foreign import Foreign, InteropError, Path
-from resnet_jax.interop.layouts import foreign_shape, to_ours
+from resnet_jax.interop.array_layouts import foreign_shape, to_ours
+from resnet_jax.interop.foreign_weights import ArrayPath, Foreign, InteropError
 from resnet_jax.models import ModelError, create_model
 from resnet_jax.models.layers import he_normal
+from resnet_jax.models.registry import ModelArguments
 
-HEAD = ("params", "head")
+HEAD_PATH = ("params", "head")
 SHOWN = 6
 
 
@@ -30,8 +31,8 @@ class Imported:
     """
 
     model: nn.Module
-    model_arguments: dict[str, Any]
-    variables: dict[str, Any]
+    model_arguments: ModelArguments
+    variables: VariableDict
     notes: tuple[str, ...]
 
 
@@ -47,7 +48,7 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
         InteropError: Arrays are missing, left over, of another shape or not finite; they are listed.
     """
     fields = {name: value for name, value in foreign.model.items() if name != "num_classes"}
-    head = foreign.arrays.get(foreign.name_of((*HEAD, "bias")))
+    head = foreign.arrays.get(foreign.name_of((*HEAD_PATH, "bias")))
     classes = int(head.shape[0]) if head is not None and head.ndim == 1 else 1000
     arguments = {**fields, "num_classes": classes, "dtype": "float32"}
     depths, held = fields.get("stage_depths") or (), len(foreign.arrays)
@@ -72,26 +73,28 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
     if num_classes is not None and num_classes != classes:
         arguments["num_classes"] = num_classes
         model = create_model(**arguments)
-        arrays |= _fresh_head(arrays[(*HEAD, "kernel")].shape[0], num_classes, seed)
+        arrays |= _fresh_head(arrays[(*HEAD_PATH, "kernel")].shape[0], num_classes, seed)
         notes.append(
             f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is used"
         )
     return Imported(model, arguments, unflatten_dict(arrays), tuple(notes))
 
 
-def array_shapes(model: nn.Module, image_size: int) -> dict[Path, tuple[int, ...]]:
+def array_shapes(model: nn.Module, image_size: int) -> dict[ArrayPath, tuple[int, ...]]:
     """Returns the shape of every array of a net's variables by its path."""
     image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     return {path: array.shape for path, array in flatten_dict(variables).items()}
 
 
-def last_channels(shapes: dict[Path, tuple[int, ...]]) -> int:
+def last_channels(shapes: dict[ArrayPath, tuple[int, ...]]) -> int:
     """Returns the channels of the last map of a net: what its last convolution gives."""
     return [shape[3] for shape in shapes.values() if len(shape) == 4][-1]
 
 
-def _match(foreign: Foreign, shapes: dict[Path, tuple[int, ...]], model: str) -> dict[Path, np.ndarray]:
+def _match(
+    foreign: Foreign, shapes: dict[ArrayPath, tuple[int, ...]], model: str
+) -> dict[ArrayPath, np.ndarray]:
     wrong, matched = [], {}
     channels = last_channels(shapes)
     left = dict(foreign.arrays)
@@ -115,6 +118,6 @@ def _match(foreign: Foreign, shapes: dict[Path, tuple[int, ...]], model: str) ->
     return matched
 
 
-def _fresh_head(features: int, classes: int, seed: int) -> dict[Path, np.ndarray]:
+def _fresh_head(features: int, classes: int, seed: int) -> dict[ArrayPath, np.ndarray]:
     kernel = he_normal(jax.random.key(seed), (features, classes))
-    return {(*HEAD, "kernel"): np.asarray(kernel), (*HEAD, "bias"): np.zeros(classes, np.float32)}
+    return {(*HEAD_PATH, "kernel"): np.asarray(kernel), (*HEAD_PATH, "bias"): np.zeros(classes, np.float32)}

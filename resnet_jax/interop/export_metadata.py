@@ -1,38 +1,27 @@
 """The record that stands beside exported weights: the net, its preprocessing, its classes. With it they come back as they went."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import safetensors
 
+from resnet_jax.files import JsonObject, read_json
 from resnet_jax.inference.preprocessing import Preprocessing
-from resnet_jax.interop import names
-from resnet_jax.interop.foreign import Foreign, InteropError, NameOf
-from resnet_jax.interop.pytorch import COUNTER, read_arrays
-from resnet_jax.models.registry import VGG_STAGES, model_class
+from resnet_jax.interop import array_names
+from resnet_jax.interop.foreign_weights import Foreign, InteropError, NameOf
+from resnet_jax.interop.pytorch import ForeignJson, read_weights
+from resnet_jax.models.registry import VGG_STAGES, ModelArguments, model_class
 
-FORMAT = "resnet-jax weights"
-VERSION = 1
+RECORD_FORMAT = "resnet-jax weights"
+RECORD_VERSION = 1
 METADATA = "resnet_jax"
 """Key of a safetensors file's metadata, and of an ONNX model's, under which the record stands once more."""
 
 OPTIONS = {
-    *(
-        "name",
-        "num_classes",
-        "dtype",
-        "shortcut",
-        "stride_on",
-        "stage_depths",
-        "width",
-        "hidden",
-        "dropout",
-        "epsilon",
-        "momentum",
-    ),
-    *("variance", "group_size", "input_scale", "pool", "variants"),
+    *("name", "num_classes", "dtype", "shortcut", "stride_on", "stage_depths", "width", "hidden", "dropout"),
+    *("epsilon", "momentum", "variance", "group_size", "input_scale", "pool", "variants"),
 }
 """Arguments of create_model that a record may hold."""
 
@@ -42,25 +31,41 @@ def record_path(file: Path) -> Path:
     return file.with_name(f"{file.name}.json")
 
 
-def embedded_record(file: Path) -> dict[str, Any] | None:
-    """Returns the record in the metadata of a safetensors file, for one that has lost its record; None where there is none."""
-    if file.suffix != ".safetensors":
-        return None
-    try:
-        with safetensors.safe_open(os.fspath(file), framework="numpy") as opened:
+def find_record(file: Path) -> ForeignJson | None:
+    """Returns the record beside a file of weights, or in the metadata of a safetensors file; None where there is none of ours.
+
+    Raises:
+        InteropError: The file beside the weights cannot be read.
+    """
+    found, path = None, record_path(file)
+    if path.is_file():
+        try:
+            found = read_json(path)
+        except (OSError, ValueError, RecursionError) as error:
+            raise InteropError(
+                f"{path}, beside the weights, cannot be read as JSON; mend or remove it"
+            ) from error
+    if not _is_record(found) and file.suffix == ".safetensors":
+        # What is wrong with the file is said where its arrays are read.
+        with (
+            contextlib.suppress(OSError, ValueError, RecursionError, safetensors.SafetensorError),
+            safetensors.safe_open(os.fspath(file), framework="numpy") as opened,
+        ):
             found = json.loads((opened.metadata() or {}).get(METADATA, "null"))
-    except (OSError, ValueError, RecursionError, safetensors.SafetensorError):
-        return None  # What is wrong with the file is said where its arrays are read.
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
+    return found if _is_record(found) else None
+
+
+def _is_record(found: object) -> bool:
+    return isinstance(found, dict) and found.get("format") == RECORD_FORMAT
 
 
 def describe(
-    model: dict[str, Any], preprocessing: Preprocessing, class_names: tuple[str, ...], source: str
-) -> dict[str, Any]:
+    model: ModelArguments, preprocessing: Preprocessing, class_names: tuple[str, ...], source: str
+) -> JsonObject:
     """Returns the record as JSON has it."""
     return {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": RECORD_FORMAT,
+        "version": RECORD_VERSION,
         "model": json.loads(
             json.dumps({name: value for name, value in model.items() if name != "code_dir"}, sort_keys=True)
         ),
@@ -70,7 +75,7 @@ def describe(
     }
 
 
-def from_record(file: Path, record: dict[str, Any]) -> Foreign:
+def from_record(file: Path, record: ForeignJson) -> Foreign:
     """Returns the weights of a file that this package exported.
 
     Raises:
@@ -78,9 +83,9 @@ def from_record(file: Path, record: dict[str, Any]) -> Foreign:
     """
     where = path if (path := record_path(file)).exists() else file
     try:
-        if record["version"] > VERSION:
+        if record["version"] > RECORD_VERSION:
             raise InteropError(
-                f"{where} has version {record['version']}; this version reads up to {VERSION}: upgrade resnet-jax"
+                f"{where} has version {record['version']}; this version reads up to {RECORD_VERSION}: upgrade resnet-jax"
             )
         model = dict(record["model"])
         if unknown := set(model) - OPTIONS:
@@ -93,18 +98,16 @@ def from_record(file: Path, record: dict[str, Any]) -> Foreign:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InteropError(
             f"{where} is not as `resnet-jax export` writes it ({type(error).__name__}: {error}); export again, or remove it to "
-            "have the net recognised by its arrays"
+            "have the net recognized by its arrays"
         ) from error
-    arrays = read_arrays(file)
-    ignored = tuple(name for name in arrays if name.endswith(COUNTER))
-    weights = {name: array for name, array in arrays.items() if name not in ignored}
+    weights, ignored = read_weights(file)
     return Foreign(str(file), weights, name_of, model, preprocessing, class_names, ignored, source=source)
 
 
-def names_of(model: dict[str, Any]) -> NameOf:
+def names_of(model: ModelArguments) -> NameOf:
     """Returns the names of a net's arrays in torchvision's manner."""
     if not model_class(model["name"]).normalized:
-        return names.vgg(
+        return array_names.vgg(
             tuple(model.get("stage_depths") or VGG_STAGES[int(model["name"].removeprefix("vgg"))])
         )
-    return names.residual(names.TORCHVISION)
+    return array_names.residual(array_names.TORCHVISION)

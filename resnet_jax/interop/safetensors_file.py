@@ -1,15 +1,15 @@
 """Weights as a safetensors file under torchvision's names: PyTorch loads it with `strict=True`, `import_weights` reads it back."""
 
 import json
-from typing import Any
 
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
+from resnet_jax.files import JsonObject
 from resnet_jax.inference.trained import Trained
-from resnet_jax.interop.assemble import last_channels
-from resnet_jax.interop.described import METADATA, names_of
-from resnet_jax.interop.layouts import to_foreign
+from resnet_jax.interop.array_layouts import to_foreign
+from resnet_jax.interop.assembly import last_channels
+from resnet_jax.interop.export_metadata import METADATA, names_of
 from resnet_jax.models.blocks import BottleneckBlock
 from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, model_class
 
@@ -19,7 +19,7 @@ VGG_INPUT = 224
 """Pixels of a side, for which torchvision's VGG nets are built."""
 
 
-def to_safetensors(trained: Trained, record: dict[str, Any]) -> bytes:
+def to_safetensors(trained: Trained, record: JsonObject) -> bytes:
     """Returns the bytes of a safetensors file: float32 arrays in PyTorch's layout, and the record in its metadata.
 
     PyTorch's counters of batches (`num_batches_tracked`) are not in it, and `load_state_dict` does not ask for them.
@@ -64,6 +64,6 @@ def differences_from_torchvision(trained: Trained) -> list[str]:
         found.append("torchvision's maximum after conv1 is padded on all sides, and this net's as in Caffe")
     if arguments.get("epsilon", 1e-5) != 1e-5:
         found.append(
-            f"torchvision's normalisation has epsilon 1e-5, and this net {arguments['epsilon']}: set it after loading"
+            f"torchvision's normalization has epsilon 1e-5, and this net {arguments['epsilon']}: set it after loading"
         )
     return found

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from resnet_jax.inference.load import FLATTENED
-from resnet_jax.interop.foreign import Path
+from resnet_jax.interop.foreign_weights import ArrayPath
 
 Shape = tuple[int, ...]
 
@@ -15,7 +15,7 @@ def foreign_shape(shape: Shape) -> Shape:
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
 
 
-def to_ours(path: Path, array: np.ndarray, channels: int) -> np.ndarray:
+def to_ours(path: ArrayPath, array: np.ndarray, channels: int) -> np.ndarray:
     """Returns a foreign array in our layout."""
     if array.ndim == 4:
         return np.ascontiguousarray(array.transpose(2, 3, 1, 0))
@@ -26,7 +26,7 @@ def to_ours(path: Path, array: np.ndarray, channels: int) -> np.ndarray:
     return np.ascontiguousarray(array.T)
 
 
-def to_foreign(path: Path, array: np.ndarray, channels: int) -> np.ndarray:
+def to_foreign(path: ArrayPath, array: np.ndarray, channels: int) -> np.ndarray:
     """Returns an array of ours in the foreign layout."""
     if array.ndim == 4:
         return np.ascontiguousarray(array.transpose(3, 2, 0, 1))

@@ -17,8 +17,8 @@ from resnet_jax.data.datasets import open_source
 from resnet_jax.data.digits import load_digits
 from resnet_jax.data.encoded import DecodeOptions
 from resnet_jax.inference import Trained, load_trained
-from resnet_jax.inference import predict as module
-from resnet_jax.inference.predict import Prediction, Unreadable, predict_files
+from resnet_jax.inference import predict_files as module
+from resnet_jax.inference.predict_files import Prediction, Unreadable, predict_files
 from resnet_jax.training.checkpoints import read_checkpoint
 from tests.data.photographs import CLASSES as FOLDERS
 from tests.data.photographs import write_folder

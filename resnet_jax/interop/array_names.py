@@ -2,10 +2,10 @@
 
 import re
 
-from resnet_jax.interop.foreign import NameOf, Path
+from resnet_jax.interop.foreign_weights import ArrayPath, NameOf
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-"""A kernel of a convolution and a scale of a normalisation are both a weight in PyTorch; a module has one of them."""
+"""A kernel of a convolution and a scale of a normalization are both a weight in PyTorch; a module has one of them."""
 
 TORCHVISION = {
     "stem/conv": "conv1",
@@ -37,7 +37,7 @@ IN_BLOCK = re.compile(
 def residual(table: dict[str, str]) -> NameOf:
     """Returns the names of a residual net's arrays after a table; what it does not have keeps our name, with dots."""
 
-    def name_of(path: Path) -> str:
+    def name_of(path: ArrayPath) -> str:
         module = "/".join(path[1:-1])
         match = IN_BLOCK.fullmatch(module)
         if match:

@@ -4,23 +4,23 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
 from resnet_jax.errors import UsageError
 from resnet_jax.inference.preprocessing import Preprocessing
+from resnet_jax.models.registry import ModelArguments
 
-Path = tuple[str, ...]
-"""Of an array of ours: ("params", "stage2", "block1", "conv1", "kernel")."""
+ArrayPath = tuple[str, ...]
+"""Path of an array in our variables: ("params", "stage2", "block1", "conv1", "kernel")."""
 
-IMAGENET = "imagenet2012"
+IMAGENET_DATASET = "imagenet2012"
 """ImageNet's set in TFDS."""
 
 LONGEST = 1000
 """Characters of a message."""
 
-NameOf = Callable[[Path], str]
+NameOf = Callable[[ArrayPath], str]
 """The name that an array of ours has elsewhere."""
 
 
@@ -55,7 +55,7 @@ class Foreign:
     where: str
     arrays: Mapping[str, np.ndarray]
     name_of: NameOf
-    model: Mapping[str, Any]
+    model: ModelArguments
     preprocessing: Preprocessing
     class_names: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()

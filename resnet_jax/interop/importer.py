@@ -6,25 +6,26 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from etils import epath
+from flax.typing import VariableDict
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import caffe, pytorch
-from resnet_jax.interop.assemble import Imported, assemble
-from resnet_jax.interop.described import FORMAT, embedded_record, from_record, record_path
-from resnet_jax.interop.foreign import IMAGENET, Foreign, InteropError
+from resnet_jax.interop.assembly import Imported, assemble
+from resnet_jax.interop.export_metadata import find_record, from_record
+from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, Foreign, InteropError
 from resnet_jax.training.checkpoints import CheckpointWriter
 from resnet_jax.training.config import Config, base_config, to_json
 from resnet_jax.training.state import TrainState
+from resnet_jax.training.stored_preprocessing import evaluation_preprocessing
 from resnet_jax.training.workdir import WorkdirError, store_config
 
 IMAGENET_CLASSES = 1000
-SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".caffemodel")
+WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".caffemodel")
 
 
 def read_source(
@@ -52,17 +53,17 @@ def read_source(
         foreign = pytorch.from_folder(path)
     elif not path.is_file():
         raise InteropError(
-            f"there is no {path}; give a file ({', '.join(SUFFIXES)}) or a folder with config.json"
+            f"there is no {path}; give a file ({', '.join(WEIGHT_SUFFIXES)}) or a folder with config.json"
         )
     elif path.suffix == ".caffemodel":
-        foreign = caffe.from_file(path, mean=mean)
-    elif path.suffix not in SUFFIXES:
+        foreign = caffe.from_caffemodel(path, mean=mean)
+    elif path.suffix not in WEIGHT_SUFFIXES:
         raise InteropError(
-            f"{path} has the suffix {path.suffix!r}; allowed are {', '.join(SUFFIXES)} and folders with config.json"
+            f"{path} has the suffix {path.suffix!r}; allowed are {', '.join(WEIGHT_SUFFIXES)} and folders with config.json"
         )
     else:
-        record = _record(record_path(path)) or embedded_record(path)
-        foreign = from_record(path, record) if record else pytorch.from_file(path, stride_on=stride_on)
+        record = find_record(path)
+        foreign = from_record(path, record) if record else pytorch.from_torch_file(path, stride_on=stride_on)
     told = foreign.model.get("stride_on", "1x1")
     if stride_on is not None and stride_on != told:
         raise InteropError(
@@ -77,7 +78,7 @@ def load_pretrained(
     num_classes: int | None = None,
     stride_on: str | None = None,
     mean: str | None = None,
-) -> tuple[nn.Module, dict[str, Any], Preprocessing]:
+) -> tuple[nn.Module, VariableDict, Preprocessing]:
     """Returns the net, its variables and what it expects of its images; see `read_source` and `assemble` for the arguments.
 
     Raises:
@@ -128,7 +129,12 @@ def import_weights(
     )
     with _whole_or_nothing(workdir) as directory:
         writer = CheckpointWriter(
-            directory, keep=1, config=to_json(config), model=json.loads(json.dumps(imported.model_arguments))
+            directory,
+            keep=1,
+            config=to_json(config),
+            model=json.loads(json.dumps(imported.model_arguments)),
+            class_names=names or None,
+            preprocessing=evaluation_preprocessing(config, foreign.preprocessing.crop),
         )
         try:
             writer.save(0, state)
@@ -151,10 +157,12 @@ def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) 
     config.inference.class_names = class_names
     preprocessing, data = foreign.preprocessing, config.data
     data.source = (
-        foreign.source if foreign.source != IMAGENET or arguments["num_classes"] == IMAGENET_CLASSES else ""
+        foreign.source
+        if foreign.source != IMAGENET_DATASET or arguments["num_classes"] == IMAGENET_CLASSES
+        else ""
     )
     data.mean = "pixel" if preprocessing.image_mean.ndim > 1 else "channel"
-    if data.source == IMAGENET:
+    if data.source == IMAGENET_DATASET:
         data.test_split = "validation"
     if data.source in (DIGITS, SYNTHETIC):  # Of one size, which the data itself has.
         config.inference.resize, config.inference.crop = preprocessing.resize, preprocessing.crop
@@ -185,16 +193,3 @@ def _whole_or_nothing(workdir: epath.PathLike) -> Iterator[epath.Path]:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _record(path: Path) -> dict[str, Any] | None:
-    """Returns the record beside a file of weights, if there is one and it is ours."""
-    if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InteropError(
-            f"{path}, beside the weights, cannot be read as JSON; mend or remove it"
-        ) from error
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None

@@ -5,16 +5,16 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from etils import epath
 
+from resnet_jax.files import JsonObject, open_for_replacing
 from resnet_jax.inference import Trained, load_trained
-from resnet_jax.interop.described import describe, record_path
-from resnet_jax.interop.foreign import InteropError
+from resnet_jax.interop.export_metadata import describe, record_path
+from resnet_jax.interop.foreign_weights import InteropError
 from resnet_jax.interop.onnx_graph import INPUT, OUTPUT, to_onnx
+from resnet_jax.interop.safetensors_file import differences_from_torchvision, to_safetensors
 from resnet_jax.interop.stablehlo import to_stablehlo
-from resnet_jax.interop.weights import differences_from_torchvision, to_safetensors
 
 SAFETENSORS, STABLEHLO, ONNX = FORMATS = ("safetensors", "stablehlo", "onnx")
 """What a net can be written as; each is also the suffix of its files."""
@@ -115,7 +115,7 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
         raise InteropError(f"{path} exists already; choose another --to, or give --overwrite")
 
 
-def _interface(trained: Trained, chosen: str) -> dict[str, Any]:
+def _interface(trained: Trained, chosen: str) -> JsonObject:
     """Returns what a program takes and gives; the mean and the scale of `preprocessing` are inside it."""
     side = trained.preprocessing.crop
     return {
@@ -130,7 +130,7 @@ def _interface(trained: Trained, chosen: str) -> dict[str, Any]:
     }
 
 
-def _pretty(record: dict[str, Any]) -> str:
+def _pretty(record: JsonObject) -> str:
     """Returns JSON with a line for each key."""
     return (
         "{\n"
@@ -141,18 +141,12 @@ def _pretty(record: dict[str, Any]) -> str:
 
 def _write(contents: dict[Path, bytes]) -> None:
     """Writes files under temporary names, and renames them when all are written."""
-    partials = {path: path.with_name(f".{path.name}.partial-{os.getpid()}") for path in contents}
     try:
-        for path, data in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partials[path].write_bytes(data)
-        for path, partial in partials.items():
-            partial.replace(path)
+        with contextlib.ExitStack() as stack:
+            for path, data in contents.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(open_for_replacing(path)).write(data)
     except (FileExistsError, NotADirectoryError) as error:
         raise InteropError(
             f"{path} cannot be made, since {error.filename} is no folder; choose another --to"
         ) from error
-    finally:
-        for partial in partials.values():
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)

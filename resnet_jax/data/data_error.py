@@ -8,4 +8,4 @@ class DataError(UsageError):
 
 
 class CorruptImageError(DataError):
-    """Bytes that are not an image, or not a whole one; the message says what is wrong with them, not where they are."""
+    """Bytes that are no whole image; the message says what is wrong with them, not where they are."""
