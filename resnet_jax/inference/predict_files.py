@@ -1,8 +1,8 @@
 """What a network says of picture files: they are decoded side by side, in order, and seen in batches of one shape."""
 
-import collections
 import concurrent.futures
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -48,25 +48,22 @@ def predict_files(
         batch_size: Files that the network sees at once; the last batch is filled up, so that one program is compiled.
         threads: Number of threads that read and decode.
     """
-    side = trained.preprocessing.crop
-    batch = np.zeros((min(batch_size, len(files)), side, side, 3), np.uint8)
-    waiting: list[str] = []
-
-    def predictions() -> Iterator[Prediction]:
-        for file, logits in zip(waiting, np.asarray(trained.program(batch)), strict=False):
-            yield Prediction(file, trained.likeliest(logits, top))
-        waiting.clear()
-
-    for file, pixels in _pictures(trained.preprocessing, files, threads=threads, ahead=2 * len(batch)):
-        if isinstance(pixels, str):
-            yield Unreadable(file, pixels)
-            continue
-        batch[len(waiting)] = pixels
-        waiting.append(file)
-        if len(waiting) == len(batch):
-            yield from predictions()
-    if waiting:
-        yield from predictions()
+    side, size = trained.preprocessing.crop, max(1, min(batch_size, len(files)))
+    batch = np.zeros((size, side, side, 3), np.uint8)
+    read = functools.partial(_read, trained.preprocessing)
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        ahead = pool.map(read, files[:size])
+        for start in range(0, len(files), size):
+            found = list(ahead)
+            ahead = pool.map(read, files[start + size : start + 2 * size])  # While the network computes.
+            pictures = [pixels for pixels in found if not isinstance(pixels, str)]
+            batch[: len(pictures)] = pictures or 0
+            logits = iter(np.asarray(trained.program(batch)) if pictures else ())
+            for file, pixels in zip(files[start : start + size], found, strict=True):
+                if isinstance(pixels, str):
+                    yield Unreadable(file, pixels)
+                else:
+                    yield Prediction(file, trained.likeliest(next(logits), top))
 
 
 def find_pictures(names: Iterable[str]) -> list[str]:
@@ -90,19 +87,6 @@ def find_pictures(names: Iterable[str]) -> list[str]:
             raise DataError(f"folder {name} has no pictures; allowed are {', '.join(sorted(IMAGE_SUFFIXES))}")
         found += sorted(inside)
     return found
-
-
-def _pictures(
-    preprocessing: Preprocessing, files: Sequence[str], *, threads: int, ahead: int
-) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"] | str]]:
-    """Yields every file with its pixels, or with why there are none, in order; at most `ahead` are held."""
-    pending: collections.deque[concurrent.futures.Future] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        remaining = iter(files)
-        for done in files:
-            while len(pending) < ahead and (following := next(remaining, None)) is not None:
-                pending.append(pool.submit(_read, preprocessing, following))
-            yield done, pending.popleft().result()
 
 
 def _read(preprocessing: Preprocessing, file: str) -> UInt8[np.ndarray, "h w 3"] | str:

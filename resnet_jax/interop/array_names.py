@@ -5,7 +5,7 @@ import re
 from resnet_jax.interop.foreign_weights import ArrayPath, NameOf
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-"""A kernel of a convolution and a scale of a normalisation are both a weight in PyTorch; a module has one of them."""
+"""A kernel of a convolution and a scale of a normalization are both a weight in PyTorch; a module has one of them."""
 
 TORCHVISION = {
     "stem/conv": "conv1",

@@ -15,7 +15,7 @@ from resnet_jax.models import ModelError, create_model
 from resnet_jax.models.layers import he_normal
 from resnet_jax.models.registry import ModelArguments
 
-HEAD = ("params", "head")
+HEAD_PATH = ("params", "head")
 SHOWN = 6
 
 
@@ -48,7 +48,7 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
         InteropError: Arrays are missing, left over, of another shape or not finite; they are listed.
     """
     fields = {name: value for name, value in foreign.model.items() if name != "num_classes"}
-    head = foreign.arrays.get(foreign.name_of((*HEAD, "bias")))
+    head = foreign.arrays.get(foreign.name_of((*HEAD_PATH, "bias")))
     classes = int(head.shape[0]) if head is not None and head.ndim == 1 else 1000
     arguments = {**fields, "num_classes": classes, "dtype": "float32"}
     depths, held = fields.get("stage_depths") or (), len(foreign.arrays)
@@ -73,7 +73,7 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
     if num_classes is not None and num_classes != classes:
         arguments["num_classes"] = num_classes
         model = create_model(**arguments)
-        arrays |= _fresh_head(arrays[(*HEAD, "kernel")].shape[0], num_classes, seed)
+        arrays |= _fresh_head(arrays[(*HEAD_PATH, "kernel")].shape[0], num_classes, seed)
         notes.append(
             f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is used"
         )
@@ -120,4 +120,4 @@ def _match(
 
 def _fresh_head(features: int, classes: int, seed: int) -> dict[ArrayPath, np.ndarray]:
     kernel = he_normal(jax.random.key(seed), (features, classes))
-    return {(*HEAD, "kernel"): np.asarray(kernel), (*HEAD, "bias"): np.zeros(classes, np.float32)}
+    return {(*HEAD_PATH, "kernel"): np.asarray(kernel), (*HEAD_PATH, "bias"): np.zeros(classes, np.float32)}

@@ -1,8 +1,8 @@
 """The authors' Caffe models: `.caffemodel` files of ResNet-50, 101 and 152 after their layer names (github.com/KaimingHe).
 
-In them batch normalisation is two layers: BatchNorm, whose mean and variance are to be divided by a third number, and Scale, with
+In them batch normalization is two layers: BatchNorm, whose mean and variance are to be divided by a third number, and Scale, with
 scale and bias. Images are BGR, from 0 to 255, less a mean image that is a file of its own. The maximum after conv1 has no
-padding, and its last window hangs over. Some convolutions have a bias (conv1 of ResNet-50); before a normalisation it is the same
+padding, and its last window hangs over. Some convolutions have a bias (conv1 of ResNet-50); before a normalization it is the same
 as a mean that is less by it.
 """
 
@@ -33,7 +33,7 @@ CAFFE_CROP, CAFFE_RESIZE = 224, 256
 Blobs = dict[str, list[np.ndarray]]
 
 
-def from_file(path: Path, *, mean: str | None) -> Foreign:
+def from_caffemodel(path: Path, *, mean: str | None) -> Foreign:
     """Returns the weights of a `.caffemodel`, with convolution and fully connected layers as PyTorch lays them out.
 
     Args:
@@ -115,7 +115,7 @@ def _layers(path: Path) -> Blobs:
 
 
 def _folded(where: str, layers: Blobs) -> dict[str, np.ndarray]:
-    """Returns arrays by "layer.leaf": kernels, and of each normalisation mean, var, scale and bias under the BatchNorm's name."""
+    """Returns arrays by "layer.leaf": kernels, and of each normalization mean, var, scale and bias under the BatchNorm's name."""
     arrays: dict[str, np.ndarray] = {}
     biases: dict[str, np.ndarray] = {}
     for name, blobs in layers.items():
@@ -146,7 +146,7 @@ def _folded(where: str, layers: Blobs) -> dict[str, np.ndarray]:
         mean = f"bn_{name}.mean" if name == "conv1" else f"bn{name.removeprefix('res')}.mean"
         if mean not in arrays or arrays[mean].shape != bias.shape:
             raise InteropError(
-                f"{where} has a bias in {name} and no normalisation after it that could take it"
+                f"{where} has a bias in {name} and no normalization after it that could take it"
             )
         arrays[mean] = arrays[mean] - bias
     return arrays

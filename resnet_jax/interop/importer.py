@@ -56,14 +56,14 @@ def read_source(
             f"there is no {path}; give a file ({', '.join(WEIGHT_SUFFIXES)}) or a folder with config.json"
         )
     elif path.suffix == ".caffemodel":
-        foreign = caffe.from_file(path, mean=mean)
+        foreign = caffe.from_caffemodel(path, mean=mean)
     elif path.suffix not in WEIGHT_SUFFIXES:
         raise InteropError(
             f"{path} has the suffix {path.suffix!r}; allowed are {', '.join(WEIGHT_SUFFIXES)} and folders with config.json"
         )
     else:
         record = find_record(path)
-        foreign = from_record(path, record) if record else pytorch.from_file(path, stride_on=stride_on)
+        foreign = from_record(path, record) if record else pytorch.from_torch_file(path, stride_on=stride_on)
     told = foreign.model.get("stride_on", "1x1")
     if stride_on is not None and stride_on != told:
         raise InteropError(

@@ -131,7 +131,7 @@ def _net(graph: _Graph, trained: Trained) -> None:
     """Adds everything from the pictures to the logits."""
     preprocessing, model = trained.preprocessing, trained.model
     x = graph.node("Cast", [INPUT], "pixels", to=1)  # FLOAT
-    x = graph.node("Sub", [x, graph.constant("mean", preprocessing.image_mean)], "centred")
+    x = graph.node("Sub", [x, graph.constant("mean", preprocessing.image_mean)], "centered")
     if preprocessing.input_scale is not None:
         x = graph.node(
             "Mul", [x, graph.constant("scale", np.asarray(preprocessing.input_scale, np.float32))], "scaled"
@@ -213,7 +213,7 @@ def _strides(block: Any, stride: int, stride_on: str) -> tuple[int, ...]:
 def _branch(
     graph: _Graph, x: str, at: ArrayPath, strides: tuple[int, ...], *, groups: int, epsilon: float
 ) -> str:
-    """Adds F(x): convolutions with their normalisations, and the non-linearity between them; groups are the second one's."""
+    """Adds F(x): convolutions with their normalizations, and the non-linearity between them; groups are the second one's."""
     for number, stride in enumerate(strides, start=1):
         convolved = graph.conv(x, *at, f"conv{number}", stride=stride, groups=groups if number == 2 else 1)
         x = graph.norm(convolved, *at, f"norm{number}", epsilon=epsilon)

@@ -61,7 +61,7 @@ def read_weights(path: Path) -> tuple[StateDict, tuple[str, ...]]:
     return {name: array for name, array in arrays.items() if name not in counters}, counters
 
 
-def from_file(path: Path, *, stride_on: str | None = None) -> Foreign:
+def from_torch_file(path: Path, *, stride_on: str | None = None) -> Foreign:
     """Returns the weights of a net with torchvision's names, residual or VGG; preprocessing is torchvision's.
 
     Args:
@@ -71,7 +71,7 @@ def from_file(path: Path, *, stride_on: str | None = None) -> Foreign:
     arrays, ignored = read_weights(path)
     preprocessing = Preprocessing.from_fractions(TORCHVISION_MEAN, TORCHVISION_STD, resize=256, crop=224)
     notes = [
-        "images: torchvision's mean and deviation, shorter side 256, centre crop 224 (the file does not tell)"
+        "images: torchvision's mean and deviation, shorter side 256, center crop 224 (the file does not tell)"
     ]
     if "features.0.weight" in arrays:
         model, name_of = _vgg(os.fspath(path), arrays)

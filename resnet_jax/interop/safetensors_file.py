@@ -64,6 +64,6 @@ def differences_from_torchvision(trained: Trained) -> list[str]:
         found.append("torchvision's maximum after conv1 is padded on all sides, and this net's as in Caffe")
     if arguments.get("epsilon", 1e-5) != 1e-5:
         found.append(
-            f"torchvision's normalisation has epsilon 1e-5, and this net {arguments['epsilon']}: set it after loading"
+            f"torchvision's normalization has epsilon 1e-5, and this net {arguments['epsilon']}: set it after loading"
         )
     return found

@@ -32,7 +32,7 @@ CHECKPOINT_FORMAT = 2
 """Of checkpoints. Those of format 1 hold neither class names nor preprocessing."""
 
 COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
-CHECKPOINTS, STATE, DESCRIPTION = "checkpoints", "state", "description"
+CHECKPOINT_DIRECTORY, STATE, DESCRIPTION = "checkpoints", "state", "description"
 
 _PATIENCE = 2_000_000
 """Seconds of the wall clock after which Orbax gives a commit up; its parts have shorter times, which cannot be set."""
@@ -110,7 +110,7 @@ class CheckpointWriter:
         class_names: Sequence[str] | None = None,
         preprocessing: JsonObject | None = None,
     ) -> None:
-        self._directory = epath.Path(workdir).resolve() / CHECKPOINTS  # Orbax wants it absolute.
+        self._directory = epath.Path(workdir).resolve() / CHECKPOINT_DIRECTORY  # Orbax wants it absolute.
         self._stored = {
             "format_version": CHECKPOINT_FORMAT,
             "config": config,
@@ -205,7 +205,7 @@ class CheckpointWriter:
 
 def steps_in(workdir: epath.PathLike) -> list[int]:
     """Returns the steps of the committed checkpoints of a run, rising."""
-    directory = epath.Path(workdir) / CHECKPOINTS
+    directory = epath.Path(workdir) / CHECKPOINT_DIRECTORY
     if not directory.exists():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
@@ -227,7 +227,7 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
         raise CheckpointError(
             f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}"
         )
-    path = epath.Path(workdir).resolve() / CHECKPOINTS / str(steps[-1] if step is None else step)
+    path = epath.Path(workdir).resolve() / CHECKPOINT_DIRECTORY / str(steps[-1] if step is None else step)
     # A process killed right after a commit has not recorded what the commit itself writes; nothing reads these files.
     if damage := find_damage(path, optional=COMMIT_FILES):
         raise DamagedError(path, f"is damaged: {damage}")

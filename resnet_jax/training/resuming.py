@@ -7,7 +7,7 @@ from etils import epath
 
 from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import (
-    CHECKPOINTS,
+    CHECKPOINT_DIRECTORY,
     Checkpoint,
     CheckpointError,
     DamagedError,
@@ -76,4 +76,4 @@ def put_aside(workdir: epath.PathLike, steps: Iterable[int]) -> None:
         aside.mkdir(exist_ok=True)
         if (aside / str(step)).exists():
             (aside / str(step)).rmtree()
-        (epath.Path(workdir) / CHECKPOINTS / str(step)).rename(aside / str(step))
+        (epath.Path(workdir) / CHECKPOINT_DIRECTORY / str(step)).rename(aside / str(step))

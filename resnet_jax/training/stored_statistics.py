@@ -1,4 +1,4 @@
-"""Statistics of batch normalisation that were recomputed after training, beside the moving ones that a checkpoint holds.
+"""Statistics of batch normalization that were recomputed after training, beside the moving ones that a checkpoint holds.
 
 `<workdir>/precise_bn/<step>.npz` holds means and variances by the names that they have in the checkpoint of that step, the number
 of training images that they are of, a SHA-256 of all this, and one of the weights that they belong to.
