@@ -142,8 +142,8 @@ def predictions(
     )
     protocol = Protocol(protocol) if isinstance(protocol, str) else protocol
     scores = concatenate_scores(all_scores(trials, protocol, batch_size=batch_size))
-    source, steps = trials[0].source, tuple(trial.checkpoint.step for trial in trials)
-    return Predictions(*scores, source.class_names, source, trials[0].split, steps)
+    first, steps = trials[0], tuple(trial.checkpoint.step for trial in trials)
+    return Predictions(*scores, first.source.class_names, first.source, first.split, steps)
 
 
 def all_scores(
