@@ -20,8 +20,6 @@ from resnet_jax.training.initial import check_patterns
 SCANNED_DEPTH = 9
 """Blocks in a stage from which "auto" scans them."""
 
-"""Arguments of create_model, as a checkpoint stores them."""
-
 MODEL_OPTIONS = ("shortcut", "stride_on", "block", "norm", "activation", "variants")
 """Fields of the section `model` that are options of create_model where they are set."""
 
@@ -87,12 +85,12 @@ def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
     if not model.scannable:
         if wanted:
             raise ConfigError(
-                "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0"
+                "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and None"
             )
         return model
     if wanted and apart:
         raise ConfigError(
-            "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and 0"
+            "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and None"
         )
     deep = config.run.scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
     if not (wanted or (deep and not apart)):
