@@ -10,7 +10,7 @@ from resnet_jax.models.layers import path_matches
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.training.checkpoints import Arrays, from_arrays, read_checkpoint, to_arrays
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.optimizer import FACTOR
+from resnet_jax.training.config_sections import FACTOR
 from resnet_jax.training.state import TrainState
 
 HEAD = "params/head/"

@@ -1,6 +1,5 @@
 """SGD as the paper's authors ran it, with what its recipes need: decay on plateau, and a warm-up that ends by the error."""
 
-import re
 from collections.abc import Sequence
 from functools import reduce
 from typing import NamedTuple
@@ -12,13 +11,8 @@ from jax.tree_util import KeyPath
 from jaxtyping import Array, Bool, Float, PyTree
 
 from resnet_jax.models.layers import path_matches
+from resnet_jax.training.config_sections import FACTOR
 from resnet_jax.training.schedules import Schedule
-
-DECAY_MASKS = ("all", "kernels")
-MOMENTUM_FORMS = ("caffe", "pytorch")
-OPTIMIZERS = ("sgd", "lars")
-FACTOR = re.compile(r"(?P<pattern>[^=]+)=(?P<factor>\d+(\.\d*)?([eE][-+]?\d+)?)")
-"""A factor of the rate for the modules that a pattern means: "stage[12]=0.1"."""
 
 
 def sgd(
