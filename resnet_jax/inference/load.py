@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from etils import epath
+from flax.typing import VariableDict
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.data.data_error import DataError
@@ -55,6 +56,31 @@ def load_trained(workdir: epath.PathLike, step: int | None = None, statistics: s
         step=checkpoint.step,
         notes=notes,
     )
+
+
+def load_checkpoint(
+    workdir: epath.PathLike, step: int | None = None, *, statistics: str = MOVING
+) -> tuple[nn.Module, VariableDict]:
+    """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
+
+    The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and
+    compiles faster.
+
+    Args:
+        workdir: A path, or an object-storage URL.
+        step: Of the checkpoint; None is the newest.
+        statistics: Of batch normalization: "moving", those of training, or "precise", those that
+            `resnet-jax evaluate --precise-bn` recomputed.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it is damaged, or its statistics were not recomputed.
+
+    Example:
+        >>> model, variables = load_checkpoint("runs/digits_resnet20")
+        >>> logits = model.apply(variables, images)
+    """
+    checkpoint, _ = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
+    return create_model(**checkpoint.model), split_variables(checkpoint.arrays)[0]
 
 
 def _known_names(

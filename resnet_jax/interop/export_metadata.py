@@ -11,7 +11,7 @@ from resnet_jax.files import JsonObject, read_json
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import array_names
 from resnet_jax.interop.foreign_weights import Foreign, InteropError, NameOf
-from resnet_jax.interop.pytorch import ForeignJson, read_weights
+from resnet_jax.interop.pytorch import ForeignJson, read_arrays
 from resnet_jax.models.registry import VGG_STAGES, ModelArguments, model_class
 
 RECORD_FORMAT = "resnet-jax weights"
@@ -100,8 +100,7 @@ def from_record(file: Path, record: ForeignJson) -> Foreign:
             f"{where} is not as `resnet-jax export` writes it ({type(error).__name__}: {error}); export again, or remove it to "
             "have the net recognized by its arrays"
         ) from error
-    weights, ignored = read_weights(file)
-    return Foreign(str(file), weights, name_of, model, preprocessing, class_names, ignored, source=source)
+    return Foreign(str(file), read_arrays(file), name_of, model, preprocessing, class_names, source=source)
 
 
 def names_of(model: ModelArguments) -> NameOf:

@@ -91,15 +91,11 @@ def export(
 
 
 def _format(file: Path, wanted: str | None) -> str:
+    suffix = file.suffix.removeprefix(".")
     if wanted is not None and wanted not in FORMATS:
         raise InteropError(f"unknown format {wanted!r}; allowed are {', '.join(FORMATS)}")
-    suffix = file.suffix.removeprefix(".")
     if suffix not in FORMATS:
-        allowed = (
-            f"for format {wanted} it is .{wanted}"
-            if wanted
-            else f"allowed are {', '.join(f'.{name}' for name in FORMATS)}"
-        )
+        allowed = f"for format {wanted} it is .{wanted}" if wanted else f"allowed are .{', .'.join(FORMATS)}"
         raise InteropError(f"{file} has the suffix {file.suffix!r}; {allowed}")
     if wanted not in (None, suffix):
         raise InteropError(

@@ -47,7 +47,6 @@ class Foreign:
         model: Arguments of create_model, without `num_classes`.
         preprocessing: What the net expects of its images.
         class_names: By label; empty where the source does not tell.
-        ignored: Names that are no weights, such as PyTorch's counters of batches.
         notes: What a user should know of how the source was understood.
         source: Name of the data set that the net was trained on, as in a config; empty where it is not known.
     """
@@ -58,7 +57,6 @@ class Foreign:
     model: ModelArguments
     preprocessing: Preprocessing
     class_names: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     source: str = ""
 

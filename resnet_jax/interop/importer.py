@@ -79,10 +79,28 @@ def load_pretrained(
     stride_on: str | None = None,
     mean: str | None = None,
 ) -> tuple[nn.Module, VariableDict, Preprocessing]:
-    """Returns the net, its variables and what it expects of its images; see `read_source` and `assemble` for the arguments.
+    """Returns a net with weights of another framework, its variables, and what it expects of its images.
+
+    The third is a `resnet_jax.inference.Preprocessing`: pictures are resized to its `resize` and cropped to its
+    `crop`, and the net takes pixels from 0 to 255, RGB, less its `image_mean`. The net itself applies the scale
+    that they were divided by there.
+
+    Args:
+        source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's
+            or timm's (config.json and weights), or one of the authors' `.caffemodel` files.
+        num_classes: Another number than the source's gives a fresh last layer.
+        stride_on: Of bottlenecks, "1x1" or "3x3", where the source does not tell; None is torchvision's
+            "3x3".
+        mean: Of a `.caffemodel`: a `.binaryproto` file, or red, green and blue in pixels:
+            "123.7,116.3,103.5".
 
     Raises:
-        InteropError: The source cannot be read, or is of another net; what does not fit is listed.
+        InteropError: The source cannot be read, or is of another net; what does not fit is listed. Nothing in
+            it is executed.
+
+    Example:
+        >>> model, variables, preprocessing = load_pretrained("resnet50.pth")
+        >>> logits = model.apply(variables, images - preprocessing.image_mean)
     """
     foreign = read_source(source, stride_on=stride_on, mean=mean)
     imported = assemble(foreign, num_classes=num_classes)

@@ -21,7 +21,6 @@ from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, ModelArgumen
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the channels red, green and blue, as fractions of the largest value."""
 
-COUNTER = "num_batches_tracked"
 FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
 TIMM = re.compile(r"(tv_)?resnet(18|34|50|101|152)")
 TIMM_VARIANTS = {
@@ -54,13 +53,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def read_weights(path: Path) -> tuple[StateDict, tuple[str, ...]]:
-    """Returns the weights of a file by name, and the names of the counters of batches beside them; see `read_arrays`."""
-    arrays = read_arrays(path)
-    counters = tuple(name for name in arrays if name.endswith(COUNTER))
-    return {name: array for name, array in arrays.items() if name not in counters}, counters
-
-
 def from_torch_file(path: Path, *, stride_on: str | None = None) -> Foreign:
     """Returns the weights of a net with torchvision's names, residual or VGG; preprocessing is torchvision's.
 
@@ -68,7 +60,7 @@ def from_torch_file(path: Path, *, stride_on: str | None = None) -> Foreign:
         path: A `.pth` or `.safetensors` file.
         stride_on: Of bottlenecks; torchvision's and timm's are on the 3×3.
     """
-    arrays, ignored = read_weights(path)
+    arrays = read_arrays(path)
     preprocessing = Preprocessing.from_fractions(TORCHVISION_MEAN, TORCHVISION_STD, resize=256, crop=224)
     notes = [
         "images: torchvision's mean and deviation, shorter side 256, center crop 224 (the file does not tell)"
@@ -84,7 +76,7 @@ def from_torch_file(path: Path, *, stride_on: str | None = None) -> Foreign:
             notes.append(
                 "the stride is on the 3x3 convolutions, as torchvision's; for a net with it on the 1x1 give --stride-on 1x1"
             )
-    return _foreign(path, arrays, name_of, model, preprocessing, ignored=ignored, notes=tuple(notes))
+    return _foreign(path, arrays, name_of, model, preprocessing, notes=tuple(notes))
 
 
 def from_folder(folder: Path) -> Foreign:
@@ -99,12 +91,12 @@ def from_folder(folder: Path) -> Foreign:
         raise InteropError(
             f"{folder} holds no weights; expected one of {', '.join(FILES)} beside config.json"
         )
-    arrays, ignored = read_weights(file)
+    arrays = read_arrays(file)
     try:
         if "architecture" in config:
-            return _from_timm(file, config, arrays, ignored)
+            return _from_timm(file, config, arrays)
         if config.get("model_type") == "resnet":
-            return _from_transformers(file, config, arrays, ignored)
+            return _from_transformers(file, config, arrays)
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise InteropError(
             f"config.json or preprocessor_config.json of {folder} is not as its library writes it: {type(error).__name__} {error}"
@@ -115,7 +107,7 @@ def from_folder(folder: Path) -> Foreign:
     )
 
 
-def _from_timm(file: Path, config: ForeignJson, arrays: StateDict, ignored: tuple[str, ...]) -> Foreign:
+def _from_timm(file: Path, config: ForeignJson, arrays: StateDict) -> Foreign:
     architecture = config["architecture"]
     if not TIMM.fullmatch(architecture):
         raise InteropError(
@@ -138,14 +130,11 @@ def _from_timm(file: Path, config: ForeignJson, arrays: StateDict, ignored: tupl
         array_names.residual(array_names.TORCHVISION),
         model,
         preprocessing,
-        ignored=ignored,
         class_names=tuple(names_there),
     )
 
 
-def _from_transformers(
-    file: Path, config: ForeignJson, arrays: StateDict, ignored: tuple[str, ...]
-) -> Foreign:
+def _from_transformers(file: Path, config: ForeignJson, arrays: StateDict) -> Foreign:
     kinds: dict[str, type[BasicBlock] | type[BottleneckBlock]] = {
         "basic": BasicBlock,
         "bottleneck": BottleneckBlock,
@@ -181,7 +170,6 @@ def _from_transformers(
         array_names.residual(array_names.HUGGING_FACE),
         model,
         preprocessing,
-        ignored=ignored,
         class_names=class_names,
         notes=notes,
     )
@@ -207,7 +195,6 @@ def _foreign(
     model: ModelArguments,
     preprocessing: Preprocessing,
     *,
-    ignored: tuple[str, ...],
     class_names: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Foreign:
@@ -221,9 +208,8 @@ def _foreign(
         model,
         preprocessing,
         class_names,
-        ignored,
         notes,
-        source=IMAGENET_DATASET,
+        IMAGENET_DATASET,
     )
 
 
