@@ -1,4 +1,7 @@
-"""Analyses of trained networks, as pure functions of a model and its variables: see docs/analysis and docs/paper.md."""
+"""Analyses of trained networks, as pure functions of a model and its variables.
+
+See docs/analysis and, for the responses of layers, docs/paper.md.
+"""
 
 from resnet_jax.analysis.checkpoint_responses import Analysis, analyze_checkpoint, analyze_run
 from resnet_jax.analysis.curvature import Eigenpair, hessian_vector_product, top_eigenvalue
@@ -7,8 +10,8 @@ from resnet_jax.analysis.examples import read_examples
 from resnet_jax.analysis.gradients import gradient_norms, per_example_gradients
 from resnet_jax.analysis.interpolation import estimate_statistics, interpolate
 from resnet_jax.analysis.landscape import filter_normalized_direction, loss_slice
+from resnet_jax.analysis.layer_responses import Responses, measure_responses
 from resnet_jax.analysis.losses import error_rate, loss_function
-from resnet_jax.analysis.responses import Responses, measure_responses
 
 __all__ = [
     "Analysis",

@@ -7,7 +7,7 @@ from etils import epath
 
 from resnet_jax.analysis.examples import stored_config
 from resnet_jax.analysis.gradients import gradient_norms
-from resnet_jax.analysis.responses import Responses, measure_responses
+from resnet_jax.analysis.layer_responses import Responses, measure_responses
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import read_all
 from resnet_jax.models import create_model
@@ -29,7 +29,8 @@ class Analysis:
         split: Split of the run's data that the images are from.
         examples: Number of images, the first of the split.
         responses: Deviations by layer and distances by block.
-        gradients: Norms by layer, of the gradient of the first training batch; None where they were not asked for.
+        gradients: Norms by layer, of the gradient of the first training batch; None where they were not asked
+            for.
     """
 
     net: str
@@ -54,7 +55,8 @@ def analyze_checkpoint(
         workdir: Directory that holds the run.
         step: Step of the checkpoint. Defaults to the newest.
         examples: Largest number of images.
-        gradients: Take the gradients by layer too, of the first `batch_size` training images, without augmentation.
+        gradients: Take the gradients by layer too, of the first `batch_size` training images, without
+            augmentation.
         data_dir: Where the dataset is. Defaults to where the run found it.
 
     Raises:
@@ -64,8 +66,8 @@ def analyze_checkpoint(
     config = stored_config(checkpoint, data_dir)
     if not config.data.source:
         raise DataError(
-            f"the data of this net is not known: {workdir} is an import; give its images to measure_responses() "
-            "in Python"
+            f"the data of this net is not known: {workdir} is an import; "
+            "give its images to measure_responses() in Python"
         )
     model, (variables, image_mean) = create_model(**checkpoint.model), split_variables(checkpoint.arrays)
 
@@ -91,9 +93,10 @@ def analyze_run(
     gradients: bool = False,
     data_dir: str | None = None,
 ) -> list[Analysis]:
-    """Returns the analysis of every checkpoint that a run keeps (`config.run.keep`, and the best), rising in steps.
+    """Returns the analysis of every checkpoint that a run keeps (`config.run.keep`, and the best), by step.
 
-    A live run is not disturbed: during training, these are its checkpoints so far. For the options see `analyze_checkpoint`.
+    A live run is not disturbed: during training, these are its checkpoints so far. For the options see
+    `analyze_checkpoint`.
     """
     return [
         analyze_checkpoint(workdir, step, examples=examples, gradients=gradients, data_dir=data_dir)

@@ -26,12 +26,15 @@ class Eigenpair(NamedTuple):
 
 
 def hessian_vector_product(loss: ParamsLoss, params: Params, direction: Params) -> Params:
-    """Returns H v for the Hessian H of the loss at `params` and a direction v, a tree like the parameters; H is not formed.
+    """Returns H v, for the Hessian H of the loss at `params` and a direction v, without forming H.
 
-    Forward over reverse (Pearlmutter 1994): the derivative of the gradient along v, for about twice the cost of the gradient.
+    Both v and the product are trees like the parameters.
+    Forward over reverse (Pearlmutter 1994): the derivative of the gradient along v, for about twice the cost
+    of the gradient.
 
     Example:
-        >>> product = hessian_vector_product(loss_function(model, variables, images, labels), variables["params"], direction)
+        >>> loss = loss_function(model, variables, images, labels)
+        >>> product = hessian_vector_product(loss, variables["params"], direction)
     """
     return jax.jvp(jax.grad(loss), (params,), (direction,))[1]
 
@@ -39,8 +42,9 @@ def hessian_vector_product(loss: ParamsLoss, params: Params, direction: Params) 
 def top_eigenvalue(loss: ParamsLoss, params: Params, *, iterations: int = 20, seed: int = 0) -> Eigenpair:
     """Returns the largest eigenvalue of the Hessian of the loss, with its eigenvector.
 
-    Lanczos's method from a random vector, every vector made orthogonal to all before it. It keeps `iterations` vectors as long as
-    the parameters, and makes as many products with the Hessian. Whether these were enough, `residual` says.
+    Lanczos's method from a random vector, every vector made orthogonal to all before it. It keeps
+    `iterations` vectors as long as the parameters, and makes as many products with the Hessian. Whether these
+    were enough, `residual` says.
 
     Args:
         loss: Twice differentiable at `params`, for example `loss_function(…)`.
@@ -68,7 +72,7 @@ def top_eigenvalue(loss: ParamsLoss, params: Params, *, iterations: int = 20, se
         diagonal.append(float(basis[-1] @ image))
         rest = _orthogonal(image, basis)
         beside.append(float(jnp.linalg.norm(rest)))
-        # Below the rounding of a product there is no new direction: the vectors so far span what H maps into itself.
+        # Below the rounding of a product there is no new direction: the vectors span what H maps into itself.
         spanned = beside[-1] <= float(jnp.finfo(flat.dtype).eps) * max(
             1e-30, abs(max(diagonal, key=abs))
         ) * len(basis)
@@ -83,7 +87,7 @@ def top_eigenvalue(loss: ParamsLoss, params: Params, *, iterations: int = 20, se
 
 
 def _orthogonal(vector: Float[Array, " p"], basis: list[Float[Array, " p"]]) -> Float[Array, " p"]:
-    """Returns the vector without its parts along the basis; twice, since once leaves what was lost in rounding."""
+    """Returns the vector without its parts along the basis; twice, since one pass leaves rounding errors."""
     for _ in range(2):
         for other in basis:
             vector = vector - (other @ vector) * other

@@ -37,7 +37,7 @@ def member_logits(
     Args:
         model: Of every member.
         stacked: See `stack_variables`.
-        images: Normalised, the same for all.
+        images: Normalized, the same for all.
     """
 
     def of_one(variables: Variables) -> Array:

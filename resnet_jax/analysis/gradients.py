@@ -7,18 +7,19 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Int
 
+from resnet_jax.analysis.layer_responses import find_layers
 from resnet_jax.analysis.losses import Params, Variables, loss_function
-from resnet_jax.analysis.responses import find_layers
 from resnet_jax.models import stack_blocks, unstack_blocks
 
 
 def per_example_gradients(
     model: nn.Module, variables: Variables, images: Float[Array, "n h w 3"], labels: Int[Array, " n"]
 ) -> Params:
-    """Returns the gradient of the cross-entropy of every example: a tree like the parameters, its arrays with a first axis [n].
+    """Returns the gradient of the cross-entropy of every example.
 
-    Normalization uses the running statistics: with those of the batch an example has no gradient of its own. It takes n times
-    the memory of the parameters.
+    The gradients are a tree like the parameters, whose arrays have a first axis [n].
+    Normalization uses the running statistics: with those of the batch an example has no gradient of its own.
+    It takes n times the memory of the parameters.
 
     Args:
         model: Network that takes the images.
@@ -45,14 +46,15 @@ def gradient_norms(
     *,
     train: bool = True,
 ) -> dict[str, float]:
-    """Returns the norm of the loss's gradient with respect to the kernel of every 3×3 layer, by layer as in `Responses`.
+    """Returns the norm of the gradient with respect to the kernel of every 3×3 layer, as in `Responses`.
 
     The loss is the mean cross-entropy of the images, without weight decay.
 
     Args:
         model: Any network, scanned or not.
         variables: Its `params` and `batch_stats`.
-        images: Images normalized as for `model.apply`, and with `train` a multiple of the model's `group_size`.
+        images: Images normalized as for `model.apply`, and with `train` a multiple of the model's
+            `group_size`.
         labels: Their labels.
         train: Normalize with the batch's statistics, as in training; else with the running ones.
     """

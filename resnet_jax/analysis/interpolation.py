@@ -33,7 +33,8 @@ def interpolate(one: Variables, other: Variables, share: float | Array) -> Varia
     if differing:
         raise ModelError(
             f"the two nets differ: {differing} is {first.get(differing, 'missing')} in one and "
-            f"{second.get(differing, 'missing')} in the other; only nets of one architecture can be interpolated"
+            f"{second.get(differing, 'missing')} in the other; "
+            "only nets of one architecture can be interpolated"
         )
     return jax.tree.map(lambda a, b: (1 - share) * a + share * b, one, other)
 
@@ -41,15 +42,16 @@ def interpolate(one: Variables, other: Variables, share: float | Array) -> Varia
 def estimate_statistics(
     model: nn.Module, variables: Variables, batches: Iterable[Float[Array, "n h w 3"]]
 ) -> Variables:
-    """Returns the variables with the running statistics of these batches of images, and no trace of the old ones.
+    """Returns the variables with running statistics of these batches alone, in place of the old ones.
 
-    Every layer sees what the layers before it make of the batch with the batch's statistics, as in training; means and variances
-    over all batches are those of the images together. Without batch normalisation the variables are returned as they are.
+    Every layer sees what the layers before it make of the batch with the batch's statistics, as in training;
+    means and variances over all batches are those of the images together. Without batch normalization the
+    variables are returned as they are.
 
     Args:
-        model: Its `norm` takes a `momentum`, as batch normalisation does.
+        model: Its `norm` takes a `momentum`, as batch normalization does.
         variables: Of the net.
-        batches: Normalised images, of equal number each; all of training images, without augmentation.
+        batches: Normalized images, of equal number each; all of training images, without augmentation.
 
     Raises:
         ModelError: There is no batch.
@@ -66,13 +68,10 @@ def estimate_statistics(
             lambda mean, variance: (mean, variance + jnp.square(mean)), updated["batch_stats"]
         )
 
-    total, count = None, 0
-    for images in batches:
-        found = moments(variables, images)
-        total, count = found if total is None else jax.tree.map(jnp.add, total, found), count + 1
-    if total is None:
+    found = [moments(variables, images) for images in batches]
+    if not found:
         raise ModelError("there are no batches to take statistics of; give one or more")
-    means = jax.tree.map(lambda array: array / count, total)
+    means = jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *found)
     statistics = _map_statistics(lambda mean, square: (mean, square - jnp.square(mean)), means)
     return {**variables, "batch_stats": statistics}
 

@@ -1,4 +1,4 @@
-"""A slice of the loss landscape, along directions whose filters are as large as those of the net (arXiv 1712.09913)."""
+"""A slice of the loss landscape along filter-normalized directions (arXiv 1712.09913)."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,12 @@ from resnet_jax.analysis.losses import Params, ParamsLoss
 
 
 def filter_normalized_direction(params: Params, *, seed: int) -> Params:
-    """Returns a random direction, every filter of which has the norm of the filter of the parameters (§4 of arXiv 1712.09913).
+    """Returns a random direction whose filters have the norms of the network's (§4 of arXiv 1712.09913).
 
-    d_j ← d_j ‖θ_j‖ / ‖d_j‖ with d drawn from a normal distribution; a filter is a kernel's part for one output, of convolutions
-    and of fully connected layers. Biases, and scale and bias of normalisation, do not move. So slices of nets whose weights are of
-    different size, which normalisation makes one function, can be compared.
+    d_j ← d_j ‖θ_j‖ / ‖d_j‖ with d drawn from a normal distribution; a filter is a kernel's part for one
+    output, of convolutions and of fully connected layers. Biases, and scale and bias of normalization, do not
+    move. So slices of nets whose weights are of different size, which normalization makes one function, can
+    be compared.
 
     Args:
         params: Of every block by itself (not stacked).
@@ -32,18 +33,16 @@ def _direction(array: Array, key: jax.Array) -> Array:
     if array.ndim < 2:
         return jnp.zeros_like(array)
     drawn = jax.random.normal(key, array.shape, array.dtype)
-    but_the_last = tuple(range(array.ndim - 1))
-
-    def norms(x: Array) -> Array:
-        return jnp.sqrt(jnp.sum(jnp.square(x), but_the_last))
-
-    return drawn * (norms(array) / norms(drawn))
+    of_array, of_drawn = (
+        jnp.sqrt(jnp.sum(jnp.square(x), axis=tuple(range(x.ndim - 1)))) for x in (array, drawn)
+    )
+    return drawn * (of_array / of_drawn)
 
 
 def loss_slice(
     loss: ParamsLoss, params: Params, directions: Sequence[Params], coordinates: Sequence[Float[Array, " n"]]
 ) -> Float[Array, "..."]:
-    """Returns the loss at `params` + Σ aᵢ dᵢ for every combination of coordinates: an array with one axis for each direction.
+    """Returns the loss at `params` + Σ aᵢ dᵢ for all combinations of coordinates, an axis for each direction.
 
     Args:
         loss: For example `loss_function(…)`.

@@ -34,8 +34,8 @@ def loss_function(
         variables: Its variables, whose running statistics are held fixed.
         images: Normalized images.
         labels: Their labels.
-        batch_statistics: Normalize with the statistics of the images, as in training; they depend on the parameters.
-            Dropout, where the network has it, is then active, with one fixed key.
+        batch_statistics: Normalize with the statistics of the images, as in training; they depend on the
+            parameters. Dropout, where the network has it, is then active, with one fixed key.
 
     Example:
         >>> loss = loss_function(model, variables, images, labels)
@@ -56,5 +56,5 @@ def loss_function(
 
 
 def error_rate(logits: Float[Array, "n c"], labels: Int[Array, " n"]) -> Float[Array, ""]:
-    """Returns the share of examples whose likeliest class is not the label; logits may be any scores, such as probabilities."""
+    """Returns the share of examples whose likeliest class, by logits or other scores, is not the label."""
     return jnp.mean(jnp.argmax(logits, -1) != labels)

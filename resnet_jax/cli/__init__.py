@@ -128,8 +128,6 @@ def _field(flag: str) -> Callable[[str], tuple[str, str]]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that reports a mistake in one line."""
-
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 

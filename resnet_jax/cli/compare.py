@@ -69,7 +69,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
     from etils import epath
 
-    from resnet_jax.comparison.compare import compare
+    from resnet_jax.comparison.compare_configs import compare
     from resnet_jax.comparison.entries import parse_entry
     from resnet_jax.comparison.figure import draw_comparison
     from resnet_jax.comparison.outcomes import CSV, FIGURE, JSON, MARKDOWN, to_text, write_results

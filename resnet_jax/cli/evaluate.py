@@ -155,7 +155,6 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate_by_task(arguments: argparse.Namespace) -> None:
-    """Prints the metrics of a task other than classification."""
     own = {"workdir": arguments.workdir, "step": arguments.step, "data_dir": arguments.data_dir}
     parser = argparse.ArgumentParser()
     add_arguments(parser)
@@ -174,7 +173,6 @@ def _evaluate_by_task(arguments: argparse.Namespace) -> None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Returns the whole numbers of a list with commas."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:

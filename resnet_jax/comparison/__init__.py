@@ -1,1 +1,1 @@
-"""Configs compared: several seeds of each, one table, one figure. See `compare.compare` and `entries.parse_entry`."""
+"""Configs compared: several seeds of each, one table, one figure. See `compare_configs` and `entries`."""

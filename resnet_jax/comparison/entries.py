@@ -10,9 +10,6 @@ from resnet_jax.training.config import Config, flat_fields, parse_override, with
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.recipes import load_recipe
 
-Overrides = tuple[tuple[str, str], ...]
-"""Pairs of a field's path and the text of its value."""
-
 DATA_FIELDS = (
     "data.source",
     "data.train_split",
@@ -52,8 +49,9 @@ class Entry:
 def parse_entry(text: str, *, common: Iterable[tuple[str, str]] = (), budget: float = 1.0) -> Entry:
     """Returns what `[NAME=]CONFIG[,FIELD=VALUE…]` means.
 
-    CONFIG is a name or a path as for `--config`, what follows a colon included: `cifar10:resnet20,cifar100`. The changes begin at
-    the first word with an equals sign. Commas within brackets part nothing: `digits_resnet20,optimizer.boundaries=(100,200)`.
+    CONFIG is a name or a path as for `--config`, what follows a colon included: `cifar10:resnet20,cifar100`.
+    The changes begin at the first word with an equals sign. Commas within brackets part nothing:
+    `digits_resnet20,optimizer.boundaries=(100,200)`.
 
     Args:
         text: See above.
@@ -83,7 +81,8 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
     """Checks that configs can be compared in one table.
 
     Raises:
-        ConfigError: There are none, two have one name, their data differ, or some compute in float64 and others do not.
+        ConfigError: There are none, two have one name, one is no classification, their data differ, or some
+            compute in float64 and others do not.
     """
     if not entries:
         raise ConfigError("there is nothing to compare; name one config or more")
@@ -91,6 +90,11 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
     twice = next((entry.name for entry in entries if places.count(entry.directory) > 1), None)
     if twice:
         raise ConfigError(f"two configs are called {twice!r}; give them names: NAME={entries[0].text}")
+    other_task = next((entry for entry in entries if entry.config.task != "classification"), None)
+    if other_task:
+        raise ConfigError(
+            f"{other_task.name} has the task {other_task.config.task}; only classification can be compared"
+        )
     first = entries[0]
     for entry in entries[1:]:
         one, other = flat_fields(first.config), flat_fields(entry.config)
@@ -99,13 +103,14 @@ def check_comparable(entries: Sequence[Entry], *, any_data: bool = False) -> Non
         ]
         if differing and not any_data:
             raise ConfigError(
-                f"{first.name} and {entry.name} are of different data: {'; '.join(differing)}; errors on different data say little "
-                "of nets, with --any-data they are compared all the same"
+                f"{first.name} and {entry.name} are of different data: {'; '.join(differing)}; "
+                "errors on different data say little of nets, with --any-data they are compared all the same"
             )
-        if (first.config.model.dtype == "float64") != (entry.config.model.dtype == "float64"):
+        dtypes = first.config.model.dtype, entry.config.model.dtype
+        if "float64" in dtypes and dtypes[0] != dtypes[1]:
             raise ConfigError(
-                f"{first.name} computes in {first.config.model.dtype} and {entry.name} in {entry.config.model.dtype}; float64 is "
-                "a setting of the whole process: compare them in two commands"
+                f"{first.name} computes in {dtypes[0]} and {entry.name} in {dtypes[1]}; "
+                "float64 is a setting of the whole process: compare them in two commands"
             )
 
 

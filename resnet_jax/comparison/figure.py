@@ -10,7 +10,7 @@ from resnet_jax.training.logging import read_metrics
 
 
 def draw_comparison(comparison: Comparison, directory: epath.PathLike) -> None:
-    """Writes compare.png: test error (bold, with its band) and training error (thin) against iterations, a color a config."""
+    """Writes compare.png: test error (bold, with its band) and training error (thin) against iterations."""
     figure = new_figure(7, 4.5)
     axes = figure.add_subplot()
     highest = 2.0

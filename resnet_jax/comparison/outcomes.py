@@ -50,7 +50,8 @@ class Outcome:
         name, config: Of the entry.
         model: Name of the net.
         params, macs: Of the net, multiply-adds for one image.
-        error_mean, error_std: Over seeds, the sample's deviation (None for one seed); None where no run ended.
+        error_mean, error_std: Over seeds, the sample's deviation (None for one seed); None where no run
+            ended.
         seconds_mean: Of a run.
         runs: One for every seed.
     """
@@ -103,7 +104,7 @@ def _read_result(run: SweepRun) -> RunResult:
 
 
 def _seconds(records: Sequence[Record], batch_size: int) -> float:
-    """Returns the time of the steps, from the rates: times of day would count the pause before a run that was cut off went on."""
+    """Returns the time of the steps from their rates: times of day would count the pause before resuming."""
     steps = [record["step"] for record in records]
     made = [step - before for before, step in zip([0, *steps], steps, strict=False)]
     return sum(

@@ -1,4 +1,4 @@
-"""Tables and figures: trained where runs are missing, written as CSV and as a picture, and returned as rows."""
+"""Making tables and figures: missing runs are trained, and rows are written as CSV and as a picture."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ def make(request: Request, console: Console, *, table_file: Path, figure_file: P
 
 
 def plan(request: Request) -> Rows:
-    """Returns what would be run, by net: the recipe, iterations, the paper's error and the multiply-adds of the training."""
+    """Returns what would be trained, by net: recipe, iterations, the paper's error, cost in multiply-adds."""
     rows = []
     for net in dict.fromkeys(net for net, _ in request.runs()):
         run = request.run(net)

@@ -1,4 +1,4 @@
-"""Tables and figures as pictures, in the paper's style: thin dashed lines for training error, bold ones for test error."""
+"""Tables and figures as pictures, in the paper's style: training error thin and dashed, test error bold."""
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +18,13 @@ if TYPE_CHECKING:  # Matplotlib takes half a second to import.
 NET_COLORS = ("tab:olive", "tab:cyan", "tab:green", "tab:red", "black", "tab:purple", "tab:orange")
 CAPTION_SIZE = 8
 LEAST_LIMIT = 5
-"""Smallest upper end of an axis of errors, in percent; it is half as high again as the worst net ends, as the paper's are."""
+"""Smallest upper end of an axis of errors, in percent; as in the paper it is 1.5 times the worst one."""
 
 
 def draw_error_panels(
     file: Path, panels: Mapping[str, Sequence[str]], curves: Mapping[str, MeanCurve], *, caption: str
 ) -> None:
-    """Writes the training error (dashed) and the test error (bold) of each panel's nets against iterations."""
+    """Writes training error (dashed) and test error (bold) of each panel's nets against iterations."""
     colors = _net_colors(net for nets in panels.values() for net in nets)
     figure, panel_axes = _panel_figure(len(panels), caption)
     limit = min(100, max(LEAST_LIMIT, 1.5 * max(curve.test_error[-1] for curve in curves.values())))
@@ -56,7 +56,7 @@ def draw_responses(file: Path, panels: Sequence[str], analyses: dict[str, Analys
 
 
 def draw_table(file: Path, header: Sequence[str], lines: Sequence[Sequence[str]], *, caption: str) -> None:
-    """Writes a table with rules above and below it and under its header, names at the left and numbers at the right."""
+    """Writes a table with horizontal rules, names at the left and numbers at the right."""
     wrapped = textwrap.wrap(caption, 90)
     height = len(lines) + 2 + len(wrapped)
     figure = new_figure(6, 0.26 * height, layout=None)

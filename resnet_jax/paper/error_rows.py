@@ -1,4 +1,4 @@
-"""Errors of trained runs as rows: final ones of a table's rows over seeds, curves; and captions that say what was done."""
+"""Errors of trained runs as rows, final ones and curves, and captions that say what was done."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,7 +39,7 @@ def make_caption(request: Request, run: SweepRun, sizes: Sequence[int], *remarks
 
 
 def table_1() -> Rows:
-    """Returns Table 1 by net: parameters, multiply-adds and output sizes as computed, and the paper's multiply-adds."""
+    """Returns Table 1 by net: parameters, multiply-adds, output sizes, and the paper's multiply-adds."""
     rows = []
     for name, reported in MULTIPLY_ADDS.items():
         shortcut = TABLE_1_SHORTCUTS.get(name, "B")
@@ -63,8 +63,8 @@ def table_1() -> Rows:
 def table_rows(request: Request, table: Table, rows: Sequence[Row], runs: Runs) -> Rows:
     """Returns the rows of a table: the paper's errors, and ours where the runs are finished, in percent.
 
-    `top1` and `top5` are means over seeds of the final evaluation, `top1_std` and `top5_std` their deviations (n − 1), None for one
-    seed; `paper_top1` and `paper_top5` the paper's.
+    `top1` and `top5` are means over seeds of the final evaluation, `top1_std` and `top5_std` their deviations
+    (n − 1), None for one seed; `paper_top1` and `paper_top5` the paper's.
     """
     made = []
     for row in rows:
@@ -80,7 +80,7 @@ def table_rows(request: Request, table: Table, rows: Sequence[Row], runs: Runs) 
 
 
 def curve_rows(request: Request, runs: Runs) -> Rows:
-    """Returns a row for every evaluation of every run: step, the training error since the evaluation before it, the test error."""
+    """Returns a row for every evaluation of every run, as in `CurvePoint`."""
     return [
         {"net": net, "seed": seed, **point._asdict(), "data": request.chosen_data}
         for (net, seed), run in runs.items()
@@ -89,7 +89,7 @@ def curve_rows(request: Request, runs: Runs) -> Rows:
 
 
 def final_rows(request: Request, runs: Runs) -> Rows:
-    """Returns a row for every net: its final training and test error over seeds, and the paper's test error."""
+    """Returns a row for every net: final training and test error over seeds, and the paper's test error."""
     rows = []
     for net in dict.fromkeys(net for net, _ in runs):
         ends = [error_curve(run.records)[-1] for run in runs.values() if run.name == net and run.finished]
@@ -114,7 +114,7 @@ def _setting(request: Request, runs: Runs, protocol: str) -> dict[str, Any]:
 
 
 def _errors(row: Row, seed: int, runs: Runs, protocol: str) -> dict[str, float]:
-    """Returns the errors of the last checkpoint of a run, or of an ensemble, in percent; none where a run is not finished.
+    """Returns the final errors of a run, or of an ensemble, in percent; none where a run is not finished.
 
     Costly evaluations are kept beside the checkpoint.
     """

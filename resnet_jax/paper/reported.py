@@ -1,4 +1,4 @@
-"""What the paper reports (arXiv 1512.03385), by table and row, in per cent, and the nets that its figures show."""
+"""What the paper reports (arXiv 1512.03385), in percent by table and row, and the nets of its figures."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ class Row:
 
     Attributes:
         name: As printed.
-        nets: Arguments of the recipe of its data set, `cifar10:NET` or `imagenet:NET`; several are an ensemble, none is a net that
-            the paper cites only.
+        nets: Arguments of the recipe of its data set, `cifar10:NET` or `imagenet:NET`; several are an
+            ensemble, none is a net that the paper cites only.
         top1, top5: The paper's error; None where it has none.
         remark: Printed beside the paper's error.
     """
@@ -124,8 +124,9 @@ TABLES = {
         ),
     ),
     "table5": Table(
-        "Table 5. Top-5 error (%) of ensembles: the paper's on the ImageNet test set; ours, of the depths 18, 34, 50, 101, 152 and "
-        "152 (the paper names the last two only), on the validation set",
+        "Table 5. Top-5 error (%) of ensembles: the paper's on the ImageNet test set; "
+        "ours, of the depths 18, 34, 50, 101, 152 and 152 (the paper names the last two only), "
+        "on the validation set",
         "imagenet",
         "multi-scale",
         ("top5",),
@@ -184,7 +185,8 @@ FIGURES = {
         miniature=(20, 56, 110),
     ),
     "fig7": Figure(
-        "Fig. 7. Standard deviation of the responses of 3×3 layers, after BN, before the ReLU or the addition",
+        "Fig. 7. Standard deviation of the responses of 3×3 layers, "
+        "after BN, before the ReLU or the addition",
         "cifar10",
         dict.fromkeys(
             ("in layer order", "sorted by size"), ("plain20", "plain56", "resnet20", "resnet56", "resnet110")
@@ -194,6 +196,6 @@ FIGURES = {
 
 
 def reported_error(net: str) -> float | None:
-    """Returns the top-1 error that the paper gives for a net of the recipes, None if it gives none: of Table 6, 2 or 3."""
+    """Returns the paper's top-1 error of a net of the recipes (Table 6, 2 or 3), None if it gives none."""
     rows = [row for name in ("table6", "table2", "table3") for row in TABLES[name].rows]
     return next((row.top1 for row in rows if row.nets == (net,)), None)

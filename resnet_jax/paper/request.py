@@ -1,4 +1,4 @@
-"""What is asked for: a table or a figure, the data and the budget; and the recipes and runs that it is made from."""
+"""A request for a table or a figure on a dataset and with a budget, and the recipes and runs it needs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ class Request:
         return chosen
 
     def recipe(self, net: str) -> Config:
-        """Returns the recipe of a net at budget 1; the digits have one of their own, with the net and the warm-up of the other."""
+        """Returns the recipe of a net at budget 1; on the digits theirs, with this net and its warm-up."""
         recipe = load_recipe(f"{self.subject.data}:{net}")
         if self.chosen_data != DIGITS:
             return recipe
@@ -121,7 +121,7 @@ class Request:
         return [row for row in rows if DEEPEST not in row.nets]
 
     def panels(self, figure: Figure) -> dict[str, list[str]]:
-        """Returns the panels of a figure with the nets that are wanted; on the digits those of its miniature."""
+        """Returns the panels of a figure with the nets that are wanted, on the digits its miniature."""
         small = self.chosen_data == DIGITS
         panels = {}
         for title, nets in figure.panels.items():
@@ -157,5 +157,5 @@ class Request:
 
 
 def members_of(row: Row, seed: int) -> list[Member]:
-    """Returns nets and seeds that a row needs: of a net that an ensemble has twice, the second has a seed 1,000 higher."""
+    """Returns nets and seeds of a row; where an ensemble has a net twice, the second seed is 1,000 higher."""
     return [(net, seed + 1000 * row.nets[:index].count(net)) for index, net in enumerate(row.nets)]

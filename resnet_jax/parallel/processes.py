@@ -211,7 +211,6 @@ class Processes:
 
 
 def _nobody_came() -> None:
-    """Ends this process where JAX would abort it."""
     os.write(
         2, f"resnet-jax: the processes could not join within {JOINING_SECONDS} s; {_HOW_TO_JOIN}\n".encode()
     )

@@ -176,7 +176,6 @@ def _placed(axis: Axis) -> list[tuple[float, float]]:
 
 
 def _tick(place: float, text: str, direction: str) -> tuple[Markup, Markup]:
-    """Returns the line of a tick, in the picture, and its label, beside it."""
     if direction == "y":
         at = round(PLOT_SIDE * (1 - place), 1)
         line = element("line", x1=0, x2=PLOT_SIDE, y1=at, y2=at, class_="grid")
@@ -189,7 +188,6 @@ def _tick(place: float, text: str, direction: str) -> tuple[Markup, Markup]:
 
 
 def _line(line: Series, across: Axis, up: Axis) -> Markup:
-    """Returns the line of a series, with a mark at every point where it is bold and has few."""
     drawn = element("path", d=_path(line, across, up), class_=f"line {'bold ' * line.bold}{dashes(line.run)}")
     if not line.bold or len(line) > DOTS:
         return drawn
@@ -270,7 +268,6 @@ def scrolling(content: Markup, label: str) -> Markup:
 def _for_cursor(
     chart: Chart, lines: Sequence[Series], across: Axis, versions: Sequence[tuple[str, Axis]]
 ) -> dict[str, object]:
-    """Returns what the page's script needs to tell the values at a step."""
     return {
         "name": chart.name,
         "x": [across.low, across.high],

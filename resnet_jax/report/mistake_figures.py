@@ -81,7 +81,6 @@ def _cell(count: int, share: float, *, right: bool) -> Markup:
 
 
 def _pairs(found: Mistakes, run: str) -> Markup:
-    """Returns the most frequent mistakes."""
     names = found.class_names
     rows = []
     for true, taken, count in frequent_mistakes(found.confusion, PAIRS):
@@ -95,7 +94,6 @@ def _pairs(found: Mistakes, run: str) -> Markup:
 
 
 def _picture(mistake: Mistake, names: Sequence[str]) -> tuple[Markup, Markup]:
-    """Returns the picture of a mistake and what is said of it."""
     height, width = mistake.pixels.shape[:2]
     true, taken = names[mistake.label], names[mistake.predicted]
     picture = element(

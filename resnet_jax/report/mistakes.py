@@ -146,5 +146,4 @@ def check_there(workdir: str, data_dir: str | None) -> None:
 
 
 def _part(source: Source, numbers: Int[np.ndarray, " n"]) -> Source:
-    """Returns the examples of a split with these numbers."""
     return LabelSubset(source, numbers, tuple(range(len(source.class_names))))

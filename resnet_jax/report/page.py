@@ -223,7 +223,6 @@ def _responses(runs: Sequence[RunRecord], analyses: Sequence[Analysis | str]) ->
 
 
 def _left_out(runs: Sequence[RunRecord], found: Sequence[object]) -> list[Markup]:
-    """Returns a line for each run of which there is only a reason why not."""
     return [
         _note(f"{run.name} is left out: {why}.")
         for run, why in zip(runs, found, strict=True)
@@ -232,7 +231,6 @@ def _left_out(runs: Sequence[RunRecord], found: Sequence[object]) -> list[Markup
 
 
 def _remarks(runs: Sequence[RunRecord]) -> list[str]:
-    """Returns what was done to the records, in sentences."""
     remarks = []
     if any(len(run.records) > POINTS for run in runs):
         remarks.append(

@@ -11,7 +11,7 @@ from resnet_jax.training.logging import Record
 
 
 class CurvePoint(NamedTuple):
-    """An evaluation: its step, the mean training error since the evaluation before it, and the test error, in percent."""
+    """An evaluation: its step, mean training error since the previous one, and test error, in percent."""
 
     step: int
     train_error: float

@@ -1,4 +1,4 @@
-"""The runs of a sweep: what of them is missing, and training it, one run after the other or several seeds in one program."""
+"""Runs of a sweep: which are missing, and training these, one by one or several seeds in one program."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ class SweepRun:
         return read_metrics(self.workdir)
 
     def check(self, advice: str) -> None:
-        """Raises WorkdirError, with the advice, where the workdir holds a run of another recipe, or a longer one."""
+        """Raises WorkdirError with advice if the workdir holds a run of another recipe, or a longer one."""
         if not self.step:
             return
         differences = recipe_differences(read_config(self.workdir), self.config)
@@ -77,13 +77,15 @@ def train_missing(
 ) -> dict[SweepRun, str]:
     """Trains the runs that are not finished, resumes those that were stopped, and returns why some diverged.
 
-    Every run is an ordinary one in a workdir of its own, as of `resnet-jax train`: it can be killed at any time.
+    Every run is an ordinary one in a workdir of its own, as of `resnet-jax train`: it can be killed at any
+    time.
 
     Args:
         runs: Runs of the sweep; the seeds of a recipe follow one another.
         console: Where progress is shown. Defaults to standard error.
         advice: What to do about a workdir that holds another run; the end of the error.
-        vmap: Whether the seeds of a recipe are trained together in one program: "yes", "no", or "auto", where that is faster.
+        vmap: Whether the seeds of a recipe are trained together in one program: "yes", "no", or "auto", where
+            that is faster.
 
     Raises:
         WorkdirError: A workdir holds another run; nothing is trained.
@@ -110,7 +112,7 @@ def train_missing(
 
 
 def _groups(missing: Sequence[SweepRun], vmap: str) -> Iterator[list[SweepRun]]:
-    """Yields the runs that are trained together: the seeds of a recipe that stand at one step, or single ones."""
+    """Yields runs that are trained together: the seeds of a recipe that stand at one step, or single runs."""
     for _, alike in groupby(missing, key=lambda each: (each.name, each.step)):
         group = list(alike)
         if len(group) > 1 and group[-1].config.seed <= LARGEST_SEED and _faster_together(group, vmap):
@@ -120,7 +122,7 @@ def _groups(missing: Sequence[SweepRun], vmap: str) -> Iterator[list[SweepRun]]:
 
 
 def _faster_together(group: Sequence[SweepRun], vmap: str) -> bool:
-    """Returns whether to train these seeds in one program: on CPU that is slower, elsewhere both are measured."""
+    """Returns whether to train these seeds in one program: on CPU it is slower, elsewhere both are timed."""
     if vmap != "auto":
         return vmap == "yes"
     config = group[0].config

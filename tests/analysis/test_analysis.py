@@ -144,7 +144,7 @@ def test_a_slice_of_a_quadratic_is_its_values() -> None:
 
 
 @pytest.mark.slow
-def test_a_slice_does_not_depend_on_the_size_of_filters_that_are_normalised(net: Any) -> None:
+def test_a_slice_does_not_depend_on_the_size_of_filters_that_are_normalized(net: Any) -> None:
     """With statistics of the batch a net is one function whatever its filters are multiplied by (§4 of arXiv 1712.09913)."""
     model, variables, images, labels = net
     loss = loss_function(

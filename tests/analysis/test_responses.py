@@ -98,7 +98,7 @@ def test_the_3x3_layers_of_bottlenecks_are_found_and_projections_are_not() -> No
     )
 
 
-def test_without_normalisation_the_response_is_the_convolutions() -> None:
+def test_without_normalization_the_response_is_the_convolutions() -> None:
     model = create_model("vgg8", num_classes=5, stage_depths=(1,) * 5, width=WIDTH, hidden=8)
     x = images(2, 32)
     variables = model.init(jax.random.key(0), x)

@@ -61,6 +61,10 @@ def test_the_budget_scales_all_that_is_counted_in_steps() -> None:
             "different data: data.source 'digits' and 'cifar10'.*--any-data",
         ),
         (["digits_resnet20", "b=digits_resnet20,model.dtype=float64"], "compare them in two commands"),
+        (
+            ["digits_resnet20,task=depth:Depth"],
+            "has the task depth:Depth; only classification can be compared",
+        ),
         ([], "nothing to compare"),
     ],
 )

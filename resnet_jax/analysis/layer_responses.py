@@ -1,11 +1,11 @@
 """Responses of layers (Fig. 7), and how far blocks are from the identity, of any network.
 
-A layer is a 3×3 convolution; in bottlenecks too, whose 1×1 convolutions are left out. Its response is the output of the module
-that takes the convolution's output, which is its batch normalization: before the ReLU, and before the addition. Where no module
-takes it, as in VGG, the response is the convolution's own output.
+A layer is a 3×3 convolution; in bottlenecks too, whose 1×1 convolutions are left out. Its response is the
+output of the module that takes the convolution's output, which is its batch normalization: before the ReLU,
+and before the addition. Where no module takes it, as in VGG, the response is the convolution's own output.
 
-The calls of modules are intercepted (`flax.linen.intercept_methods`), so that the blocks need not know. Every kind of block is one
-compiled program: 1202 layers compile as quickly as 20.
+The calls of modules are intercepted (`flax.linen.intercept_methods`), so that the blocks need not know. Every
+kind of block is one compiled program: 1202 layers compile as quickly as 20.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from resnet_jax.analysis.losses import Variables
 from resnet_jax.models import unstack_blocks
 from resnet_jax.models.shortcuts import no_shortcut
 
-Images = Float[Array | np.ndarray, "n h w 3"]
+NormalizedImages = Float[Array | np.ndarray, "n h w 3"]
 
 SIZE = (3, 3)
 """Size of the kernels of the layers that are measured."""
@@ -34,10 +34,10 @@ class Responses:
     """What a net makes of images, by layer and by block, in the order of computation.
 
     Attributes:
-        deviations: Standard deviation of each layer's response over images, pixels and channels, by the path of its convolution:
-            "stage1/block1/conv1".
-        distances: ‖F(x)‖ / ‖x‖ of each residual block over all images, x being its input and F(x) what is added to the shortcut;
-            by the block's path. Empty for nets without shortcuts.
+        deviations: Standard deviation of each layer's response over images, pixels and channels, by the path
+            of its convolution: "stage1/block1/conv1".
+        distances: ‖F(x)‖ / ‖x‖ of each residual block over all images, x being its input and F(x) what is
+            added to the shortcut; by the block's path. Empty for nets without shortcuts.
     """
 
     deviations: dict[str, float]
@@ -45,7 +45,7 @@ class Responses:
 
 
 def measure_responses(
-    model: nn.Module, variables: Variables, images: Images, *, batch_size: int = 128
+    model: nn.Module, variables: Variables, images: NormalizedImages, *, batch_size: int = 128
 ) -> Responses:
     """Returns the responses of a network in evaluation, with its running statistics.
 
@@ -74,7 +74,7 @@ def measure_responses(
     )
 
 
-def find_layers(model: nn.Module, variables: Variables, images: Images) -> list[str]:
+def find_layers(model: nn.Module, variables: Variables, images: NormalizedImages) -> list[str]:
     """Returns the paths of the 3×3 layers, in the order of computation; nothing is computed."""
     model, variables = _unrolled(model, variables)
     image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
@@ -98,7 +98,7 @@ Output: TypeAlias = PyTree[Array]
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass
 class _Record:
-    """Of a batch: mean and variance of responses by layer, and squared norms of F(x) and x by block, in the order of calls."""
+    """A batch's responses (mean, variance) by layer and norms (‖F(x)‖², ‖x‖²) by block, in calling order."""
 
     moments: dict[str, Pair] = dataclasses.field(default_factory=dict)
     norms: dict[str, Pair] = dataclasses.field(default_factory=dict)
@@ -175,7 +175,7 @@ class _Recorder:
         return output
 
     def _residual(self, block: nn.Module, variables: Variables, x: Array) -> Array:
-        """Returns the output of a block, and records ‖F(x)‖² and ‖x‖²: F(x) is what is activated at the end, less the shortcut."""
+        """Returns a block's output, and records ‖F(x)‖² and ‖x‖²: F(x) is the sum less the shortcut."""
         passed, activated = [], []
 
         def shortcut(*arguments: Array, **options: object) -> Array:
@@ -223,7 +223,7 @@ def _square_sum(x: Array) -> Array:
 
 
 def _deviation(moments: Sequence[Pair], weights: Float[np.ndarray, " n"]) -> float:
-    """Returns the standard deviation over all batches, from means and variances of each, by the law of total variance."""
+    """Returns the standard deviation over all batches by the law of total variance."""
     means, variances = np.array(moments, np.float64).T
     mean = weights @ means
     return float(np.sqrt(weights @ (variances + np.square(means - mean))))

@@ -27,18 +27,21 @@ def compare(
 ) -> Comparison:
     """Trains every config with every seed that is not trained yet, and returns what came out.
 
-    Every run has an ordinary workdir, `<directory>/<name>/seed<S>`. Finished runs are not repeated; one that was cut off resumes.
+    Every run has an ordinary workdir, `<directory>/<name>/seed<S>`. Finished runs are not repeated; one that
+    was cut off resumes.
 
     Args:
         entries: The configs; see `parse_entry`.
         directory: Directory of the comparison.
         seeds: Number of seeds; the first is that of the config.
-        vmap: Whether the seeds of a config are trained together in one program: "yes", "no", or "auto", where that is faster.
+        vmap: Whether the seeds of a config are trained together in one program: "yes", "no", or "auto", where
+            that is faster.
         any_data: Compare also what is trained on different data.
         console: Where progress is shown. Defaults to standard error.
 
     Raises:
-        ConfigError, ModelError, DataError, WorkdirError, DeviceError: Of any of the runs, before the first begins.
+        ConfigError, ModelError, DataError, WorkdirError, DeviceError: Of any of the runs, before the first
+            begins.
         Interrupted: Ctrl-C or SIGTERM came; the same call resumes.
     """
     check_seeds(seeds)
@@ -59,7 +62,7 @@ def compare(
 
 
 def _summarize(entry: Entry) -> Summary:
-    """Opens the data and makes the net of a config, so that a mistake in the last is known before the first is trained."""
+    """Opens the data and makes the net of a config, so that mistakes are found before anything is trained."""
     prepare_jax(entry.config)
     experiment = build_experiment(entry.config)
     return summarize(experiment.model, experiment.image_shape[0])
