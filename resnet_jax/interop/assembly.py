@@ -1,4 +1,4 @@
-"""From the arrays of another framework to the variables of a net of ours: every array once; what is wrong is listed."""
+"""Builds a network from the arrays of another framework, each used once; mismatches are listed."""
 
 import dataclasses
 
@@ -77,7 +77,8 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
         model = create_model(**arguments)
         arrays |= _fresh_head(arrays[(*HEAD_PATH, "kernel")].shape[0], num_classes, seed)
         notes.append(
-            f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is used"
+            f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is "
+            "used"
         )
     return Imported(model, arguments, unflatten_dict(arrays), tuple(notes))
 

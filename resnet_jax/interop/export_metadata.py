@@ -1,4 +1,4 @@
-"""The record that stands beside exported weights: the net, its preprocessing, its classes. With it they come back as they went."""
+"""The record beside exported weights: the model, its preprocessing and its classes, for import."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ def record_path(file: Path) -> Path:
 
 
 def find_record(file: Path) -> ForeignJson | None:
-    """Returns the record beside a file of weights, or in the metadata of a safetensors file; None where there is none of ours.
+    """Returns the record beside a file of weights or inside a safetensors file; None if there is none.
 
     Raises:
         InteropError: The file beside the weights cannot be read.
@@ -85,19 +85,22 @@ def from_record(file: Path, record: ForeignJson) -> Foreign:
     try:
         if record["version"] > RECORD_VERSION:
             raise InteropError(
-                f"{where} has version {record['version']}; this version reads up to {RECORD_VERSION}: upgrade resnet-jax"
+                f"{where} has version {record['version']}; this version reads up to {RECORD_VERSION}: "
+                "upgrade resnet-jax"
             )
         model = dict(record["model"])
         if unknown := set(model) - OPTIONS:
             raise InteropError(
-                f"{where} gives the net the option {', '.join(sorted(unknown))}; allowed are {', '.join(sorted(OPTIONS))}"
+                f"{where} gives the net the option {', '.join(sorted(unknown))}; allowed are "
+                f"{', '.join(sorted(OPTIONS))}"
             )
         preprocessing = Preprocessing.from_json(record["preprocessing"])
         class_names, source = tuple(map(str, record["class_names"])), str(record["data"])
         name_of = names_of(model)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InteropError(
-            f"{where} is not as `resnet-jax export` writes it ({type(error).__name__}: {error}); export again, or remove it to "
+            f"{where} is not as `resnet-jax export` writes it ({type(error).__name__}: {error}); export "
+            "again, or remove it to "
             "have the net recognized by its arrays"
         ) from error
     return Foreign(str(file), read_arrays(file), name_of, model, preprocessing, class_names, source=source)

@@ -1,4 +1,4 @@
-"""Nets of torchvision and timm from a file, and of Hugging Face and timm from a folder: which net, and what it expects."""
+"""Reads networks of torchvision and timm from files, and of Hugging Face and timm from folders."""
 
 import math
 import os
@@ -74,13 +74,14 @@ def from_torch_file(path: Path, *, stride_on: str | None = None) -> Foreign:
         )
         if "stride_on" in model and stride_on is None:
             notes.append(
-                "the stride is on the 3x3 convolutions, as torchvision's; for a net with it on the 1x1 give --stride-on 1x1"
+                "the stride is on the 3x3 convolutions, as torchvision's; for a net with it on the 1x1 give "
+                "--stride-on 1x1"
             )
     return _foreign(path, arrays, name_of, model, preprocessing, notes=tuple(notes))
 
 
 def from_folder(folder: Path) -> Foreign:
-    """Returns the weights of a folder as Hugging Face keeps it: of ResNetForImageClassification, or of one of timm's ResNets.
+    """Returns the weights of a Hugging Face folder: ResNetForImageClassification, or one of timm's ResNets.
 
     Raises:
         InteropError: Its config.json describes another net, or a file is missing.
@@ -99,10 +100,12 @@ def from_folder(folder: Path) -> Foreign:
             return _from_transformers(file, config, arrays)
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise InteropError(
-            f"config.json or preprocessor_config.json of {folder} is not as its library writes it: {type(error).__name__} {error}"
+            f"config.json or preprocessor_config.json of {folder} is not as its library writes it: "
+            f"{type(error).__name__} {error}"
         ) from error
     raise InteropError(
-        f"{folder}/config.json is of model_type {config.get('model_type')!r}; allowed are resnet (ResNetForImageClassification) "
+        f"{folder}/config.json is of model_type {config.get('model_type')!r}; allowed are resnet "
+        "(ResNetForImageClassification) "
         "and the folders of timm"
     )
 
@@ -111,7 +114,8 @@ def _from_timm(file: Path, config: ForeignJson, arrays: StateDict) -> Foreign:
     architecture = config["architecture"]
     if not TIMM.fullmatch(architecture):
         raise InteropError(
-            f"{file.parent} holds timm's {architecture}, another net; allowed are resnet18, 34, 50, 101 and 152"
+            f"{file.parent} holds timm's {architecture}, another net; allowed are resnet18, 34, 50, 101 and "
+            "152"
         )
     if (pool := config.get("global_pool", "avg")) != "avg":
         raise InteropError(
@@ -151,7 +155,8 @@ def _from_transformers(file: Path, config: ForeignJson, arrays: StateDict) -> Fo
     default = [256, 512, 1024, 2048]
     if list(config.get("hidden_sizes", default)) != sides:
         raise InteropError(
-            f"{file.parent}/config.json has hidden_sizes {config.get('hidden_sizes', default)}; they must be {sides}"
+            f"{file.parent}/config.json has hidden_sizes {config.get('hidden_sizes', default)}; they must be "
+            f"{sides}"
         )
     depth = sum(depths) * kinds[layer_type].convolutions + 2
     model: ModelArguments = {"name": f"resnet{depth}"}
@@ -176,7 +181,7 @@ def _from_transformers(file: Path, config: ForeignJson, arrays: StateDict) -> Fo
 
 
 def _processor(path: Path) -> tuple[Preprocessing, tuple[str, ...]]:
-    """Returns the preprocessing of a Hugging Face folder: below 384 pixels a crop of a larger resize, else the size itself."""
+    """Returns the preprocessing of a Hugging Face folder, and notes; from 384 pixels on without a crop."""
     notes: tuple[str, ...] = ()
     if not path.exists():
         notes = (f"{path.name} is not there: images are taken to be as ImageNet's usually are",)
@@ -217,7 +222,8 @@ def _residual(where: str, arrays: StateDict, stride_on: str) -> ModelArguments:
     """Returns the arguments of the net whose blocks per stage the names count."""
     if variant := next((what for name, what in TIMM_VARIANTS.items() if name in arrays), None):
         raise InteropError(
-            f"{where} is a net of timm's with {variant}, another net than the paper's; allowed are its resnet18, 34, 50, 101, 152"
+            f"{where} is a net of timm's with {variant}, another net than the paper's; allowed are its "
+            "resnet18, 34, 50, 101, 152"
         )
     found = [re.match(r"layer(\d+)\.(\d+)\.", name) for name in arrays]
     blocks = {(int(match[1]), int(match[2])) for match in found if match}
@@ -235,7 +241,8 @@ def _residual(where: str, arrays: StateDict, stride_on: str) -> ModelArguments:
         else f"arrays such as {', '.join(list(arrays)[:3]) or 'none'}"
     )
     raise InteropError(
-        f"{where} has {what}, which are of no net with torchvision's names; allowed are resnet18, 34, 50, 101, 152 (blocks per "
+        f"{where} has {what}, which are of no net with torchvision's names; allowed are resnet18, 34, 50, "
+        "101, 152 (blocks per "
         "stage 2, 2, 2, 2 to 3, 8, 36, 3), vgg16 and vgg19"
     )
 
@@ -245,7 +252,8 @@ def _vgg(where: str, arrays: StateDict) -> tuple[ModelArguments, NameOf]:
     depth = convolutions + 3
     if depth not in VGG_STAGES:
         raise InteropError(
-            f"{where} is a VGG net with {convolutions} convolutions; allowed are vgg16 (13) and vgg19 (16), without BN"
+            f"{where} is a VGG net with {convolutions} convolutions; allowed are vgg16 (13) and vgg19 (16), "
+            "without BN"
         )
     return {"name": f"vgg{depth}"}, array_names.vgg(VGG_STAGES[depth])
 
