@@ -63,8 +63,8 @@ def load_checkpoint(
 ) -> tuple[nn.Module, VariableDict]:
     """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
 
-    The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and
-    compiles faster.
+    The blocks are unrolled; for a deep net, `model.clone(stage=resnet_jax.models.ScannedStage)` takes
+    `stack_blocks(variables)` and compiles faster.
 
     Args:
         workdir: A path, or an object-storage URL.
