@@ -1,4 +1,4 @@
-"""Statistics of batch normalization recomputed after training, beside a checkpoint's moving ones.
+"""Statistics of batch normalization that were recomputed after training, stored beside checkpoints.
 
 `<workdir>/precise_bn/<step>.npz` holds means and variances by the names that they have in the checkpoint of
 that step, the number of training images that they are of, a SHA-256 of all this, and one of the weights that
@@ -44,9 +44,7 @@ def save_precise(
 
 
 def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) -> tuple[Checkpoint, int]:
-    """Returns a checkpoint with its statistics of a kind, and the images that recomputed ones are of.
-
-    0 for moving ones.
+    """Returns a checkpoint with its statistics of a kind, and the number of images of recomputed ones, or 0.
 
     Args:
         workdir: Of the run.
