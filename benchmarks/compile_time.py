@@ -11,6 +11,7 @@ The cache of compiled programs is off.
 import argparse
 import json
 import time
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from resnet_jax import create_model
 from resnet_jax.data.augment import normalize
+from resnet_jax.models import ScannedStage, Stage
 from resnet_jax.parallel import AXIS_NAME, Mapping, choose_devices, create_mapping, prepare_backend
 from resnet_jax.training.optimizer import sgd
 from resnet_jax.training.schedules import step_decay
@@ -32,7 +34,7 @@ UNROLLED_UP_TO = 110
 
 def build(depth: int, mapping: Mapping, *, scan: bool, remat: int = 0) -> tuple[Any, TrainState, Any]:
     """Returns a step, not compiled yet, its state and its batch."""
-    model = create_model(f"cifar_resnet{depth}", scan=scan, remat=remat)
+    model = create_model(f"cifar_resnet{depth}", stage=partial(ScannedStage, remat=remat) if scan else Stage)
     schedule = step_decay(0.1, boundaries=(), factor=0.1, warmup_steps=0, warmup_rate=0.1)
     optimizer = sgd(schedule, momentum=0.9, weight_decay=1e-4)
     rng = np.random.RandomState(0)

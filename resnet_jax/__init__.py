@@ -82,7 +82,7 @@ def load_checkpoint(
 ) -> "tuple[nn.Module, VariableDict]":
     """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
 
-    The blocks are unrolled; for a deep net, `model.clone(scan=True)` takes `stack_blocks(variables)` and
+    The blocks are unrolled; for a deep net, `model.clone(stage=resnet_jax.models.ScannedStage)` takes `stack_blocks(variables)` and
     compiles faster.
 
     Args:

@@ -7,19 +7,32 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-# Before JAX is imported, and inherited by the processes that tests start: what one has compiled, the next need not.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="resnet_jax_compiled_")
+# Before JAX is imported, and inherited by pytest's workers and by the processes that tests start: what one has
+# compiled, the next need not.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="resnet_jax_compiled_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
+import jax
+import pytest
+from hypothesis import settings
 
 settings.register_profile("without deadline", deadline=None, max_examples=30)
 settings.load_profile("without deadline")
 jax.config.update("jax_num_cpu_devices", 8)
 assert len(jax.devices()) == 8  # From here on a run that a test makes cannot choose another number.
+
+
+WORKERS = 2
+"""Processes that run the whole suite; each needs up to 5 GB of memory."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Runs what the command line names in one process, and the whole suite in several."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(WORKERS, cores) if whole and cores > 1 else 0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

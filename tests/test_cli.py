@@ -44,6 +44,12 @@ def test_help_imports_no_library(code: str) -> None:
     assert not modules_after(code) & HEAVY
 
 
+@pytest.mark.parametrize("command", [["train", "--help"], ["config", "cifar10"]])
+def test_the_config_is_printed_without_jax(command: list[str]) -> None:
+    code = f"from resnet_jax.cli import main\ntry: main({command})\nexcept SystemExit: pass"
+    assert not modules_after(code) & {"jax", "numpy", "flax", "orbax", "tensorboardX"}
+
+
 def test_list_imports_only_what_it_needs() -> None:
     loaded = modules_after("from resnet_jax.cli import main; assert main(['list']) == 0")
     assert not loaded & {"orbax", "cv2", "grain", "tensorboardX", "matplotlib", "tensorflow_datasets"}

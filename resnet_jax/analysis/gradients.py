@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from resnet_jax.analysis.layer_responses import find_layers
 from resnet_jax.analysis.losses import Params, Variables, loss_function
-from resnet_jax.models import stack_blocks, unstack_blocks
+from resnet_jax.models import ScannedStage, stack_blocks, unstack_blocks
 
 
 def per_example_gradients(
@@ -59,8 +59,8 @@ def gradient_norms(
         train: Normalize with the batch's statistics, as in training; else with the running ones.
     """
     layers = find_layers(model, variables, images)
-    if model.scannable and not model.scan:
-        model, variables = model.clone(scan=True), stack_blocks(variables)
+    if model.scannable and not model.scanned:
+        model, variables = model.clone(stage=ScannedStage), stack_blocks(variables)
     loss = loss_function(model, variables, jnp.asarray(images), jnp.asarray(labels), batch_statistics=train)
     gradient = unstack_blocks(jax.device_get(jax.jit(jax.grad(loss))(variables["params"])))
     kernels = flatten_dict(gradient, sep="/")

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from resnet_jax.analysis.losses import Variables
-from resnet_jax.models import unstack_blocks
+from resnet_jax.models import Stage, unstack_blocks
 from resnet_jax.models.shortcuts import no_shortcut
 
 NormalizedImages = Float[Array | np.ndarray, "n h w 3"]
@@ -85,9 +85,9 @@ def find_layers(model: nn.Module, variables: Variables, images: NormalizedImages
 
 
 def _unrolled(model: nn.Module, variables: Variables) -> tuple[nn.Module, Variables]:
-    if not getattr(model, "scan", False):
+    if not model.scanned:
         return model, variables
-    return model.clone(scan=False, remat=0), unstack_blocks(variables)
+    return model.clone(stage=Stage), unstack_blocks(variables)
 
 
 Pair = tuple[Array, Array]

@@ -43,16 +43,15 @@ def open_source(
         if synthetic is None:
             raise DataError("a synthetic source needs its number of examples, image size and classes")
         return synthetic
-    path = is_path(name)
-    if path and decoding is None:
+    if decoding is not None:
+        return decoding.source(open_encoded(name, split, data_dir=data_dir))
+    if is_path(name):
         raise DataError(
             f"the images of {name} are of any size: set --config.data.image_size, for example to 224"
         )
-    if decoding is None:
-        from resnet_jax.data.tfds_sets import read_whole
+    from resnet_jax.data.tfds_sets import read_whole  # Here: other sources need not wait for TFDS.
 
-        return read_whole(name, split, data_dir)
-    return decoding.source(open_encoded(name, split, data_dir=data_dir))
+    return read_whole(name, split, data_dir)
 
 
 def open_encoded(name: str, split: str, *, data_dir: str | None = None) -> Examples:

@@ -141,14 +141,9 @@ def predictions(
         workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics
     )
     protocol = Protocol(protocol) if isinstance(protocol, str) else protocol
-    numbers, labels, log_probabilities = concatenate_scores(
-        all_scores(trials, protocol, batch_size=batch_size)
-    )
-    steps = tuple(trial.checkpoint.step for trial in trials)
-    first = trials[0]
-    return Predictions(
-        numbers, labels, log_probabilities, first.source.class_names, first.source, first.split, steps
-    )
+    scores = concatenate_scores(all_scores(trials, protocol, batch_size=batch_size))
+    first, steps = trials[0], tuple(trial.checkpoint.step for trial in trials)
+    return Predictions(*scores, first.source.class_names, first.source, first.split, steps)
 
 
 def all_scores(

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -55,7 +54,6 @@ class Protocol:
     mirrored: bool = False
 
     def __post_init__(self) -> None:
-        repeated = len(set(self.scales)) < len(self.scales)
         problems = {
             f"unknown protocol {self.name!r}; allowed are {', '.join(PROTOCOLS)}": self.name not in PROTOCOLS,
             f"the average is of {self.average!r}; allowed are {', '.join(AVERAGES)}": (
@@ -68,7 +66,7 @@ class Protocol:
                 self.crop and self.name != TEN_CROP
             ),
             f"the scales are {self.scales}; they must be different numbers of pixels from {LEAST}": (
-                repeated or any(scale < LEAST for scale in self.scales)
+                len(set(self.scales)) < len(self.scales) or any(scale < LEAST for scale in self.scales)
             ),
             f"the crop is {self.crop}; it must be a number of pixels from {LEAST}": 0 < self.crop < LEAST,
         }
@@ -91,21 +89,24 @@ def look_of(protocol: Protocol, source: Source) -> Look:
     view = source.view
     if view is not None:
         size, shorter = protocol.crop or view.size, view.shorter
-        one: Look = partial(_square, view.box, view.size)
     else:
         shorter = min(source.image_shape[:2])
         size = protocol.crop or max(min(shorter, LEAST), shorter * 7 // 8)
-        one = _as_it_is
     if protocol.name == MULTI_SCALE:
-        return partial(_scaled, protocol.scales or default_scales(source))
+        scales = protocol.scales or default_scales(source)
+        return lambda width, height: [fully_convolutional(width, height, shorter=scale) for scale in scales]
     if protocol.name == SINGLE:
-        return one
+        if view is None:
+            return lambda width, height: [Sight(Box(0, 0, width, height), height, width)]
+        return lambda width, height: [Sight(view.box(width, height), view.size, view.size)]
     if size > shorter:
         raise ProtocolError(
             f"the crop is {size}, and the shorter side of the images {shorter} pixels; it may be at most as "
             "large"
         )
-    return partial(_ten_crop, shorter, size)
+    return lambda width, height: [
+        Sight(box, size, size) for box in corners_and_center(width, height, shorter=shorter, size=size)
+    ]
 
 
 def default_scales(source: Source) -> tuple[int, ...]:
@@ -175,24 +176,6 @@ def _by_shape(
         shape: np.stack([picture for picture, its in zip(pictures, shapes, strict=True) if its == shape])
         for shape in dict.fromkeys(shapes)
     }
-
-
-def _square(
-    box: Callable[[int, int, Sequence[float]], Box], size: int, width: int, height: int
-) -> list[Sight]:
-    return [Sight(box(width, height, ()), size, size)]
-
-
-def _as_it_is(width: int, height: int) -> list[Sight]:
-    return [Sight(Box(0, 0, width, height), height, width)]
-
-
-def _ten_crop(shorter: int, size: int, width: int, height: int) -> list[Sight]:
-    return [Sight(box, size, size) for box in corners_and_center(width, height, shorter=shorter, size=size)]
-
-
-def _scaled(scales: tuple[int, ...], width: int, height: int) -> list[Sight]:
-    return [fully_convolutional(width, height, shorter=scale) for scale in scales]
 
 
 def _see_mean(mean: Float[np.ndarray, "h w 3"], sight: Sight) -> Float[np.ndarray, "h2 w2 3"]:

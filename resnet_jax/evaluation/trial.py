@@ -150,7 +150,7 @@ def open_trial(
 def build_scorer(checkpoint: Checkpoint, config: Config) -> Scorer:
     """Returns the net of a checkpoint on all devices of this process."""
     model = with_scanned_stages(create_model(**checkpoint.model), config)
-    arrays = stack_arrays(checkpoint.arrays) if getattr(model, "scan", False) else checkpoint.arrays
+    arrays = stack_arrays(checkpoint.arrays) if model.scanned else checkpoint.arrays
     variables, image_mean = split_variables(arrays)
     return Scorer(
         model, variables, np.asarray(image_mean), create_mapping(config.run.mapping, jax.local_devices())

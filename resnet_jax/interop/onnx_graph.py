@@ -1,7 +1,6 @@
 """A net as an ONNX graph, written from its structure: every layer is a node with its own weights, under the names it has here."""
 
 import json
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -15,8 +14,8 @@ from resnet_jax.interop.array_layouts import to_foreign
 from resnet_jax.interop.assembly import last_channels
 from resnet_jax.interop.export_metadata import METADATA
 from resnet_jax.interop.foreign_weights import ArrayPath, InteropError
-from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import Conv
+from resnet_jax.models.blocks import BasicBlock, BottleneckBlock, alike
+from resnet_jax.models.layers import Conv, unwrap_factory
 from resnet_jax.models.normalization import BatchNorm, begin_at_zero
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS, no_shortcut
@@ -159,10 +158,10 @@ def _vgg(graph: _Graph, model: VGG, x: str) -> None:
 
 
 def _residual(graph: _Graph, model: ResNet, x: str) -> None:
-    (stem, stem_options), (norm, norm_options) = _parts(model.stem), _parts(model.norm)
+    (stem, stem_options), (norm, norm_options) = unwrap_factory(model.stem), unwrap_factory(model.norm)
     if norm is begin_at_zero:  # The scale is among the weights, however it began.
-        norm, norm_options = _parts(norm_options["norm"])
-    block, block_options = _parts(model.block)
+        norm, norm_options = unwrap_factory(norm_options["norm"])
+    block, block_options = unwrap_factory(model.block)
     parts = {
         "stem": stem in (ImageNetStem, CifarStem),
         "block": block in (BasicBlock, BottleneckBlock),
@@ -170,7 +169,7 @@ def _residual(graph: _Graph, model: ResNet, x: str) -> None:
         "conv": model.conv is Conv,
         "shortcut": model.shortcut in SHORTCUTS.values(),
         "activation": model.activation is nn.relu,
-        "residual": model.residual is None,
+        "residual": "residual" not in block_options and model.vary is alike,
     }
     if others := [part for part, known in parts.items() if not known]:
         raise InteropError(
@@ -185,7 +184,11 @@ def _residual(graph: _Graph, model: ResNet, x: str) -> None:
         x = graph.max_pool(x, "stem", size=3, stride=2, padding=padding)
     into = model.stem_width or model.width
     for stage, depth in enumerate(model.stage_depths, start=1):
-        channels = model.width * 2 ** (stage - 1) * block.expansion
+        channels = (
+            model.width
+            * 2 ** (stage - 1)
+            * (BottleneckBlock if block is BottleneckBlock else BasicBlock).expansion
+        )
         for index in range(1, depth + 1):
             stride = 2 if stage > 1 and index == 1 else 1
             strides = _strides(block, stride, block_options.get("stride_on", BottleneckBlock.stride_on))
@@ -197,11 +200,6 @@ def _residual(graph: _Graph, model: ResNet, x: str) -> None:
             x, into = graph.relu(y, "/".join(at)), channels
     x = graph.node("Flatten", [graph.node("GlobalAveragePool", [x], "average")], "pooled")
     graph.dense(x, "head", OUTPUT)
-
-
-def _parts(factory: Any) -> tuple[Any, dict[str, Any]]:
-    """Returns the class that a factory makes, and the options that it was given."""
-    return (factory.func, factory.keywords) if isinstance(factory, partial) else (factory, {})
 
 
 def _strides(block: Any, stride: int, stride_on: str) -> tuple[int, ...]:

@@ -3,7 +3,8 @@
 from resnet_jax.models.features import FeatureShape, feature_shapes, features
 from resnet_jax.models.layers import ModelError
 from resnet_jax.models.registry import create_model, default_image_size, list_models, model_class
-from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.resnet import ResNet, Stage
+from resnet_jax.models.scanned import ScannedStage
 from resnet_jax.models.stacking import stack_blocks, unstack_blocks
 from resnet_jax.models.summary import Layer, Summary, summarize
 
@@ -12,6 +13,8 @@ __all__ = [
     "Layer",
     "ModelError",
     "ResNet",
+    "ScannedStage",
+    "Stage",
     "Summary",
     "create_model",
     "default_image_size",

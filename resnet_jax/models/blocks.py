@@ -6,8 +6,25 @@ from typing import ClassVar
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from resnet_jax.models.layers import LayerFactory, unchanged
+from resnet_jax.models.layers import Activation, LayerFactory, Residual, unchanged
 from resnet_jax.models.shortcuts import Shortcut
+
+BlockFactory = Callable[..., nn.Module]
+"""Makes a block: `block(filters=…, stride=…, conv=…, norm=…, activation=…, shortcut=…, name=…)`."""
+
+NumberedBlock = Callable[..., nn.Module]
+"""Makes a block of a stage: `block(number, stride=…, name=…)`. The number is 1 for the first, and an array in a loop."""
+
+VaryBlocks = Callable[..., NumberedBlock]
+"""Makes the blocks of a stage from what they have in common: `vary(block, net=…, before=…, train=…)`.
+
+It is called inside the ResNet `net`, so that it can draw random numbers; `before` blocks are before the stage.
+"""
+
+
+def alike(block: BlockFactory, **_: object) -> NumberedBlock:
+    """Makes every block the same, wherever it is."""
+    return lambda number, **options: block(**options)  # noqa: ARG005
 
 
 class BasicBlock(nn.Module):
@@ -26,9 +43,9 @@ class BasicBlock(nn.Module):
     stride: int
     conv: LayerFactory
     norm: LayerFactory
-    activation: Callable[[Array], Array]
+    activation: Activation
     shortcut: Shortcut
-    residual: Callable[[Array], Array] = unchanged
+    residual: Residual = unchanged
     expansion: ClassVar[int] = 1
     convolutions: ClassVar[int] = 2
 
@@ -58,9 +75,9 @@ class BottleneckBlock(nn.Module):
     stride: int
     conv: LayerFactory
     norm: LayerFactory
-    activation: Callable[[Array], Array]
+    activation: Activation
     shortcut: Shortcut
-    residual: Callable[[Array], Array] = unchanged
+    residual: Residual = unchanged
     stride_on: str = "1x1"
     widening: float = 1.0
     groups: int = 1

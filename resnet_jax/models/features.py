@@ -1,11 +1,11 @@
 """What a net computes on the way to its logits: the maps of stem and stages, for detection, segmentation and retrieval."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from resnet_jax.models.layers import ModelError
 
@@ -20,9 +20,7 @@ class FeatureShape(NamedTuple):
     channels: int
 
 
-def features(
-    model: nn.Module, variables: dict[str, Any], images: Float[Array, "n h w 3"]
-) -> dict[str, Array]:
+def features(model: nn.Module, variables: PyTree, images: Float[Array, "n h w 3"]) -> dict[str, Array]:
     """Returns the outputs of stem and stages [N, ⌈H/stride⌉, ⌈W/stride⌉, channels], and the pooled vector [N, channels], by name.
 
     | | ImageNet family: stride | channels, basic blocks | bottlenecks | CIFAR family: stride | channels |
@@ -55,8 +53,8 @@ def features(
         raise ModelError(
             f"features are those of a residual or plain net, and the model is a {type(model).__name__}"
         )
-    outputs: Any = model.apply(variables, images, with_features=True)
-    return outputs[1]
+    outputs: PyTree = model.apply(variables, images, method="endpoints")
+    return {name: output for name, output in outputs.items() if name != "logits"}
 
 
 def feature_shapes(model: nn.Module) -> dict[str, FeatureShape]:

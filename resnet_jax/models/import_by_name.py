@@ -10,7 +10,6 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -52,13 +51,6 @@ def import_by_name(value: Any, *, field: str, directory: str | None = None) -> A
         )
     arguments = _arguments(match["arguments"] or "()", value, field)
     return partial(found, **arguments) if arguments else found
-
-
-def import_options(options: Mapping[str, Any], *, directory: str | None = None) -> dict[str, Any]:
-    """Returns the options with the names among them replaced by what they mean."""
-    return {
-        field: import_by_name(value, field=field, directory=directory) for field, value in options.items()
-    }
 
 
 def _module(name: str, value: str, field: str, directory: str | None) -> Any:

@@ -2,18 +2,32 @@
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from resnet_jax.errors import UsageError
 from resnet_jax.models.kernels.convolution import convolve
 
-Dtype = Any
+T = TypeVar("T")
 LayerFactory = Callable[..., Callable[..., Array]]
 """Makes a layer of the calling module: `conv(channels, (3, 3), stride, name="conv1")` or `norm(name="norm1")`."""
+
+ModuleFactory = Callable[..., nn.Module]
+"""Makes a submodule of the calling module."""
+
+Activation = Callable[[Array], Array]
+"""The non-linearity, element by element."""
+
+Residual = Callable[[Array], Array]
+"""What becomes of F(x) of a block before it is added. It is called inside the block: layers that it makes are the block's."""
+
+End = Callable[..., Array]
+"""What comes between the last block and the head's average: `end(x, norm=…, activation=…)`."""
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """He initialization (arXiv 1502.01852, eq. 10): zero-mean normal, variance 2 / fan_in, the gain of a ReLU."""
@@ -23,7 +37,7 @@ class ModelError(UsageError, ValueError):
     """A name or an option of a model that does not exist, or images that it cannot take."""
 
 
-def parameter_dtype(dtype: Dtype) -> Dtype:
+def parameter_dtype(dtype: DTypeLike) -> DTypeLike:
     """Returns the dtype of parameters, statistics and logits: float64 where `dtype` is float64, else float32."""
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
@@ -47,7 +61,7 @@ class Conv(nn.Module):
     size: tuple[int, int]
     stride: int = 1
     groups: int = 1
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     kernel_init: nn.initializers.Initializer = he_normal
 
     @nn.compact
@@ -78,14 +92,9 @@ def scale_input(images: Float[Array, "n h w 3"], scale: tuple[float, ...] | None
     return images if scale is None else images * jnp.asarray(scale, images.dtype)
 
 
-class Residual(Protocol):
-    """What becomes of F(x) before it is added, in every block: [N, H, W, C] → [N, H, W, C].
-
-    It is called inside the block, so that layers it makes are the block's: give them names that the block does not have.
-    `depth` is l / L for the l-th of the net's L blocks, an array; `train` and `axis_name` are as in ResNet.
-    """
-
-    def __call__(self, y: Array, *, depth: Array, train: bool, axis_name: str | None) -> Array: ...
+def unwrap_factory(factory: Callable[..., T]) -> tuple[Callable[..., T], dict[str, Any]]:
+    """Returns the class that a factory makes, and the options that it was given."""
+    return (factory.func, dict(factory.keywords)) if isinstance(factory, partial) else (factory, {})
 
 
 def unchanged(y: Array) -> Array:
@@ -99,7 +108,7 @@ def no_norm(*, name: str) -> Callable[[Array], Array]:
     return unchanged
 
 
-def without_end(x: Array, *, norm: LayerFactory, activation: Callable[[Array], Array]) -> Array:
+def without_end(x: Array, *, norm: LayerFactory, activation: Activation) -> Array:
     """Nothing comes between the last block and the head's average."""
     del norm, activation
     return x

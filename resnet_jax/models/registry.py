@@ -1,21 +1,24 @@
 """From a name to a net: `create_model("resnet50")`, `create_model("cifar_resnet110")`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.import_by_name import import_options
-from resnet_jax.models.layers import Dtype, ModelError
+from resnet_jax.models.blocks import BasicBlock, BlockFactory, BottleneckBlock, VaryBlocks
+from resnet_jax.models.import_by_name import import_by_name
+from resnet_jax.models.layers import Activation, End, LayerFactory, ModelError, ModuleFactory
 from resnet_jax.models.normalization import BatchNorm
 from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
-from resnet_jax.models.shortcuts import SHORTCUTS
-from resnet_jax.models.variants import apply_variants
+from resnet_jax.models.shortcuts import SHORTCUTS, Shortcut, no_shortcut
+from resnet_jax.models.variants import Attributes, apply_variants
 from resnet_jax.models.vgg import VGG
+
+T = TypeVar("T")
+Model = TypeVar("Model", ResNet, VGG)
 
 ModelArguments = dict[str, Any]
 """Arguments of create_model; their types are those of the network's attributes."""
@@ -34,7 +37,7 @@ CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
 VGG_STAGES = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 STRIDE_ON = ("1x1", "3x3")
 VARIANCES = ("biased", "unbiased")
-DTYPES = ("float32", "bfloat16", "float64")
+MODEL_DTYPES = ("float32", "bfloat16", "float64")
 NORM_OPTIONS = ("variance", "momentum", "epsilon")
 POOLS = {"centered": (1, 1), "caffe": (0, 1)}
 """Padding of the stem's maximum, before and after."""
@@ -73,63 +76,109 @@ def create_model(
     name: str,
     *,
     num_classes: int | None = None,
-    dtype: Dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
+    stage_depths: Iterable[int] | None = None,
+    shortcut: str | Shortcut | None = None,
+    stride_on: str | None = None,
+    variants: Iterable[str] = (),
+    block: str | BlockFactory | None = None,
+    norm: str | LayerFactory | None = None,
+    conv: str | LayerFactory | None = None,
+    activation: str | Activation | None = None,
+    stem: str | ModuleFactory | None = None,
+    end: str | End | None = None,
+    stage: str | ModuleFactory | None = None,
+    vary: str | VaryBlocks | None = None,
+    width: int | None = None,
+    stem_width: int | None = None,
+    pool: str | None = None,
+    group_size: int | None = None,
+    axis_name: str | None = None,
+    variance: str | None = None,
+    momentum: float | None = None,
+    epsilon: float | None = None,
+    input_scale: Iterable[float] | None = None,
+    hidden: int | None = None,
+    dropout: float | None = None,
     code_dir: str = "",
-    **overrides: Any,
-) -> nn.Module:
+) -> ResNet | VGG:
     """Returns the net of that name, a Linen module whose `apply` gives logits [N, num_classes].
+
+    Functions and classes may be given by name: block="my_parts:Block"; see `resnet_jax.models.import_by_name`.
 
     Args:
         name: `resnet18 … resnet152`, `plain18`, `plain34`, `vgg16`, `vgg19`, `cifar_resnet20`, `cifar_plain20` and so on: the
             CIFAR family has depths 6n + 2 (§4.2). Any other depth needs `stage_depths` that add up to it.
-        num_classes: 1,000 by default, 10 for the CIFAR family.
+        num_classes: Length of the logits. Defaults to 1,000, and to 10 in the CIFAR family.
         dtype: Of the computation: float32, bfloat16 or float64.
-        code_dir: Searched for the modules of functions that are given by name; see `resnet_jax.models.import_by_name`.
-        **overrides: `stage_depths`, blocks in each stage (convolutions, for VGG); `shortcut` "A", "B", "C" or a function
-            (default: B in the ImageNet family, A in the CIFAR family); `stride_on` "1x1" (the paper) or "3x3" ("v1.5") for
-            bottlenecks; `group_size`, images per group of batch normalization; its `variance` "biased" or "unbiased", `momentum`
-            and `epsilon`; `variants`, names of `resnet-jax list --variants` applied in order, such as ("preactivation",
-            "squeeze_excitation:8"); `pool` "centered" or "caffe", how the windows of the ImageNet stem's maximum lie; every other
-            attribute of ResNet or VGG by its name. A function or class may be a name: block="my_parts:Block".
+        stage_depths: Blocks in each stage; convolutions, for VGG.
+        shortcut: "A", "B", "C" or a function. Defaults to B in the ImageNet family and to A in the CIFAR family.
+        stride_on: Which convolution of a bottleneck strides: "1x1" (the paper, the default) or "3x3" ("v1.5").
+        variants: Names of `resnet-jax list --variants`, applied in order: ("preactivation", "squeeze_excitation:8").
+        block: Makes a block. Defaults to the paper's.
+        norm: Makes a normalization layer. Defaults to BatchNorm.
+        conv: Makes a convolution. Defaults to Conv.
+        activation: The non-linearity. Defaults to ReLU.
+        stem: Makes the layers before the first stage. Defaults to ImageNetStem or CifarStem.
+        end: What comes between the last block and the head; see ResNet.
+        stage: Makes a stage. Defaults to Stage.
+        vary: Makes blocks differ by their place in the net; see `VaryBlocks`.
+        width: Filters of the first stage. Defaults to 64, and to 16 in the CIFAR family.
+        stem_width: Channels of the stem. Defaults to `width`.
+        pool: How the windows of the ImageNet stem's maximum lie: "centered" (the default) or "caffe".
+        group_size: Images per group of batch normalization. Defaults to the whole batch.
+        axis_name: Mapped axis that the global batch is spread over.
+        variance: Of the running variance: "biased" (the default) or "unbiased".
+        momentum: Of the running statistics. Defaults to 0.9.
+        epsilon: Added to the variance by batch normalization. Defaults to 1e-5.
+        input_scale: Factors of the channels of the images.
+        hidden: Units of VGG's fully connected layers. Defaults to 4096.
+        dropout: Share of their outputs that is dropped in training. Defaults to 0.5.
+        code_dir: Directory that is searched for the modules of functions given by name.
 
     Raises:
-        ModelError: The name, its depth or an override does not exist.
+        ModelError: The name, its depth or the value of an option does not exist, or such nets do not have the option.
 
     Example:
         >>> model = create_model("cifar_resnet20", num_classes=10)
         >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
         >>> logits = model.apply(variables, images)
     """
+    options: Attributes = {
+        option: import_by_name(value, field=option, directory=code_dir)
+        for option, value in locals().items()
+        if value is not None and option not in ("name", "dtype", "stage_depths", "code_dir")
+    }
+    if input_scale is not None:
+        options["input_scale"] = tuple(input_scale)
     family, depth = _parse(name)
-    cifar, plain = family.startswith("cifar"), family.endswith("plain")
-    overrides = import_options(overrides, directory=code_dir)
-    attributes = _stages(name, family, depth, overrides.pop("stage_depths", None))
-    attributes["num_classes"] = (10 if cifar else 1000) if num_classes is None else num_classes
-    attributes["dtype"] = _dtype(dtype)
-    if overrides.get("input_scale") is not None:
-        overrides["input_scale"] = tuple(overrides["input_scale"])
+    attributes = _stages(name, family, depth, stage_depths) | {"dtype": _dtype(dtype)}
+    attributes["num_classes"] = options.pop("num_classes", 10 if family.startswith("cifar") else 1000)
     if attributes["num_classes"] < 1:
         raise ModelError(f"num_classes must be at least 1, and is {num_classes}")
-    variants = tuple(overrides.pop("variants", ()))
+    specs = tuple(options.pop("variants"))
     if family == "vgg":
-        return _construct(name, VGG, attributes | overrides | ({"variants": variants} if variants else {}))
-    attributes |= {"stem": CifarStem, "width": 16} if cifar else {"stem": ImageNetStem, "width": 64}
-    default_shortcut = "none" if plain else "A" if cifar else "B"
-    attributes["shortcut"] = _shortcut(overrides.pop("shortcut", None) or default_shortcut)
-    if plain and attributes["shortcut"] is not SHORTCUTS["none"]:
-        raise ModelError(
-            f"{name} is a plain net and has no shortcut; for shortcuts use {name.replace('plain', 'resnet')}"
-        )
-    if "stride_on" in overrides:
-        attributes["block"] = _with_stride_on(name, attributes["block"], overrides.pop("stride_on"))
-    if "pool" in overrides:
-        attributes["stem"] = _with_pool(name, attributes["stem"], overrides.pop("pool"))
-    norm = {key: overrides.pop(key) for key in NORM_OPTIONS if key in overrides}
-    if norm.get("variance", "biased") not in VARIANCES:
-        raise ModelError(f"unknown variance {norm['variance']!r}; allowed are {', '.join(VARIANCES)}")
-    if norm:
-        attributes["norm"] = partial(overrides.pop("norm", BatchNorm), **norm)
-    return _construct(name, ResNet, apply_variants(name, attributes | overrides, variants))
+        return _construct(name, VGG, attributes | options | ({"variants": specs} if specs else {}))
+    attributes |= _residual_attributes(name, family, attributes["block"], options)
+    return _construct(name, ResNet, apply_variants(name, attributes | options, specs))
+
+
+def _residual_attributes(name: str, family: str, block: BlockFactory, options: Attributes) -> Attributes:
+    """Returns attributes of a residual or plain net, and takes what they are made from out of the options."""
+    cifar = family.startswith("cifar")
+    stem: ModuleFactory = CifarStem if cifar else ImageNetStem
+    shortcut = _shortcut(name, family, options.pop("shortcut", None))
+    if "stride_on" in options:
+        block = _with_stride_on(name, block, options.pop("stride_on"))
+    if "pool" in options:
+        stem = _with_pool(name, stem, options.pop("pool"))
+    attributes = {"stem": stem, "width": 16 if cifar else 64, "shortcut": shortcut, "block": block}
+    of_norm = {option: options.pop(option) for option in NORM_OPTIONS if option in options}
+    if of_norm.get("variance", "biased") not in VARIANCES:
+        raise ModelError(f"unknown variance {of_norm['variance']!r}; allowed are {', '.join(VARIANCES)}")
+    if of_norm:
+        attributes["norm"] = partial(options.pop("norm", BatchNorm), **of_norm)
+    return attributes
 
 
 def _parse(name: str) -> tuple[str, int]:
@@ -142,7 +191,7 @@ def _parse(name: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def _look_up(name: str, depth: int, known: dict[int, Any]) -> Any:
+def _look_up(name: str, depth: int, known: Mapping[int, T]) -> T:
     if depth not in known:
         raise ModelError(
             f"unknown model {name!r}; depths of this family are {', '.join(map(str, sorted(known)))}"
@@ -150,7 +199,7 @@ def _look_up(name: str, depth: int, known: dict[int, Any]) -> Any:
     return known[depth]
 
 
-def _stages(name: str, family: str, depth: int, given: Iterable[int] | None) -> dict[str, Any]:
+def _stages(name: str, family: str, depth: int, given: Iterable[int] | None) -> Attributes:
     """Returns the depths of the stages, and the block except for VGG: the paper's, or as given if they add up to the depth."""
     if given is not None:
         return _given_stages(name, family, depth, tuple(given))
@@ -168,11 +217,11 @@ def _stages(name: str, family: str, depth: int, given: Iterable[int] | None) -> 
     return {"block": BasicBlock, "stage_depths": ((depth - 2) // 6,) * 3}
 
 
-def _given_stages(name: str, family: str, depth: int, stages: tuple[int, ...]) -> dict[str, Any]:
+def _given_stages(name: str, family: str, depth: int, stages: tuple[int, ...]) -> Attributes:
     if not stages or min(stages) < 1:
         raise ModelError(f"stage_depths must be at least 1 for every stage, and are {stages}")
     if family == "vgg":
-        options: dict[int, dict[str, Any]] = {sum(stages) + 3: {}}
+        options: dict[int, Attributes] = {sum(stages) + 3: {}}
     else:
         options = {
             block.convolutions * sum(stages) + 2: {"block": block} for block in (BasicBlock, BottleneckBlock)
@@ -184,24 +233,30 @@ def _given_stages(name: str, family: str, depth: int, stages: tuple[int, ...]) -
     return {"stage_depths": stages, **options[depth]}
 
 
-def _dtype(dtype: Dtype) -> Dtype:
+def _dtype(dtype: DTypeLike) -> DTypeLike:
     name = getattr(dtype, "__name__", None) or str(dtype)
-    if name not in DTYPES:
-        raise ModelError(f"unknown dtype {name!r}; allowed are {', '.join(DTYPES)}")
+    if name not in MODEL_DTYPES:
+        raise ModelError(f"unknown dtype {name!r}; allowed are {', '.join(MODEL_DTYPES)}")
     return jnp.dtype(name).type
 
 
-def _shortcut(shortcut: Any) -> Any:
-    if callable(shortcut):
-        return shortcut
-    if shortcut not in SHORTCUTS:
+def _shortcut(name: str, family: str, given: str | Shortcut | None) -> Shortcut:
+    plain = family.endswith("plain")
+    shortcut = given or ("none" if plain else "A" if family.startswith("cifar") else "B")
+    if not callable(shortcut):
+        if shortcut not in SHORTCUTS:
+            raise ModelError(
+                f"unknown shortcut {shortcut!r}; options are {', '.join(SHORTCUTS)} (§3.3), or a function, also by name"
+            )
+        shortcut = SHORTCUTS[shortcut]
+    if plain and shortcut is not no_shortcut:
         raise ModelError(
-            f"unknown shortcut {shortcut!r}; options are {', '.join(SHORTCUTS)} (§3.3), or a function, also by name"
+            f"{name} is a plain net and has no shortcut; for shortcuts use {name.replace('plain', 'resnet')}"
         )
-    return SHORTCUTS[shortcut]
+    return shortcut
 
 
-def _with_stride_on(name: str, block: Any, stride_on: str) -> Any:
+def _with_stride_on(name: str, block: BlockFactory, stride_on: str) -> BlockFactory:
     if stride_on not in STRIDE_ON:
         raise ModelError(f"unknown stride_on {stride_on!r}; allowed are {', '.join(STRIDE_ON)}")
     if block is not BottleneckBlock:
@@ -211,7 +266,7 @@ def _with_stride_on(name: str, block: Any, stride_on: str) -> Any:
     return partial(block, stride_on=stride_on)
 
 
-def _with_pool(name: str, stem: Any, pool: str) -> Any:
+def _with_pool(name: str, stem: ModuleFactory, pool: str) -> ModuleFactory:
     if pool not in POOLS:
         raise ModelError(f"unknown pool {pool!r}; allowed are {', '.join(POOLS)}")
     if stem is not ImageNetStem:
@@ -221,7 +276,7 @@ def _with_pool(name: str, stem: Any, pool: str) -> Any:
     return partial(stem, pool_padding=POOLS[pool])
 
 
-def _construct(name: str, constructor: Any, attributes: dict[str, Any]) -> nn.Module:
+def _construct(name: str, constructor: type[Model], attributes: Attributes) -> Model:
     unknown = set(attributes) - set(constructor.__dataclass_fields__)
     if unknown:
         allowed = set(constructor.__dataclass_fields__) - {"parent", "name"}

@@ -7,34 +7,34 @@ two. Both directions only copy, and hold for whatever has the names of the varia
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, PyTree
 
 STACKED = "blocks"
 _BLOCK = re.compile(r"((?:.*/)?stage\d+)/block(\d+)/(.*)")
 _STACK = re.compile(rf"((?:.*/)?stage\d+)/{STACKED}/(.*)")
 
-Arrays = Mapping[str, Any]
+A = TypeVar("A", Array, np.ndarray)
 
 
-def stack_blocks(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns variables of a net with `scan=False` (nested dictionaries) as those of the same net with `scan=True`."""
+def stack_blocks(variables: PyTree) -> PyTree:
+    """Returns variables (nested dictionaries) of a net with every block by itself as those of the same net with scanned stages."""
     return unflatten_dict(stack_arrays(flatten_dict(variables, keep_empty_nodes=True, sep="/")), sep="/")
 
 
-def unstack_blocks(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns variables of a net with `scan=True` (nested dictionaries) as those of the same net with `scan=False`."""
+def unstack_blocks(variables: PyTree) -> PyTree:
+    """Returns variables (nested dictionaries) of a net with scanned stages as those of the same net with every block by itself."""
     return unflatten_dict(unstack_arrays(flatten_dict(variables, keep_empty_nodes=True, sep="/")), sep="/")
 
 
-def stack_arrays(arrays: Arrays) -> dict[str, Any]:
+def stack_arrays(arrays: Mapping[str, A]) -> dict[str, A]:
     """Returns arrays by path with the blocks of every stage stacked, from the second on; what is stacked stays so."""
-    found: dict[str, dict[int, Any]] = defaultdict(dict)
+    found: dict[str, dict[int, A]] = defaultdict(dict)
     stacked = {}
     for path, array in arrays.items():
         if (match := _BLOCK.fullmatch(path)) and int(match[2]) > 1:
@@ -50,9 +50,9 @@ def stack_arrays(arrays: Arrays) -> dict[str, Any]:
     return stacked
 
 
-def unstack_arrays(arrays: Arrays) -> dict[str, Any]:
+def unstack_arrays(arrays: Mapping[str, A]) -> dict[str, A]:
     """Returns arrays by path with every block by itself; on the host, views of those given."""
-    single: dict[str, Any] = {}
+    single: dict[str, A] = {}
     for path, array in arrays.items():
         if match := _STACK.fullmatch(path):
             single |= {
@@ -63,30 +63,6 @@ def unstack_arrays(arrays: Arrays) -> dict[str, Any]:
     return single
 
 
-def is_stacked(arrays: Arrays) -> bool:
+def is_stacked(arrays: Iterable[str]) -> bool:
     """Tells whether arrays by path hold stacked blocks."""
     return any(_STACK.fullmatch(path) for path in arrays)
-
-
-def scan_blocks(body: Any, carry: Any, stacked: Any, *, remat: int) -> tuple[Any, Any]:
-    """Returns what `jax.lax.scan(body, carry, stacked)` does; with `remat`, recomputing so many iterations together.
-
-    In the backward pass, activations are then kept between groups of `remat` iterations only, and those of one group at a time are
-    computed again: of N iterations, N / remat carries and what `remat` iterations hold (arXiv 1604.06174).
-    """
-
-    def run(carry: Any, xs: Any) -> tuple[Any, Any]:
-        return jax.lax.scan(body, carry, xs)
-
-    count = jax.tree.leaves(stacked)[0].shape[0]
-    if not remat:
-        return run(carry, stacked)
-    recomputed = jax.checkpoint(run, prevent_cse=False)
-    whole = count - count % remat
-    groups = jax.tree.map(lambda x: x[:whole].reshape(-1, remat, *x.shape[1:]), stacked)
-    carry, results = jax.lax.scan(recomputed, carry, groups)
-    results = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), results)
-    if whole == count:
-        return carry, results
-    carry, rest = jax.checkpoint(run)(carry, jax.tree.map(lambda x: x[whole:], stacked))
-    return carry, jax.tree.map(lambda *x: jnp.concatenate(x), results, rest)

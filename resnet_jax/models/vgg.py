@@ -1,13 +1,15 @@
 """The paper's comparison nets VGG-16 and VGG-19 (arXiv 1409.1556, Table 1, columns D and E)."""
 
+from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from resnet_jax.models.kernels.pooling import max_pool
-from resnet_jax.models.layers import Dtype, ModelError, he_normal, parameter_dtype, scale_input
+from resnet_jax.models.layers import ModelError, he_normal, parameter_dtype, scale_input
 
 
 class VGG(nn.Module):
@@ -28,7 +30,7 @@ class VGG(nn.Module):
 
     stage_depths: tuple[int, ...]
     num_classes: int
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     width: int = 64
     hidden: int = 4096
     dropout: float = 0.5
@@ -38,6 +40,7 @@ class VGG(nn.Module):
     scannable: ClassVar[bool] = False
     has_endpoints: ClassVar[bool] = False
     takes_any_size: ClassVar[bool] = False
+    scanned: ClassVar[bool] = False
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"], train: bool = False) -> Float[Array, "n classes"]:
@@ -46,16 +49,17 @@ class VGG(nn.Module):
                 f"images of {images.shape[1:3]} pixels are halved away; VGG needs at least {2 ** len(self.stage_depths)}"
             )
         stored = parameter_dtype(self.dtype)
-        options = {"kernel_init": he_normal, "param_dtype": stored}
+        conv = partial(nn.Conv, kernel_size=(3, 3), padding=1, kernel_init=he_normal, param_dtype=stored)
+        dense = partial(nn.Dense, kernel_init=he_normal, param_dtype=stored)
         x = scale_input(images.astype(self.dtype), self.input_scale)
         for stage, depth in enumerate(self.stage_depths):
             filters = self.width * min(2**stage, 8)
             for index in range(depth):
                 name = f"stage{stage + 1}_conv{index + 1}"
-                x = nn.relu(nn.Conv(filters, (3, 3), padding=1, dtype=self.dtype, name=name, **options)(x))
+                x = nn.relu(conv(filters, dtype=self.dtype, name=name)(x))
             x = max_pool(x, size=2, stride=2, padding=0)
         x = x.reshape(x.shape[0], -1)
         for name in ("hidden1", "hidden2"):
-            x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name=name, **options)(x))
+            x = nn.relu(dense(self.hidden, dtype=self.dtype, name=name)(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, dtype=stored, name="head", **options)(x)
+        return dense(self.num_classes, dtype=stored, name="head")(x)

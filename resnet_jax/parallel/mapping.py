@@ -20,8 +20,6 @@ from resnet_jax.parallel.distributed import DeviceError
 AXIS_NAME = "batch"
 """The mapped axis: position in it times the size of a device's part is the position in the global batch."""
 
-MAPPINGS = ("auto", "pmap", "shard_map")
-
 PyTree = Any
 PerDevice = Callable[[PyTree, PyTree], PyTree]
 
@@ -54,8 +52,8 @@ def create_mapping(kind: str, devices: Sequence[jax.Device]) -> Mapping:
     Raises:
         DeviceError: The kind does not exist.
     """
-    if kind not in MAPPINGS:
-        raise DeviceError(f"unknown mapping {kind!r}; allowed are {', '.join(MAPPINGS)}")
+    if kind not in ("auto", "pmap", "shard_map"):
+        raise DeviceError(f"unknown mapping {kind!r}; allowed are auto, pmap and shard_map")
     if kind == "auto":
         kind = "pmap" if jax.process_count() == 1 else "shard_map"
     return (PmapMapping if kind == "pmap" else ShardMapMapping)(tuple(devices))

@@ -1,9 +1,9 @@
 """The sections of a config. `resnet-jax config` prints them, docs/config.md is made of them."""
 
 import dataclasses
+import re
 
 from resnet_jax.data.choices import CHANNEL, CORRUPT, CROPS, PIXEL, PUBLISHED, STATISTICS_SUFFIX
-from resnet_jax.parallel import MAPPINGS
 from resnet_jax.training.config_fields import (
     ABOVE_ZERO,
     BELOW_ONE,
@@ -17,10 +17,10 @@ from resnet_jax.training.config_fields import (
     operation,
     recipe,
 )
-from resnet_jax.training.optimizer import DECAY_MASKS, FACTOR, MOMENTUM_FORMS, OPTIMIZERS
-from resnet_jax.training.profile import PROFILED
-from resnet_jax.training.schedules import WARMUP_FORMS
 
+FACTOR = re.compile(r"(?P<pattern>[^=]+)=(?P<factor>\d+(\.\d*)?([eE][-+]?\d+)?)")
+"""A factor of the rate for the modules that a pattern means: "stage[12]=0.1"."""
+PROFILED = re.compile(r"([1-9]\d*)-([1-9]\d*)")
 STATISTICS_FILE = f"a {STATISTICS_SUFFIX} file of `resnet-jax statistics`"
 
 
@@ -157,7 +157,7 @@ class OptimizerConfig(Section):
     name: str = recipe(
         "sgd",
         "Optimizer: sgd, lars (layer-wise rates), or code such as optax:adamw(b1=0.8).",
-        one_of_or_code(*OPTIMIZERS),
+        one_of_or_code("sgd", "lars"),
         code=True,
     )
     trust_coefficient: float = recipe(0.001, "Trust coefficient of lars (arXiv 1708.03888).", ABOVE_ZERO)
@@ -177,15 +177,15 @@ class OptimizerConfig(Section):
     warmup_steps: int = recipe(0, "Steps of warm-up.", NOT_NEGATIVE)
     warmup_rate: float = recipe(0.01, "Learning rate of the warm-up, or that it starts from.", NOT_NEGATIVE)
     warmup_form: str = recipe(
-        "constant", "Warm-up: constant, or linear up to the learning rate.", one_of(*WARMUP_FORMS)
+        "constant", "Warm-up: constant, or linear up to the learning rate.", one_of("constant", "linear")
     )
     momentum: float = recipe(0.9, "Momentum.", BELOW_ONE)
     weight_decay: float = recipe(1e-4, "Weight decay (the factor of w in the gradient).", NOT_NEGATIVE)
-    decay_mask: str = recipe("all", "Parameters that decay.", one_of(*DECAY_MASKS))
+    decay_mask: str = recipe("all", "Parameters that decay.", one_of("all", "kernels"))
     momentum_form: str = recipe(
         "caffe",
         "Momentum with the learning rate inside (caffe, the paper's: LR-coupled) or outside (pytorch).",
-        one_of(*MOMENTUM_FORMS),
+        one_of("caffe", "pytorch"),
     )
     warmup_until_error: float | None = recipe(
         None, "Keep the warm-up rate until the training error is below this. None is off.", FACTOR_BELOW_ONE
@@ -228,7 +228,9 @@ class RunConfig(Section):
     steps: int = operation(
         300, "Total number of updates; a finished run continues when this is raised.", ABOVE_ZERO
     )
-    mapping: str = operation("auto", "How the step is mapped over devices.", one_of(*MAPPINGS))
+    mapping: str = operation(
+        "auto", "How the step is mapped over devices.", one_of("auto", "pmap", "shard_map")
+    )
     devices: int | None = operation(None, "Devices to use. None is all, and one per core on CPU.", ABOVE_ZERO)
     accumulation: int = operation(
         1, "Micro-batches that a batch is computed in (gradient accumulation), to save memory.", ABOVE_ZERO

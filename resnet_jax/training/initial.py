@@ -2,15 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from etils import epath
 
 from resnet_jax.models.layers import path_matches
+from resnet_jax.models.registry import ModelArguments
 from resnet_jax.training.checkpoints import Arrays, from_arrays, read_checkpoint, to_arrays
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.optimizer import FACTOR
+from resnet_jax.training.config_sections import FACTOR
 from resnet_jax.training.state import TrainState
 
 HEAD = "params/head/"
@@ -28,9 +28,9 @@ class Initial:
 
     workdir: str
     arrays: Arrays
-    model: dict[str, Any]
+    model: ModelArguments
 
-    def model_arguments(self, wanted: dict[str, Any], *, head: str) -> dict[str, Any]:
+    def model_arguments(self, wanted: ModelArguments, *, head: str) -> ModelArguments:
         """Returns the arguments of the same net with another last layer.
 
         Args:
@@ -42,11 +42,11 @@ class Initial:
             ConfigError: It asks for another net, or for a last layer that does not fit the classes.
         """
         for field in ("name", "shortcut", "stride_on", "block", "norm", "activation", "variants"):
-            if (
-                field in wanted
-                and field in self.model
-                and _listed(wanted[field]) != _listed(self.model[field])
-            ):
+            both = [
+                list(value) if isinstance(value, tuple) else value
+                for value in (wanted.get(field), self.model.get(field))
+            ]
+            if None not in both and both[0] != both[1]:
                 raise ConfigError(
                     f"config.model.{field} is {wanted[field]!r}, and the net of {self.workdir} has {self.model[field]!r}; begin "
                     f"with --config=finetune:{self.workdir}, or set it so"
@@ -68,7 +68,7 @@ class Initial:
         return f"begins with the weights of {self.workdir}; {last}"
 
     def begin(self, state: TrainState, *, head: str, image_shape: tuple[int, int, int]) -> TrainState:
-        """Returns the state with these weights, and the mean that they were trained with; the optimiser's part stays.
+        """Returns the state with these weights, and the mean that they were trained with; the optimizer's part stays.
 
         Args:
             state: Of the same net before its first step; a fresh head keeps its random values.
@@ -78,29 +78,22 @@ class Initial:
         Raises:
             CheckpointError: The weights are of another net; what differs is listed.
         """
-        own = to_arrays(state)
-        mean = self.arrays["image_mean"]
+        own, mean = to_arrays(state), self.arrays["image_mean"]
         if mean.ndim > 1 and mean.shape != image_shape:
             mean = mean.mean((0, 1))
+
+        def is_taken(name: str) -> bool:
+            kept = head == "kept" or not name.startswith(HEAD)
+            return name.startswith(("params/", "batch_stats/")) and kept
+
         taken = {
-            name: array for name, array in self.arrays.items() if name.startswith(("params/", "batch_stats/"))
-        }
-        if head == "fresh":
-            taken = {name: array for name, array in taken.items() if not name.startswith(HEAD)}
-            taken |= {name: array for name, array in own.items() if name.startswith(HEAD)}
-        cast = {
             name: np.asarray(array, own[name].dtype) if name in own else array
-            for name, array in taken.items()
+            for name, array in self.arrays.items()
+            if is_taken(name)
         }
-        kept = {
-            name: array for name, array in own.items() if not name.startswith(("params/", "batch_stats/"))
-        }
-        state = state.replace(image_mean=np.asarray(mean, np.float32))
-        return from_arrays(state, kept | cast | {"image_mean": np.asarray(mean, np.float32)})
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+        taken["image_mean"] = np.asarray(mean, np.float32)
+        state = state.replace(image_mean=taken["image_mean"])
+        return from_arrays(state, {name: array for name, array in own.items() if not is_taken(name)} | taken)
 
 
 def read_initial(workdir: epath.PathLike) -> Initial:

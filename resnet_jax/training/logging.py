@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from etils import epath
 from tensorboardX import SummaryWriter
@@ -73,7 +73,7 @@ class NoLog:
 def read_metrics(workdir: epath.PathLike) -> list[Record]:
     """Returns the records of a run; a last line that was cut short is left out."""
     path = epath.Path(workdir) / METRICS
-    records: list[Any] = []
+    records: list[Record] = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             records.append(json.loads(line))
@@ -101,7 +101,7 @@ class Clock:
         self._then = time.perf_counter()
         self._step: int | None = None
 
-    def time_waiting(self, batches: Iterator[Any]) -> Iterator[Any]:
+    def time_waiting(self, batches: Iterator[T]) -> Iterator[T]:
         """Yields the batches and adds up how long each took to come."""
         while True:
             began = time.perf_counter()

@@ -1,9 +1,9 @@
 """The training loop, written once, over what is trained: a run, or the seeds of a recipe in one program."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from resnet_jax.data.batches import HostBatch
+from resnet_jax.data.batches import HostBatch, Numbered, read_ahead, reading_threads
 from resnet_jax.errors import RESUMABLE, ResNetError
 from resnet_jax.training.config_sections import RunConfig
 from resnet_jax.training.logging import Clock
@@ -28,7 +28,7 @@ class Trainer(Protocol[Metrics, Tested]):
     def step(self, number: int, batch: HostBatch) -> Metrics:
         """Starts a step and returns its metrics, which are still being computed."""
 
-    def report(self, number: int, metrics: Metrics, tested: Tested | None, times: dict[str, float]) -> None:
+    def report(self, number: int, metrics: Metrics, tested: Tested | None, clock: Clock) -> None:
         """Waits for the metrics of a step, checks, shows and logs them.
 
         Raises:
@@ -47,11 +47,11 @@ class Trainer(Protocol[Metrics, Tested]):
 
 def train(
     trainer: Trainer[Metrics, Tested],
-    batches: Iterator[HostBatch],
+    batches: Numbered[HostBatch],
     *,
     start: int,
     options: RunConfig,
-    clock: Clock,
+    images: int,
     stop: Callable[[int], bool],
 ) -> None:
     """Makes the steps from `start` to `options.steps`. While one is computed, the one before it is reported.
@@ -59,22 +59,39 @@ def train(
     No more than these two are under way: more deadlock the collectives on CPU, and gain nothing elsewhere, since a
     step takes longer than its dispatch.
 
+    Args:
+        trainer: What is trained.
+        batches: Training batches by step, read ahead in the background.
+        start: Step that the state stands at.
+        options: Section `run` of the config.
+        images: Number of images of a step, to report the speed.
+        stop: Is asked after every step whether to save and stop.
+
     Raises:
         DivergedError: The loss or the gradient is not finite; what it made of the state is not saved.
         Interrupted: `stop` said so, and the state is saved.
     """
     pending: tuple[int, Metrics] | None = None
-    for step, batch in enumerate(clock.time_waiting(batches), start=start + 1):
+    clock = Clock(images)
+    ahead = read_ahead(
+        batches,
+        start,
+        options.steps,
+        workers=reading_threads(options.workers),
+        buffer=options.read_ahead,
+        processes=options.worker_processes,
+    )
+    for step, batch in enumerate(clock.time_waiting(ahead), start=start + 1):
         metrics = trainer.step(step, batch)
         if pending:
-            trainer.report(*pending, None, clock.tick(pending[0]))
+            trainer.report(*pending, None, clock)
         pending = step, metrics
         stopped, last = stop(step), step == options.steps
         evaluated = last or step % options.evaluate_every == 0
         saved = last or stopped or step % options.checkpoint_every == 0
         if evaluated or saved:
             tested = trainer.evaluate() if evaluated else None
-            trainer.report(*pending, tested, clock.tick(step))
+            trainer.report(*pending, tested, clock)
             pending = None
         if saved:
             trainer.save(step, tested)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
-from resnet_jax.models import model_class
+from resnet_jax.models import ScannedStage, model_class
 from resnet_jax.models.import_by_name import is_import_name
 from resnet_jax.models.normalization import freeze_statistics, over_micro_batches
 from resnet_jax.models.registry import ModelArguments
@@ -19,8 +19,6 @@ from resnet_jax.training.initial import check_patterns
 
 SCANNED_DEPTH = 9
 """Blocks in a stage from which "auto" scans them."""
-
-"""Arguments of create_model, as a checkpoint stores them."""
 
 MODEL_OPTIONS = ("shortcut", "stride_on", "block", "norm", "activation", "variants")
 """Fields of the section `model` that are options of create_model where they are set."""
@@ -87,15 +85,17 @@ def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
     if not model.scannable:
         if wanted:
             raise ConfigError(
-                "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and 0"
+                "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and None"
             )
         return model
     if wanted and apart:
         raise ConfigError(
-            "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and 0"
+            "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and None"
         )
     deep = config.run.scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
-    return model.clone(scan=wanted or (deep and not apart), remat=config.run.remat or 0)
+    if not (wanted or (deep and not apart)):
+        return model
+    return model.clone(stage=partial(ScannedStage, remat=config.run.remat or 0))
 
 
 def training_form(model: nn.Module, config: Config, *, image_shape: tuple[int, int, int]) -> nn.Module:

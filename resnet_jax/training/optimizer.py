@@ -1,23 +1,18 @@
 """SGD as the paper's authors ran it, with what its recipes need: decay on plateau, and a warm-up that ends by the error."""
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jax.tree_util import KeyPath
+from jaxtyping import Array, Bool, Float, PyTree
 
 from resnet_jax.models.layers import path_matches
+from resnet_jax.training.config_sections import FACTOR
 from resnet_jax.training.schedules import Schedule
-
-DECAY_MASKS = ("all", "kernels")
-MOMENTUM_FORMS = ("caffe", "pytorch")
-OPTIMIZERS = ("sgd", "lars")
-FACTOR = re.compile(r"(?P<pattern>[^=]+)=(?P<factor>\d+(\.\d*)?([eE][-+]?\d+)?)")
-"""A factor of the rate for the modules that a pattern means: "stage[12]=0.1"."""
 
 
 def sgd(
@@ -88,14 +83,14 @@ def by_module(
         if (match := FACTOR.fullmatch(text))
     ]
 
-    def factor(path: Any) -> float:
+    def factor(path: KeyPath) -> float:
         name = "/".join(entry.key for entry in path)
         if path_matches(name, frozen):
             return 0.0
         return next((value for pattern, value in parsed if path_matches(name, [pattern])), 1.0)
 
     def scaled(updates: optax.Updates, *, only_frozen: bool) -> optax.Updates:
-        def one(path: Any, update: Array) -> Array:
+        def one(path: KeyPath, update: Array) -> Array:
             value = factor(path)
             if value == 0:
                 return jnp.zeros_like(
@@ -106,8 +101,8 @@ def by_module(
         return jax.tree_util.tree_map_with_path(one, updates)
 
     def update(
-        updates: optax.Updates, state: Any, params: Any = None, **extra: Any
-    ) -> tuple[optax.Updates, Any]:
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra: object
+    ) -> tuple[PyTree, PyTree]:
         updates, state = optimizer.update(scaled(updates, only_frozen=True), state, params, **extra)
         return scaled(updates, only_frozen=False), state
 
@@ -141,7 +136,7 @@ def warm_up_until(
         return WarmUpState(jnp.float32(factor), jnp.bool_(True), jnp.float32(1.0))
 
     def update(
-        updates: optax.Updates, state: WarmUpState, params: Any = None, *, value: Array, **_: Any
+        updates: optax.Updates, state: WarmUpState, params: PyTree = None, *, value: Array, **_: object
     ) -> tuple[optax.Updates, WarmUpState]:
         del params
         smoothed = smoothing * state.error + (1 - smoothing) * value.astype(jnp.float32)
@@ -170,8 +165,8 @@ def decay_on_plateau(
     )
 
     def update(
-        updates: optax.Updates, state: Any, params: Any = None, *, value: Array, **extra: Any
-    ) -> tuple[optax.Updates, Any]:
+        updates: optax.Updates, state: PyTree, params: PyTree = None, *, value: Array, **extra: object
+    ) -> tuple[optax.Updates, PyTree]:
         return plateau.update(updates, state, params, value=value.astype(state.avg_value.dtype), **extra)
 
     return optax.GradientTransformationExtraArgs(plateau.init, update)
@@ -179,6 +174,6 @@ def decay_on_plateau(
 
 def rate_factor(opt_state: optax.OptState) -> Array:
     """Returns the product of the factors that `rate_factors` of `sgd` applied in the last update."""
-    named: Callable[[Any, Any], bool] = lambda path, _: isinstance(path[-1], optax.tree_utils.NamedTupleKey)  # noqa: E731
-    scales = [scale for _, scale in optax.tree.get_all_with_path(opt_state, "scale", filtering=named)]
+    found = optax.tree.get_all_with_path(opt_state, "scale")
+    scales = [scale for path, scale in found if isinstance(path[-1], optax.tree_utils.NamedTupleKey)]
     return reduce(jnp.multiply, scales, jnp.float32(1.0))

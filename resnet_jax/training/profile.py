@@ -1,6 +1,5 @@
 """Profiles of some steps of a run, on demand."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,7 +7,8 @@ import jax
 from etils import epath
 from jaxtyping import PyTree
 
-PROFILED = re.compile(r"([1-9]\d*)-([1-9]\d*)")
+from resnet_jax.training.config_sections import PROFILED
+
 FOLDER = "profile"
 
 

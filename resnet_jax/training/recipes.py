@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-import resnet_jax
 from resnet_jax.training.config import Config, names_code, resolve, with_fields, with_overrides
 from resnet_jax.training.config_fields import ConfigError
 
@@ -15,7 +14,7 @@ DEFAULT = "digits_resnet20"
 
 def recipes() -> dict[str, Path]:
     """Returns the recipes that come with the package, by name: from the wheel, or from the checkout that is installed."""
-    package = Path(resnet_jax.__file__).parent
+    package = Path(__file__).parents[1]
     folder = next(
         (path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package
     )

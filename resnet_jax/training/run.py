@@ -9,7 +9,7 @@ from jaxtyping import Array
 from rich.console import Console
 
 from resnet_jax.console import print_line
-from resnet_jax.data.batches import HostBatch, read_ahead, reading_threads
+from resnet_jax.data.batches import HostBatch
 from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import Checkpoint, from_arrays, steps_in
 from resnet_jax.training.config import Config, resolve
@@ -91,18 +91,17 @@ def _train(
             Reporter(console, experiment.display.line, start=start, steps=options.steps)
         )
         profile = stack.enter_context(profiled(options.profile, workdir))
-        batches = read_ahead(
-            experiment.train_batches,
-            start,
-            options.steps,
-            workers=reading_threads(options.workers),
-            buffer=options.read_ahead,
-            processes=options.worker_processes,
-        )
         trainer = RunTrainer(
             config, experiment, experiment.mapping.replicate(state), files, reporter, profile
         )
-        train(trainer, batches, start=start, options=options, clock=Clock(config.batch_size), stop=stop)
+        train(
+            trainer,
+            experiment.train_batches,
+            start=start,
+            options=options,
+            images=config.batch_size,
+            stop=stop,
+        )
     if processes.first:
         draw_run_curves(workdir, experiment.display)
         _say_summary(console, experiment.display, workdir)
@@ -140,11 +139,11 @@ class RunTrainer:
         return metrics
 
     def report(
-        self, number: int, metrics: dict[str, Array], tested: dict[str, float] | None, times: dict[str, float]
+        self, number: int, metrics: dict[str, Array], tested: dict[str, float] | None, clock: Clock
     ) -> None:
         values = {name: float(value) for name, value in metrics.items()}
         check_finite(number, values)
-        record = {"step": number, **values, **test_fields(tested or {}), **times}
+        record = {"step": number, **values, **test_fields(tested or {}), **clock.tick(number)}
         self._reporter.step(record)
         if is_logged(number, tested, self._options):
             self._files.write(record)

@@ -7,8 +7,6 @@ from jaxtyping import Array
 
 Schedule = Callable[[Array], Array]
 
-WARMUP_FORMS = ("constant", "linear")
-
 
 def step_decay(
     rate: float,

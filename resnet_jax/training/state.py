@@ -1,7 +1,5 @@
 """The state of a training run: with the step number in it, all that resuming needs."""
 
-from typing import Any
-
 import flax.linen as nn
 import flax.struct
 import jax
@@ -9,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import unflatten_dict
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -25,13 +23,13 @@ class TrainState(flax.struct.PyTreeNode):
     """
 
     step: Int[Array, ""]
-    params: Any
-    batch_stats: Any
+    params: PyTree
+    batch_stats: PyTree
     opt_state: optax.OptState
     image_mean: Float[Array, "..."]
 
     @property
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> dict[str, PyTree]:
         """The collections that `model.apply` takes."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
@@ -63,7 +61,7 @@ def create_state(
     )
 
 
-def split_variables(arrays: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+def split_variables(arrays: dict[str, np.ndarray]) -> tuple[dict[str, PyTree], PyTree]:
     """Returns the collections that `model.apply` takes, and the image mean, from the arrays of a checkpoint."""
     tree = unflatten_dict(arrays, sep="/")
     variables = {name: tree[name] for name in ("params", "batch_stats") if name in tree}

@@ -11,7 +11,7 @@ from etils import epath
 from jaxtyping import Array, PyTree
 from rich.console import Console
 
-from resnet_jax.data.batches import HostBatch, Numbered, read_ahead, reading_threads
+from resnet_jax.data.batches import HostBatch, Numbered
 from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import CheckpointError, from_arrays
 from resnet_jax.training.config import Config
@@ -121,15 +121,14 @@ class SeedsTrainer:
         self._carried, metrics = self._steps.step(self._carried, batch)
         return metrics
 
-    def report(
-        self, number: int, metrics: dict[str, Array], tested: Values | None, times: dict[str, float]
-    ) -> None:
+    def report(self, number: int, metrics: dict[str, Array], tested: Values | None, clock: Clock) -> None:
         values = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
         of_seeds = [
             {name: value[place].item() for name, value in values.items()} for place in range(len(self._files))
         ]
         for config, one in zip(self._configs, of_seeds, strict=True):
             check_finite(number, one, f" of seed {config.seed}")
+        times = clock.tick(number)
         means = {name: float(value.mean()) for name, value in {**values, **test_fields(tested or {})}.items()}
         self._reporter.step({"step": number, **means, **times})
         if is_logged(number, tested, self._configs[0].run):
@@ -201,17 +200,9 @@ def run_vmapped_seeds(
         reporter = stack.enter_context(
             Reporter(console, experiment.display.line, start=start, steps=options.steps)
         )
-        batches = read_ahead(
-            steps.train_batches,
-            start,
-            options.steps,
-            workers=reading_threads(options.workers),
-            buffer=options.read_ahead,
-            processes=options.worker_processes,
-        )
         trainer = SeedsTrainer(configs, steps, steps.place(states), files, reporter)
-        clock = Clock(configs[0].batch_size * len(configs))
-        train(trainer, batches, start=start, options=options, clock=clock, stop=stop)
+        images = configs[0].batch_size * len(configs)
+        train(trainer, steps.train_batches, start=start, options=options, images=images, stop=stop)
     for path in paths:
         draw_run_curves(path, experiment.display)
 

@@ -1,5 +1,6 @@
 """Responses against direct captures: the same forward pass written out with the layers in NumPy."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from resnet_jax import create_model, stack_blocks
 from resnet_jax.analysis import analyze_checkpoint, analyze_run, gradient_norms, measure_responses
 from resnet_jax.data.datasets import open_source
+from resnet_jax.models import ScannedStage
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.run import run
 from tests.models.numpy_reference import convolution, normalization, randomised, relu
@@ -64,7 +66,7 @@ def test_responses_and_distances_equal_a_forward_pass_that_is_written_out(name: 
     model, variables = net(name)
     deviations, distances = forward(variables, images(7), residual="resnet" in name)
     if scan:
-        model, variables = model.clone(scan=True, remat=2), stack_blocks(variables)
+        model, variables = model.clone(stage=partial(ScannedStage, remat=2)), stack_blocks(variables)
     found = measure_responses(model, variables, images(7), batch_size=3)
     assert list(found.deviations) == list(deviations)
     assert len(found.deviations) == int(name[-2:]) - 1
@@ -118,7 +120,7 @@ def test_gradients_by_layer_are_those_of_the_loss_scanned_or_not() -> None:
     x, labels = images(6), np.arange(6) % 5
     norms = gradient_norms(model, variables, x, labels, train=False)
     assert list(norms) == list(measure_responses(model, variables, x).deviations)
-    scanned = gradient_norms(model.clone(scan=True), stack_blocks(variables), x, labels, train=False)
+    scanned = gradient_norms(model.clone(stage=ScannedStage), stack_blocks(variables), x, labels, train=False)
     np.testing.assert_allclose(list(scanned.values()), list(norms.values()), rtol=1e-4)
     layer = ("stage2", "block2", "conv1", "kernel")
 

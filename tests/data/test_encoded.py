@@ -1,5 +1,6 @@
 """Photographs in batches: the same bits from threads, processes and runs, at any step; and what becomes of damaged ones."""
 
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -10,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_jax.data.batches import EvaluationBatches, TrainBatches, read_ahead
+from resnet_jax.data.batches import EvaluationBatches, TrainBatches, draws, read_ahead
+from resnet_jax.data.crops import Box, Sight
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodedSource, DecodeOptions
 from resnet_jax.data.folder import FolderExamples
+from resnet_jax.data.label_subset import with_labels
 from resnet_jax.data.prepare import prepare
-from resnet_jax.data.source import Source
+from resnet_jax.data.source import ArraySource, Source, SyntheticSource, read_all, read_decodable
 from tests.data.photographs import write_folder
 
 DECODING = DecodeOptions("scale", size=64, scales=(80, 120), areas=(0.1, 1.0), test_scale=72)
@@ -203,3 +206,61 @@ def test_corrupt_files_are_left_out_counted_and_reported_once(
     evaluated = list(EvaluationBatches(test, 8, slice(0, 8)))
     assert sum(batch["mask"].sum() for batch in evaluated) == 11
     assert "val/negative/0009.jpg (example 9)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", [None, (2, 0)])
+def test_every_kind_of_source_keeps_one_protocol(sets: Path, labels: tuple[int, ...] | None) -> None:
+    """What `read`, `labels`, `look` and `describe` say of an example agrees, for whole splits and for subsets."""
+    fixed = [
+        ArraySource(
+            np.arange(144, dtype=np.uint8).reshape(6, 2, 4, 3), np.arange(6, dtype=np.int32) % 3, "abc"
+        ),
+        SyntheticSource(examples=7, image_size=4, classes=3, seed=1),
+    ]
+    for whole in [*fixed, *(opened(sets, kind) for kind in KINDS)]:
+        source: Source = whole if labels is None else with_labels(whole, labels)
+        images, found, mask = source.read(range(len(source)))
+        assert images.shape == (len(source), *source.image_shape)
+        assert mask.all()
+        np.testing.assert_array_equal(source.labels, found)
+        assert set(found) == set(range(len(source.class_names)))
+        last, label = len(source) - 1, int(found[-1])
+        view = source.view
+        box = Box(0, 0, *source.image_shape[1::-1])
+        seen = source.look(
+            last,
+            lambda width, height, view=view, box=box: [
+                Sight(view.box(width, height) if view else box, *images.shape[1:3])  # noqa: B023
+            ],
+        )
+        assert seen
+        np.testing.assert_array_equal(seen[0], images[-1:])
+        assert seen[1] == label
+        assert source.describe(last) != source.describe(0)
+        drawn, again, _ = source.read([last], draws(0, 0, 1))
+        assert (drawn.shape[1:], again.tolist()) == (source.image_shape, [label])
+
+
+def test_an_example_that_is_skipped_is_masked_replaced_or_refused(
+    damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    skipping = dataclasses.replace(DECODING, corrupt="skip")
+    whole = open_source(str(damaged), "train", decoding=skipping)
+    for source, number in ((whole, 9), (with_labels(whole, (2, 1)), 1)):
+        images, labels, mask = source.read([number, number + 1])
+        assert mask.tolist() == [False, True]
+        assert not images[0].any()
+        assert labels.tolist() == [0, 1]
+        assert source.look(number, lambda width, height: [Sight(Box(0, 0, width, height), 8, 8)]) is None
+        with pytest.raises(DataError, match=r"flower/0001.jpg \(example 9\) cannot be decoded"):
+            read_all(source, [number - 1, number])
+        given = draws(0, 0, 2)
+        replaced = read_decodable(source, [number, number + 1], given)
+        for found, expected in zip(replaced, source.read([number + 1, number + 1], given), strict=False):
+            np.testing.assert_array_equal(found, expected)
+    capsys.readouterr()
+    for name in ("china", "flower", "negative"):
+        for file in (damaged / "train" / name).iterdir():
+            file.write_bytes(b"")
+    with pytest.raises(DataError, match="none of the 24 images can be decoded"):
+        read_decodable(open_source(str(damaged), "train", decoding=skipping), [3])

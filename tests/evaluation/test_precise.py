@@ -20,6 +20,7 @@ from resnet_jax.evaluation.evaluate import evaluate_checkpoint
 from resnet_jax.evaluation.precise_statistics import measure_statistics, recompute_batch_statistics
 from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.evaluation.scoring import Scorer
+from resnet_jax.models import ScannedStage
 from resnet_jax.models.stacking import stack_blocks
 from resnet_jax.parallel import create_mapping
 from resnet_jax.training.checkpoints import CheckpointError
@@ -105,7 +106,7 @@ def test_statistics_of_the_whole_set_equal_one_pass_in_float64(devices: int, wor
         )
     if devices == 1:
         return
-    looped = Scorer(model.clone(scan=True), stack_blocks(variables), net.image_mean, net.mapping)
+    looped = Scorer(model.clone(stage=ScannedStage), stack_blocks(variables), net.image_mean, net.mapping)
     again = measure_statistics(looped, source, **arguments)
     for name, array in found.items():
         np.testing.assert_allclose(again[name], array, rtol=1e-5, atol=1e-5, err_msg=name)

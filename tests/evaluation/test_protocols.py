@@ -76,15 +76,15 @@ def pictures(folder: Path) -> list[np.ndarray]:
 
 @functools.cache
 def compiled(workdir: Path) -> Callable[[np.ndarray], Any]:
-    """Returns the net, that gives logits and features of one image."""
+    """Returns the net, that gives logits and features of one image, by name."""
     model, variables = load_checkpoint(str(workdir))
-    apply = jax.jit(partial(model.apply, with_features=True))
+    apply = jax.jit(partial(model.apply, method="endpoints"))
     return lambda image: apply(variables, image[None].astype(np.float32))
 
 
 def logits_of(workdir: Path, views: list[np.ndarray]) -> np.ndarray:
     """Returns the logits of each view, computed by itself."""
-    return np.concatenate([np.asarray(compiled(workdir)(view)[0], np.float64) for view in views])
+    return np.concatenate([np.asarray(compiled(workdir)(view)["logits"], np.float64) for view in views])
 
 
 def ten_crops(image: np.ndarray, size: int, mean: np.ndarray | float = 0.0) -> list[np.ndarray]:
@@ -120,7 +120,7 @@ def test_a_single_view_is_the_center_crop(folder: Path, workdir: Path) -> None:
 
 def dense_scores(workdir: Path, view: np.ndarray) -> np.ndarray:
     """Returns the class scores of a view: the last layer at every place of the last map by itself, averaged over places."""
-    last = np.asarray(compiled(workdir)(view)[1]["stage4"], np.float64)[0]
+    last = np.asarray(compiled(workdir)(view)["stage4"], np.float64)[0]
     head = load_checkpoint(str(workdir))[1]["params"]["head"]
     kernel, bias = np.asarray(head["kernel"], np.float64), np.asarray(head["bias"], np.float64)
     return np.mean([place @ kernel + bias for row in last for place in row], axis=0)

@@ -9,7 +9,7 @@ import pytest
 
 import resnet_jax
 from resnet_jax import create_model, feature_shapes, features, stack_blocks
-from resnet_jax.models import FeatureShape, ModelError
+from resnet_jax.models import FeatureShape, ModelError, ScannedStage
 from tests.models.numpy_reference import convolution, maximum, normalization, randomised, relu
 
 TABLE_1 = {
@@ -161,7 +161,7 @@ def test_scanned_nets_have_the_same_features() -> None:
     variables = model.init(jax.random.key(0), images)
     unrolled, scanned = (
         features(model, variables, images),
-        features(model.clone(scan=True), stack_blocks(variables), images),
+        features(model.clone(stage=ScannedStage), stack_blocks(variables), images),
     )
     assert unrolled.keys() == scanned.keys()
     for name, array in unrolled.items():

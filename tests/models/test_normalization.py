@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from resnet_jax.models import create_model
+from resnet_jax.models import ScannedStage, create_model
 from resnet_jax.models.normalization import BatchNorm, check_group_size
 from tests.models.numpy_reference import normalization
 
@@ -188,7 +188,7 @@ def test_what_devices_send_each_other(group_size, sums):
 
 def test_a_loop_over_blocks_keeps_the_input_of_a_normalization_and_no_other_array_of_its_size():
     """Of a block: its input, what both convolutions give and the first activation, and where the two activations let through."""
-    model = create_model("cifar_resnet20", width=3, scan=True)
+    model = create_model("cifar_resnet20", width=3, stage=ScannedStage)
     images = jnp.zeros((2, 8, 8, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
 

@@ -51,7 +51,7 @@ def test_image_sizes():
         ("cifar_resnet21", {}, "6n \\+ 2.* nearest are 20 and 26"),
         ("cifar_resnet25", {}, "nearest are 20 and 26"),
         ("cifar_plain2", {}, "nearest are 8 and 14"),
-        ("resnet50", {"depth": 50}, "resnet50 has no option depth.*stage_depths.*stride_on"),
+        ("resnet50", {"dropout": 0.5}, "resnet50 has no option dropout.*stage_depths.*stride_on"),
         ("vgg16", {"shortcut": "A"}, "vgg16 has no option shortcut"),
         ("resnet50", {"shortcut": "D"}, "unknown shortcut 'D'.*A, B, C"),
         ("plain34", {"shortcut": "A"}, "plain34 is a plain net.*resnet34"),

@@ -1,5 +1,7 @@
 """A net whose identical blocks are one loop computes what the unrolled one does."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from resnet_jax import create_model, stack_blocks, unstack_blocks
-from resnet_jax.models import ModelError
+from resnet_jax.models import ModelError, ScannedStage
 
 
 def same(one, other) -> None:  # type: ignore[no-untyped-def]
@@ -57,7 +59,7 @@ def test_logits_statistics_and_gradients_equal_the_unrolled_ones(name, options, 
     images = jnp.asarray(np.random.RandomState(0).standard_normal((4, size, size, 3)))
     unrolled = create_model(name, dtype="float64", **options)
     variables = unrolled.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct(images.shape, images.dtype))
-    scanned = unrolled.clone(scan=True, remat=remat)
+    scanned = unrolled.clone(stage=partial(ScannedStage, remat=remat))
     logits, statistics, gradients = results(unrolled, variables, images)
     again = results(scanned, stack_blocks(variables), images)
     assert max(errors(logits, again[0])) < 1e-12
@@ -74,7 +76,7 @@ def test_in_float32_logits_and_statistics_agree() -> None:
     variables = unrolled.init(jax.random.key(0), images)
     one, other = (
         results(unrolled, variables, images),
-        results(unrolled.clone(scan=True), stack_blocks(variables), images),
+        results(unrolled.clone(stage=ScannedStage), stack_blocks(variables), images),
     )
     assert max(errors(one[0], other[0])) < 1e-5
     assert max(errors(one[1], other[1])) < 1e-5
@@ -85,7 +87,7 @@ def test_a_seed_gives_the_same_net_and_nothing_is_lost(name: str) -> None:
     images = jnp.zeros((1, 16, 16, 3))
     model = create_model(name)
     variables = model.init(jax.random.key(3), images)
-    stacked = model.clone(scan=True).init(jax.random.key(3), images)
+    stacked = model.clone(stage=ScannedStage).init(jax.random.key(3), images)
     same(stacked, stack_blocks(variables))
     same(unstack_blocks(stacked), variables)
     same(stack_blocks(stacked), stacked)
@@ -94,7 +96,7 @@ def test_a_seed_gives_the_same_net_and_nothing_is_lost(name: str) -> None:
 
 def test_the_program_does_not_grow_with_depth() -> None:
     def size(depth: int) -> int:
-        model = create_model(f"cifar_resnet{depth}", scan=True)
+        model = create_model(f"cifar_resnet{depth}", stage=ScannedStage)
         variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
         images = jax.ShapeDtypeStruct((4, 8, 8, 3), jnp.float32)
         gradient = jax.grad(
@@ -111,5 +113,5 @@ def test_the_program_does_not_grow_with_depth() -> None:
 
 
 def test_a_net_without_blocks_has_no_scan() -> None:
-    with pytest.raises(ModelError, match="vgg16 has no option scan"):
-        create_model("vgg16", scan=True)
+    with pytest.raises(ModelError, match="vgg16 has no option stage"):
+        create_model("vgg16", stage=ScannedStage)

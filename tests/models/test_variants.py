@@ -19,7 +19,7 @@ from resnet_jax.models.variants import VARIANTS
 from resnet_jax.models.variants.downsampling import average_pool, blur_pool
 from resnet_jax.models.variants.norms import GroupNorm, StandardizedConv
 from resnet_jax.models.variants.preactivation import PreactivationBlock, PreactivationBottleneckBlock
-from resnet_jax.models.variants.residuals import Survival, squeeze_and_excitation, stochastic_depth
+from resnet_jax.models.variants.residuals import keep_at_random, squeeze_and_excitation
 from tests.models.numpy_reference import convolution, normalization, randomised, relu
 
 WRN = {"shortcut": "B"}
@@ -195,27 +195,27 @@ def test_pools_of_shortcuts() -> None:
     np.testing.assert_allclose(blurred, windows, atol=1e-12)
 
 
-class Evaluated(nn.Module):
-    depth: float
-
-    @nn.compact
-    def __call__(self, y: jax.Array) -> jax.Array:
-        return stochastic_depth(y, survival=0.5, depth=jnp.asarray(self.depth), train=False, axis_name=None)
-
-
-def test_examples_survive_by_themselves_and_less_with_depth() -> None:
+@pytest.mark.parametrize("share", [0.75, 0.5])
+def test_examples_survive_by_themselves(share: float) -> None:
     y = jnp.ones((4000, 2, 2, 3))
-    for depth, share in ((0.5, 0.75), (1.0, 0.5)):
-        module = Survival(jnp.asarray(share), True, None)
-        out = np.asarray(module.apply({}, y, rngs={"examples": jax.random.key(0)}))
-        alive = out[:, 0, 0, 0]
-        assert set(np.unique(out)) == {0.0, 1.0}
-        assert (out == alive[:, None, None, None]).all()
-        assert abs(alive.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(y))
+    out = np.asarray(keep_at_random(y, share=jnp.asarray(share), key=jax.random.key(0), axis_name=None))
+    alive = out[:, 0, 0, 0]
+    assert set(np.unique(out)) == {0.0, 1.0}
+    assert (out == alive[:, None, None, None]).all()
+    assert abs(alive.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(y))
+    assert keep_at_random(y, share=jnp.asarray(share), key=None, axis_name=None)[0, 0, 0, 0] == share
 
-        assert float(Evaluated(depth).apply({}, y[:1])[0, 0, 0, 0]) == share
+
+def test_blocks_survive_less_with_depth_and_in_training_need_a_key() -> None:
+    model = create_model("cifar_resnet14", stage_depths=(1, 2, 3), variants=["stochastic_depth:0.4"])
+    halved = partial(lambda residual, **_: residual, residual=lambda y: y / 2)
+    for before, number, depth in ((0, 1, 1 / 6), (1, 2, 3 / 6), (3, jnp.asarray(3), 6 / 6)):
+        block = model.vary(halved, net=model, before=before, train=False)(number)
+        np.testing.assert_allclose(block(jnp.ones((1, 1, 1, 1))), (1 - 0.6 * depth) / 2, rtol=1e-6)
+    images = jnp.zeros((2, 8, 8, 3))
+    variables = model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct(images.shape, images.dtype))
     with pytest.raises(ModelError, match=r"give apply rngs=\{'examples': key\}"):
-        Survival(jnp.asarray(0.5), True, None).apply({}, y)
+        model.apply(variables, images, train=True, mutable=["batch_stats"])
 
 
 @pytest.mark.parametrize("variant", ["zero_last_scale", "skip_init"])
@@ -223,7 +223,7 @@ def test_a_net_begins_as_its_shortcuts(variant: str) -> None:
     images = jnp.asarray(np.random.RandomState(0).standard_normal((2, 8, 8, 3)), jnp.float32)
     model = create_model("cifar_resnet8", variants=[variant, "squeeze_excitation"])
     variables = model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct(images.shape, images.dtype))
-    _, maps = jax.jit(partial(model.apply, with_features=True))(variables, images)
+    maps = jax.jit(partial(model.apply, method="endpoints"))(variables, images)
     np.testing.assert_array_equal(maps["stage1"], maps["stem"])
     np.testing.assert_array_equal(maps["stage3"][..., :16], maps["stem"][:, ::4, ::4])
 

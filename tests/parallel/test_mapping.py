@@ -184,5 +184,5 @@ def test_positions_of_the_global_batch_follow_the_devices(mapping: str) -> None:
 
 
 def test_an_unknown_mapping_is_named() -> None:
-    with pytest.raises(DeviceError, match="unknown mapping 'jit'; allowed are auto, pmap, shard_map"):
+    with pytest.raises(DeviceError, match="unknown mapping 'jit'; allowed are auto, pmap and shard_map"):
         create_mapping("jit", jax.devices())

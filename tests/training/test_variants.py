@@ -21,6 +21,7 @@ from resnet_jax.interop.export_metadata import describe, from_record
 from resnet_jax.interop.onnx_graph import to_onnx
 from resnet_jax.interop.safetensors_file import differences_from_torchvision, to_safetensors
 from resnet_jax.interop.stablehlo import to_stablehlo
+from resnet_jax.models import ScannedStage, Stage
 from resnet_jax.models.stacking import stack_blocks, unstack_blocks
 from resnet_jax.models.variants import VARIANTS
 from resnet_jax.parallel import AXIS_NAME, create_mapping
@@ -76,7 +77,7 @@ def trained_on(
     images = random.randint(0, 256, (IMAGES, side(net), side(net), 3), np.uint8)
     indices = np.arange(IMAGES, dtype=np.int32)
     batch = {"image": images, "label": indices % CLASSES, "index": indices, "mask": np.ones(IMAGES, bool)}
-    model = create_model(**net, num_classes=CLASSES, dtype="float64", scan=scan)
+    model = create_model(**net, num_classes=CLASSES, dtype="float64", stage=ScannedStage if scan else Stage)
     schedule = lambda step: jnp.full_like(step, 0.01, float)  # noqa: E731
     optimizer = sgd(schedule, momentum=0.9, weight_decay=1e-4)
     mapping = create_mapping("shard_map", jax.devices()[:devices])
@@ -88,7 +89,7 @@ def trained_on(
         seed=0,
         axis_name=AXIS_NAME,
     )
-    variables = random_variables(net, model.clone(scan=False))
+    variables = random_variables(net, model.clone(stage=Stage))
     variables = stack_blocks(variables) if scan else variables
     params = variables["params"]
     momentum = jax.tree.map(

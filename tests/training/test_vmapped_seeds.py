@@ -1,5 +1,6 @@
 """Runs that are trained together, over a vmapped axis of seeds, are those that are trained one by one."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 from etils import epath
 from rich.console import Console
 
-from resnet_jax.training.checkpoints import read_checkpoint, steps_in
+from resnet_jax.data.batches import HostBatch
+from resnet_jax.training.checkpoints import CheckpointError, read_checkpoint, steps_in
 from resnet_jax.training.config import resolve
 from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.loop import Interrupted
 from resnet_jax.training.run import run
-from resnet_jax.training.vmapped_seeds import run_vmapped_seeds
+from resnet_jax.training.vmapped_seeds import SeedsTrainer, run_vmapped_seeds
 from tests.training import runs, tiny
 
 SEEDS = (0, 3)
@@ -61,3 +64,32 @@ def test_they_end_as_those_trained_one_by_one_and_go_on_from_where_they_stand(
         read_checkpoint(tmp_path / f"together{seed}").arrays["params/head/kernel"] for seed in SEEDS
     )
     assert not np.allclose(one, other)
+
+
+def test_a_signal_saves_all_seeds_and_a_damaged_checkpoint_falls_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = {"run.steps": 6, "run.checkpoint_every": 2, "data.synthetic_examples": 60}
+    configs = [resolve(tiny.get_config(**fields, seed=seed)) for seed in SEEDS]
+    workdirs = [epath.Path(tmp_path / f"seed{seed}") for seed in SEEDS]
+    make_step = SeedsTrainer.step
+
+    def signalled(trainer: SeedsTrainer, number: int, batch: HostBatch) -> object:
+        if number == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return make_step(trainer, number, batch)
+
+    monkeypatch.setattr(SeedsTrainer, "step", signalled)
+    with pytest.raises(Interrupted, match="stopped and saved at step 3"):
+        run_vmapped_seeds(configs, workdirs, Console(quiet=True))
+    assert [steps_in(workdir) for workdir in workdirs] == [[2, 3], [2, 3]]
+
+    monkeypatch.setattr(SeedsTrainer, "step", make_step)
+    (workdirs[0] / "checkpoints" / "3" / "checksums.json").unlink()
+    with pytest.raises(CheckpointError, match=r"seed0 at step 2, .*seed3 at step 3"):
+        run_vmapped_seeds(configs, workdirs, Console(quiet=True))
+    assert "warning" in capsys.readouterr().err
+    (workdirs[1] / "checkpoints" / "3" / "checksums.json").unlink()
+    run_vmapped_seeds(configs, workdirs, Console(quiet=True))
+    assert [steps_in(workdir)[-1] for workdir in workdirs] == [6, 6]
+    assert [record["step"] for record in read_metrics(workdirs[0])] == [1, 2, 3, 4, 5, 6]

@@ -3,6 +3,6 @@
 A variant is a function from the attributes of a ResNet to those of the variant: another block, norm, stem or shortcut handed in.
 """
 
-from resnet_jax.models.variants.catalog import VARIANTS, Variant, apply_variants
+from resnet_jax.models.variants.catalog import VARIANTS, Attributes, Variant, apply_variants
 
-__all__ = ["VARIANTS", "Variant", "apply_variants"]
+__all__ = ["VARIANTS", "Attributes", "Variant", "apply_variants"]

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import ModelError
+from resnet_jax.models.layers import LayerFactory, ModelError, Residual, unwrap_factory
 from resnet_jax.models.normalization import BatchNorm, begin_at_zero
 from resnet_jax.models.resnet import CifarStem, ImageNetStem
 from resnet_jax.models.variants.downsampling import DeepStem, average_pool, blur_pool, pooled_shortcut
@@ -18,7 +18,7 @@ from resnet_jax.models.variants.preactivation import (
     normalize_and_activate,
 )
 from resnet_jax.models.variants.residuals import (
-    after,
+    in_turn,
     residual_scale,
     squeeze_and_excitation,
     stochastic_depth,
@@ -92,25 +92,33 @@ def _arguments(variant: Variant, text: str) -> dict[str, int | float]:
     return values
 
 
-def _parts(factory: Any) -> tuple[Any, dict[str, Any]]:
-    """Returns the class that a factory makes, and the options that it was given."""
-    return (factory.func, dict(factory.keywords)) if isinstance(factory, partial) else (factory, {})
-
-
-def _with_norm(attributes: Attributes, norm: Any) -> Attributes:
+def _with_norm(attributes: Attributes, norm: LayerFactory) -> Attributes:
     """Returns the attributes with another normalization, which begins as that before it did."""
-    before, options = _parts(attributes.get("norm", BatchNorm))
+    before, options = unwrap_factory(attributes.get("norm", BatchNorm))
     return attributes | {
         "norm": partial(begin_at_zero, **options | {"norm": norm}) if before is begin_at_zero else norm
     }
 
 
+def _with_residual(attributes: Attributes, residual: Residual) -> Attributes:
+    """Returns the attributes with blocks where this becomes of F(x), after what became of it before."""
+    if "vary" in attributes:
+        vary, options = unwrap_factory(attributes["vary"])
+        return attributes | {
+            "vary": partial(vary, **options | {"then": in_turn(options.get("then"), residual)})
+        }
+    block, options = unwrap_factory(attributes["block"])
+    return attributes | {
+        "block": partial(block, **options | {"residual": in_turn(options.get("residual"), residual)})
+    }
+
+
 def _preactivation(attributes: Attributes) -> Attributes:
     kinds = {BasicBlock: PreactivationBlock, BottleneckBlock: PreactivationBottleneckBlock}
-    (block, options), (stem, _) = _parts(attributes["block"]), _parts(attributes["stem"])
+    (block, options), (stem, _) = unwrap_factory(attributes["block"]), unwrap_factory(attributes["stem"])
     if block not in kinds or stem not in STEMS:
         raise ModelError("it changes block and stem, and one of them is changed already")
-    if _parts(attributes.get("norm"))[0] is begin_at_zero:
+    if unwrap_factory(attributes.get("norm", BatchNorm))[0] is begin_at_zero:
         raise ModelError(
             "its blocks do not end with a normalization, whose scale could begin at 0; leave out zero_last_scale"
         )
@@ -123,7 +131,7 @@ def _preactivation(attributes: Attributes) -> Attributes:
 
 
 def _bottleneck(attributes: Attributes, **changes: Any) -> Attributes:
-    block, options = _parts(attributes["block"])
+    block, options = unwrap_factory(attributes["block"])
     if block not in (BottleneckBlock, PreactivationBottleneckBlock):
         raise ModelError(
             "it is for bottleneck blocks, as those of resnet50 and deeper, or of stage_depths that give them"
@@ -132,7 +140,7 @@ def _bottleneck(attributes: Attributes, **changes: Any) -> Attributes:
 
 
 def _wide(attributes: Attributes, factor: int) -> Attributes:
-    if _parts(attributes["block"])[0] in (BottleneckBlock, PreactivationBottleneckBlock):
+    if unwrap_factory(attributes["block"])[0] in (BottleneckBlock, PreactivationBottleneckBlock):
         return _bottleneck(attributes, widening=float(factor))
     stem = attributes.get("stem_width") or attributes["width"]
     return attributes | {"stem_width": stem, "width": attributes["width"] * factor}
@@ -143,15 +151,15 @@ def _resnext(attributes: Attributes, groups: int, width: int) -> Attributes:
 
 
 def _squeeze_excitation(attributes: Attributes, reduction: int) -> Attributes:
-    residual = partial(squeeze_and_excitation, reduction=reduction)
-    return attributes | {"residual": after(attributes.get("residual"), residual)}
+    return _with_residual(attributes, partial(squeeze_and_excitation, reduction=reduction))
 
 
 def _stochastic_depth(attributes: Attributes, survival: float) -> Attributes:
     if not 0 < survival <= 1:
         raise ModelError(f"survival is {survival}; it must be above 0 and up to 1")
-    residual = partial(stochastic_depth, survival=survival)
-    return attributes | {"residual": after(attributes.get("residual"), residual)}
+    if "vary" in attributes:
+        raise ModelError("blocks differ by their place in the net already")
+    return attributes | {"vary": partial(stochastic_depth, survival=survival)}
 
 
 def _group_norm(attributes: Attributes, groups: int) -> Attributes:
@@ -159,11 +167,11 @@ def _group_norm(attributes: Attributes, groups: int) -> Attributes:
 
 
 def _resnet_d(attributes: Attributes) -> Attributes:
-    stem, _ = _parts(attributes["stem"])
+    stem, _ = unwrap_factory(attributes["stem"])
     if stem not in STEMS:
         raise ModelError("it changes the stem, and so did another variant")
     attributes |= {"stem": STEMS[stem], "shortcut": pooled_shortcut(attributes["shortcut"], average_pool)}
-    block, options = _parts(attributes["block"])
+    block, options = unwrap_factory(attributes["block"])
     return attributes | (
         {"block": partial(block, **options | {"stride_on": "3x3"})} if hasattr(block, "stride_on") else {}
     )
@@ -174,7 +182,7 @@ def _blur_shortcut(attributes: Attributes) -> Attributes:
 
 
 def _zero_last_scale(attributes: Attributes) -> Attributes:
-    block, _ = _parts(attributes["block"])
+    block, _ = unwrap_factory(attributes["block"])
     if block not in (BasicBlock, BottleneckBlock):
         raise ModelError("it is for blocks that end with a normalization")
     norm = attributes.get("norm", BatchNorm)
@@ -182,7 +190,7 @@ def _zero_last_scale(attributes: Attributes) -> Attributes:
 
 
 def _skip_init(attributes: Attributes) -> Attributes:
-    return _with_norm(attributes, bias) | {"residual": after(attributes.get("residual"), residual_scale)}
+    return _with_residual(_with_norm(attributes, bias), residual_scale)
 
 
 VARIANTS: dict[str, Variant] = {

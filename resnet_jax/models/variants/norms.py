@@ -6,10 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from resnet_jax.models.kernels.convolution import convolve
-from resnet_jax.models.layers import Conv, Dtype, check_groups, parameter_dtype
+from resnet_jax.models.layers import Conv, check_groups, parameter_dtype
 
 
 class GroupNorm(nn.Module):
@@ -24,7 +25,7 @@ class GroupNorm(nn.Module):
 
     groups: int = 32
     epsilon: float = 1e-5
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
@@ -40,7 +41,7 @@ class GroupNorm(nn.Module):
         return (normalized * scale + bias).astype(self.dtype)
 
 
-def group_norm(*, groups: int, dtype: Dtype, name: str, **options: Any) -> nn.Module:
+def group_norm(*, groups: int, dtype: DTypeLike, name: str, **options: Any) -> nn.Module:
     """Makes a GroupNorm where a net asks for batch normalization; of its options `epsilon` and `scale_init` mean something here."""
     kept = {key: value for key, value in options.items() if key in ("epsilon", "scale_init")}
     return GroupNorm(groups, dtype=dtype, name=name, **kept)
@@ -62,7 +63,7 @@ class StandardizedConv(Conv):
 class Bias(nn.Module):
     """Adds a learned number to every channel, where a net without normalization has a norm: [N, H, W, C] → the same."""
 
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
@@ -71,6 +72,6 @@ class Bias(nn.Module):
         ).astype(self.dtype)
 
 
-def bias(*, dtype: Dtype, name: str, **_: Any) -> nn.Module:
+def bias(*, dtype: DTypeLike, name: str, **_: Any) -> nn.Module:
     """Makes a Bias where a net asks for batch normalization."""
     return Bias(dtype, name=name)

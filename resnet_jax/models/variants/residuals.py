@@ -1,30 +1,32 @@
 """What becomes of F(x) before it is added: squeeze and excitation, stochastic depth, a learned scale; one after the other."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from resnet_jax.models.blocks import NumberedBlock
 from resnet_jax.models.layers import ModelError, Residual, global_average_pool, he_normal, parameter_dtype
+from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.rng_streams import EXAMPLES_RNG, example_keys
 
 
-def after(first: Residual | None, second: Residual) -> Residual:
-    """Returns what does the first, where there is one, and then the second."""
-    if first is None:
-        return second
+def in_turn(*residuals: Residual | None) -> Residual:
+    """Returns what does one after the other, leaving out None."""
 
-    def both(y: Array, **place: Any) -> Array:
-        return second(first(y, **place), **place)
+    def all_of_them(y: Array) -> Array:
+        for residual in filter(None, residuals):
+            y = residual(y)
+        return y
 
-    return both
+    return all_of_them
 
 
-def squeeze_and_excitation(
-    y: Float[Array, "n h w c"], *, reduction: int, **_: Any
-) -> Float[Array, "n h w c"]:
+def squeeze_and_excitation(y: Float[Array, "n h w c"], *, reduction: int) -> Float[Array, "n h w c"]:
     """Returns y with every channel times a gate between 0 and 1, computed from the means of all channels (arXiv 1709.01507, §3).
 
     Args:
@@ -32,11 +34,9 @@ def squeeze_and_excitation(
         reduction: Channels of y to one of the hidden layer.
     """
     channels, stored = y.shape[-1], parameter_dtype(y.dtype)
-    options: dict[str, Any] = {"kernel_init": he_normal, "dtype": stored, "param_dtype": stored}
-    hidden = nn.relu(
-        nn.Dense(max(1, channels // reduction), name="squeeze", **options)(global_average_pool(y))
-    )
-    gate = nn.sigmoid(nn.Dense(channels, name="excite", **options)(hidden))
+    dense = partial(nn.Dense, kernel_init=he_normal, dtype=stored, param_dtype=stored)
+    hidden = nn.relu(dense(max(1, channels // reduction), name="squeeze")(global_average_pool(y)))
+    gate = nn.sigmoid(dense(channels, name="excite")(hidden))
     return y * gate[:, None, None].astype(y.dtype)
 
 
@@ -48,47 +48,60 @@ class ResidualScale(nn.Module):
         return y * self.param("scale", nn.initializers.zeros, (1,), parameter_dtype(y.dtype)).astype(y.dtype)
 
 
-def residual_scale(y: Float[Array, "n h w c"], **_: Any) -> Float[Array, "n h w c"]:
+def residual_scale(y: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """Returns y times a learned number."""
     return ResidualScale(name="residual_scale")(y)
 
 
-class Survival(nn.Module):
-    """Leaves out y of some examples in training, drawn from "examples"; in evaluation scales it by the share that is kept.
-
-    Attributes:
-        share: That is kept, an array without axes.
-        train: Whether to draw.
-        axis_name: Mapped axis of the global batch.
-    """
-
-    share: Array
-    train: bool
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, y: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        if not self.train:
-            return y * self.share.astype(y.dtype)
-        if not self.has_rng(EXAMPLES_RNG):
-            raise ModelError(
-                f"stochastic depth draws numbers in training; give apply rngs={{{EXAMPLES_RNG!r}: key}}"
-            )
-        keys = example_keys(self.make_rng(EXAMPLES_RNG), y.shape[0], self.axis_name)
-        alive = jax.vmap(jax.random.bernoulli, in_axes=(0, None))(keys, self.share)
-        return jnp.where(alive[:, None, None, None], y, 0)
-
-
 def stochastic_depth(
-    y: Float[Array, "n h w c"], *, survival: float, depth: Array, train: bool, axis_name: str | None
-) -> Float[Array, "n h w c"]:
-    """Returns y, or 0 with a probability that rises linearly with depth (arXiv 1603.09382, eq. 4 and 5), example by example.
+    block: partial[nn.Module],
+    *,
+    net: ResNet,
+    before: int,
+    train: bool,
+    survival: float,
+    then: Residual | None = None,
+) -> NumberedBlock:
+    """Makes blocks whose F(x) is left out at random, the more often the deeper; see VaryBlocks and `keep_at_random`.
 
     Args:
-        y: F(x) of the l-th of L blocks.
-        survival: Probability p_L of the last block; p_l = 1 - l / L · (1 - p_L).
-        depth: l / L.
-        train: Otherwise y times p_l.
+        block: Makes a block, of which only `residual` varies.
+        net: The net, whose blocks are counted and whose sequence "examples" is drawn from.
+        before: Number of blocks before the stage.
+        train: Whether to draw; otherwise F(x) is scaled by the probability.
+        survival: Probability p_L of the last block; p_l = 1 - l / L · (1 - p_L) (arXiv 1603.09382, eq. 4).
+        then: What becomes of F(x) afterwards.
+    """
+    if train and not net.has_rng(EXAMPLES_RNG):
+        raise ModelError(
+            f"stochastic depth draws numbers in training; give apply rngs={{{EXAMPLES_RNG!r}: key}}"
+        )
+    total = sum(net.stage_depths)
+    depths = np.arange(1, total + 1) / total
+    key = net.make_rng(EXAMPLES_RNG) if train else None
+
+    def make(number: int | Array, **options: Any) -> nn.Module:
+        share = 1 - jnp.asarray(depths)[before + number - 1] * (1 - survival)
+        key_of_block = None if key is None else jax.random.fold_in(key, number)
+        keep = partial(keep_at_random, share=share, key=key_of_block, axis_name=net.axis_name)
+        return block(residual=in_turn(block.keywords.get("residual"), keep, then), **options)
+
+    return make
+
+
+def keep_at_random(
+    y: Float[Array, "n h w c"], *, share: Float[Array, ""], key: Array | None, axis_name: str | None
+) -> Float[Array, "n h w c"]:
+    """Returns y with some examples set to 0, drawn example by example; without a key, y times the share that is kept.
+
+    Args:
+        y: F(x) of a block.
+        share: Probability of keeping an example.
+        key: Of the step and the block, the same on all devices.
         axis_name: Mapped axis of the global batch.
     """
-    return Survival(1 - depth * (1 - survival), train, axis_name, name="survival")(y)
+    if key is None:
+        return y * share.astype(y.dtype)
+    keys = example_keys(key, y.shape[0], axis_name)
+    alive = jax.vmap(jax.random.bernoulli, in_axes=(0, None))(keys, share)
+    return jnp.where(alive[:, None, None, None], y, 0)
