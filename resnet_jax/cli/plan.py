@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any, TypeAlias
 
+from resnet_jax.cli import option
 from resnet_jax.console import format_table, print_json
 from resnet_jax.parallel import DeviceError
 
@@ -16,44 +17,42 @@ PlanRecord: TypeAlias = dict[str, Any]
 """A plan as JSON, with the names of its recipe and its network."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `plan`."""
-    parser.add_argument(
-        "--config", required=True, metavar="NAME", help="recipe, as `resnet-jax train` takes it"
-    )
-    parser.add_argument(
+OPTIONS = (
+    option("--config", required=True, metavar="NAME", help="recipe, as `resnet-jax train` takes it"),
+    option(
         "--set",
         nargs="+",
         action="extend",
         default=[],
         metavar="FIELD=VALUE",
         help="change fields of the recipe (default: none)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--topology",
         nargs="+",
         required=True,
         metavar="CHIP:GRID",
         help="slice to plan for, such as v5e:2x2 or v4:4x4x4; several give a table",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--price",
         type=float,
         default=0.0,
         metavar="P",
         help="price of a chip for an hour, to estimate the cost (default: no cost)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--classes",
         type=int,
         metavar="N",
         help="number of classes, if the dataset is not available on this machine (default: the recipe's)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--no-search",
         action="store_true",
         help="do not look for a smaller batch if the recipe's does not fit (default: look)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -91,8 +90,8 @@ def _page(plan: PlanRecord) -> str:
         f"{plan['config']} ({plan['model']}), batch {plan['batch_size']}, on {plan['topology']}: "
         f"{plan['chips']} chips, {plan['devices']} devices, {plan['batch_per_chip']:g} images a chip",
         f"memory a chip   {_gib(plan['hbm_bytes'])} of {_gib(plan['hbm_capacity_bytes'])}: "
-        f"{_gib(plan['hbm_argument_bytes'])} state and batch, "
-        f"{_gib(plan['hbm_temporary_bytes'])} during the step",
+        f"{_gib(plan['hbm_argument_bytes'])} state and batch, {_gib(plan['hbm_temporary_bytes'])} during "
+        "the step",
     ]
     if plan["data_is_stand_in"]:
         lines.insert(
@@ -114,12 +113,11 @@ def _estimates(plan: PlanRecord) -> list[str]:
     return [
         f"work a chip     {plan['flops'] / 1e12:.3f} TFLOP, {plan['bytes_accessed'] / 1e9:.2f} GB moved, "
         f"{plan['cycles'] / 1e6:.2f} million cycles",
-        f"roofline        arithmetic {_ms(plan['arithmetic_seconds'])}, "
-        f"bandwidth {_ms(plan['bandwidth_seconds'])}: bound by {plan['bound_by']}; "
-        f"the compiler's cycles {cycles}",
+        f"roofline        arithmetic {_ms(plan['arithmetic_seconds'])}, bandwidth "
+        f"{_ms(plan['bandwidth_seconds'])}: bound by {plan['bound_by']}; the compiler's cycles {cycles}",
         f"collectives     {collectives or 'none'}",
-        f"a step          {_ms(plan['step_seconds_estimate'])}: "
-        f"{plan['images_per_second_estimate']:,.0f} images/s on the slice",
+        f"a step          {_ms(plan['step_seconds_estimate'])}: {plan['images_per_second_estimate']:,.0f} "
+        "images/s on the slice",
         f"the recipe      {plan['steps']:,} steps: {plan['hours_estimate']:.2f} hours{cost}",
     ]
 

@@ -1,10 +1,10 @@
 """Which checkpoint a run goes on from: the newest that is whole. Damaged ones are put aside, not deleted."""
 
-import sys
 from collections.abc import Iterable
 
 from etils import epath
 
+from resnet_jax.console import print_note
 from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import (
     CHECKPOINT_DIRECTORY,
@@ -19,7 +19,9 @@ DAMAGED = "damaged"
 
 
 def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool) -> Checkpoint | None:
-    """Returns the checkpoint that a run goes on from, if there is one; warns of damaged ones and puts them aside.
+    """Returns the checkpoint that a run goes on from, if there is one.
+
+    Warns of damaged ones and puts them aside.
 
     Raises:
         CheckpointError: As newest_whole.
@@ -32,26 +34,25 @@ def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool
     if processes.first:
         put_aside(workdir, damages)
         for step, damage in damages.items():
-            print(
-                f"resnet-jax: warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the run goes on from step "
-                f"{checkpoint.step} (--config.run.fallback=false stops instead)",
-                file=sys.stderr,
+            print_note(
+                f"warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the run goes on "
+                f"from step {checkpoint.step} (--config.run.fallback=false stops instead)"
             )
-    processes.agree(
-        "damaged checkpoints", {}
-    )  # The first has moved them: the others may look for the newest.
+    # The first has moved them: the others may look for the newest.
+    processes.agree("damaged checkpoints", {})
     return checkpoint
 
 
 def newest_whole(workdir: epath.PathLike, *, fallback: bool) -> tuple[Checkpoint | None, dict[int, str]]:
-    """Returns the newest whole checkpoint, None where there is none at all, and what is wrong with newer ones, by their step.
+    """Returns the newest whole checkpoint, if any, and what is wrong with newer ones, by their step.
 
     Args:
         workdir: Of the run.
         fallback: Pass over damaged checkpoints.
 
     Raises:
-        CheckpointError: The newest is damaged, and there is no fallback or no other; or its format is newer than this version.
+        CheckpointError: The newest is damaged, and there is no fallback or no other; or its format is newer
+            than this version.
     """
     damages: dict[int, str] = {}
     for step in reversed(steps_in(workdir)):
@@ -63,8 +64,8 @@ def newest_whole(workdir: epath.PathLike, *, fallback: bool) -> tuple[Checkpoint
             damages[step] = error.damage
     if damages:
         raise CheckpointError(
-            f"no checkpoint of {workdir} is whole ({'; '.join(damages.values())}): restore one from a copy, or train anew in "
-            "another workdir"
+            f"no checkpoint of {workdir} is whole ({'; '.join(damages.values())}): restore one from a copy, "
+            "or train anew in another workdir"
         )
     return None, {}
 
