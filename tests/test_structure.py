@@ -19,7 +19,9 @@ ROOMS = (
     {"models", "data", "parallel"},
     {"errors", "files", "console"},
 )
-"""From the roof to the ground floor. A room imports only from lines below its own; itself; and errors, files and console each
+"""From the roof to the ground floor.
+
+A room imports only from lines below its own; itself; and errors, files and console each
 other."""
 
 PROTOCOLS = {
@@ -40,7 +42,10 @@ MODULES = {name: (path, tree) for name, path, tree in trees()}
 
 
 def imports(name: str, nodes: Iterator[ast.AST]) -> set[str]:
-    """Returns the modules of the package that some code imports: a name of a package that is a module counts as that module."""
+    """Returns the modules of the package that some code imports.
+
+    A name of a package that is a module counts as that module.
+    """
     found = set()
     for node in nodes:
         if isinstance(node, ast.Import):

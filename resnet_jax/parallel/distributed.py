@@ -61,8 +61,10 @@ def choose_devices(batch_size: int, group_size: int | None, requested: int | Non
     if group_size and batch_size % group_size:
         below = batch_size // group_size * group_size
         raise DeviceError(
-            f"batch_size {batch_size} is not divisible by model.group_size {group_size}, the images per group "
-            f"of batch normalization; the nearest batch sizes are {below or group_size} and {below + group_size}"
+            f"batch_size {batch_size} is not divisible by model.group_size {group_size}, the images per "
+            "group "
+            f"of batch normalization; the nearest batch sizes are {below or group_size} and "
+            f"{below + group_size}"
         )
     available, processes = jax.devices(), jax.process_count()
     if requested is not None and requested > len(available):
