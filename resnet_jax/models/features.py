@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, PyTree
 
 from resnet_jax.models.layers import ModelError
 
+# Side in pixels of the image whose maps are measured; every stride divides it.
 PROBE = 256
-"""Side in pixels of the image whose maps are measured; every stride divides it."""
 
 
 class FeatureShape(NamedTuple):

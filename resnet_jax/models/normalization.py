@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,9 +22,8 @@ class Moments(NamedTuple):
     values: int
 
 
-def of_one_batch(layer: nn.Module, moments: Moments) -> Moments:
+def of_one_batch(layer: nn.Module, moments: Moments) -> Moments:  # noqa: ARG001
     """The batch is computed at once: its moments are complete."""
-    del layer
     return moments
 
 
@@ -72,9 +71,8 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", self.scale_init, (channels,), stored)
         bias = self.param("bias", nn.initializers.zeros, (channels,), stored)
 
-        if use_running_average is None:
-            use_running_average = self.use_running_average
-        if use_running_average or self.is_initializing():
+        frozen = self.use_running_average if use_running_average is None else use_running_average
+        if frozen or self.is_initializing():
             mean, variance = running_mean.value[None], running_variance.value[None]
             return standardize(x, mean, variance, scale, bias, self.epsilon).astype(self.dtype)
         mean, square = self._group_statistics(x)
@@ -137,7 +135,7 @@ def over_micro_batches(layer: nn.Module, moments: Moments, *, parts: int) -> Mom
 
 
 def freeze_statistics(
-    *, norm: LayerFactory, patterns: Iterable[str], **options: Any
+    *, norm: LayerFactory, patterns: Iterable[str], **options: object
 ) -> Callable[[Array], Array]:
     """Makes a normalization; one that a pattern means uses its running statistics in training too, and leaves them alone.
 
@@ -147,14 +145,13 @@ def freeze_statistics(
         **options: Of the layer.
     """
     layer = norm(**options)
-    if isinstance(layer, nn.Module) and layer.has_variable("batch_stats", "mean"):
-        frozen = path_matches("/".join(layer.path), patterns)
-        return partial(layer, use_running_average=True) if frozen else layer
-    return layer
+    if not isinstance(layer, nn.Module) or not layer.has_variable("batch_stats", "mean"):
+        return layer
+    return partial(layer, use_running_average=True) if path_matches("/".join(layer.path), patterns) else layer
 
 
 def begin_at_zero(
-    *, name: str, layer: str, norm: LayerFactory = BatchNorm, **options: Any
+    *, name: str, layer: str, norm: LayerFactory = BatchNorm, **options: object
 ) -> Callable[..., Array]:
     """Makes a normalization; the layers of that name begin with the scale 0.
 

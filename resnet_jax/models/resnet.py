@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from resnet_jax.models import layers
 from resnet_jax.models.blocks import BlockFactory, NumberedBlock, VaryBlocks, alike
@@ -18,18 +18,22 @@ from resnet_jax.models.shortcuts import Shortcut
 from resnet_jax.models.stacking import stack_blocks
 
 
-class ImageNetStem(nn.Module):
-    """conv1 and the pool before conv2_x (Table 1): 7×7 and a 3×3 maximum, both with stride 2; a quarter of the side.
-
-    Attributes:
-        channels, conv, norm, activation: As in ResNet; `channels` is the number of filters.
-        pool_padding: Padding of the maximum, before and after; (0, 1) is what Caffe computes without padding.
-    """
+class Stem(nn.Module):
+    """What the layers before the first stage are made from; they give maps of so many channels."""
 
     channels: int
     conv: LayerFactory
     norm: LayerFactory
     activation: Activation
+
+
+class ImageNetStem(Stem):
+    """conv1 and the pool before conv2_x (Table 1): 7×7 and a 3×3 maximum, both with stride 2.
+
+    Attributes:
+        pool_padding: Padding of the maximum, before and after; (0, 1) is what Caffe computes without padding.
+    """
+
     pool_padding: tuple[int, int] = (1, 1)
 
     @nn.compact
@@ -39,13 +43,8 @@ class ImageNetStem(nn.Module):
         return max_pool(x, size=3, stride=2, padding=self.pool_padding)
 
 
-class CifarStem(nn.Module):
-    """The first layer of §4.2: 3×3 with stride 1; the side stays."""
-
-    channels: int
-    conv: LayerFactory
-    norm: LayerFactory
-    activation: Activation
+class CifarStem(Stem):
+    """The first layer of §4.2: 3×3 with stride 1."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h w c"]:
@@ -142,7 +141,7 @@ class ResNet(nn.Module):
         return getattr(self.stage, "func", self.stage) is ScannedStage
 
     @nn.nowrap
-    def init_with_output(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    def init_with_output(self, *args: Any, **kwargs: Any) -> tuple[PyTree, PyTree]:
         """Returns logits and initial variables; a scanned net has those of the unrolled one, stacked."""
         if not self.scanned:
             return super().init_with_output(*args, **kwargs)

@@ -22,5 +22,5 @@ def example_keys(key: Array, count: int, axis_name: str | None) -> Array:
         count: Of the examples on this device.
         axis_name: Mapped axis that the global batch is spread over; None where it is all on one device.
     """
-    first = lax.axis_index(axis_name) * count if axis_name else 0
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(count))
+    positions = jnp.arange(count) + (lax.axis_index(axis_name) * count if axis_name else 0)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, positions)

@@ -1,14 +1,12 @@
 """A net's answers in evaluation, at the speed of the platform."""
 
-from typing import Any
-
 import flax.linen as nn
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 
 def apply_in_slices(
-    model: nn.Module, variables: Any, images: Float[Array, "n h w c"]
+    model: nn.Module, variables: PyTree, images: Float[Array, "n h w c"]
 ) -> Float[Array, "n classes"]:
     """Returns `model.apply(variables, images, train=False)`, and computes it on a CPU for a few images after the other.
 

@@ -3,20 +3,19 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from resnet_jax.console import format_table
 from resnet_jax.files import JsonObject
 
-Path = tuple[str, ...]
+ModulePath = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,15 @@ def summarize(model: nn.Module, image_size: int) -> Summary:
         >>> summarize(create_model("resnet50"), image_size=224).macs
         3857973248
     """
-    calls: list[Path] = []
-    layers: dict[Path, tuple[str, tuple[int, ...]]] = {}
+    calls: list[ModulePath] = []
+    layers: dict[ModulePath, tuple[str, tuple[int, ...]]] = {}
 
-    def follow(call: Any, arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
+    def follow(
+        call: Callable[..., object],
+        arguments: tuple[object, ...],
+        options: Mapping[str, object],
+        context: nn.module.InterceptorContext,
+    ) -> object:
         calls.append(context.module.path)
         with jax.named_scope(f"call#{len(calls) - 1}#"):
             output = call(*arguments, **options)
@@ -92,10 +96,10 @@ def summarize(model: nn.Module, image_size: int) -> Summary:
         program, (_, variables) = jax.make_jaxpr(model.init_with_output, return_shape=True)(
             jax.random.key(0), image
         )
-    params: Counter[Path] = Counter()
+    params: Counter[ModulePath] = Counter()
     for path, array in flatten_dict(variables["params"]).items():
         params[path[:-1]] += math.prod(array.shape)
-    macs: Counter[Path] = Counter()
+    macs: Counter[ModulePath] = Counter()
     for call, count in _count(program.jaxpr, call=0).items():
         macs[calls[call]] += count
     rows = (
@@ -142,8 +146,8 @@ def _of_equation(equation: JaxprEqn) -> int:
     return terms * math.prod(_shape(equation.outvars[0]))
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    return value.aval.shape
+def _shape(value: Var | Literal) -> tuple[int, ...]:
+    return tuple(getattr(value.aval, "shape", ()))
 
 
 def _programs(equation: JaxprEqn) -> Iterator[Jaxpr]:

@@ -55,8 +55,7 @@ class VGG(nn.Module):
         for stage, depth in enumerate(self.stage_depths):
             filters = self.width * min(2**stage, 8)
             for index in range(depth):
-                name = f"stage{stage + 1}_conv{index + 1}"
-                x = nn.relu(conv(filters, dtype=self.dtype, name=name)(x))
+                x = nn.relu(conv(filters, dtype=self.dtype, name=f"stage{stage + 1}_conv{index + 1}")(x))
             x = max_pool(x, size=2, stride=2, padding=0)
         x = x.reshape(x.shape[0], -1)
         for name in ("hidden1", "hidden2"):

@@ -20,8 +20,8 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float
 
 Size = tuple[int, int]
+# (images, gradient of the output, size of the kernel, stride) → gradient of the kernel.
 WeightGradient = Callable[[Array, Array, Size, int], Array]
-"""(images, gradient of the output, size of the kernel, stride) → gradient of the kernel."""
 
 CANONICAL = ("NHWC", "HWIO", "NHWC")
 
@@ -58,9 +58,8 @@ def _on_this_platform(x: Array, kernel: Array, stride: int, groups: int) -> Arra
 
 def _convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
     padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
-    strides = (stride, stride)
     return lax.conv_general_dilated(
-        x, kernel, strides, padding, dimension_numbers=CANONICAL, feature_group_count=groups
+        x, kernel, (stride, stride), padding, dimension_numbers=CANONICAL, feature_group_count=groups
     )
 
 
@@ -171,9 +170,8 @@ def weight_gradient_form(shape: tuple[int, ...], kernel: tuple[int, ...], stride
     return "columns" if shape[3] >= 128 and pixels <= 14 * 14 else "convolution"
 
 
-def by_product(x: Array, gradient: Array, size: Size, stride: int) -> Array:
+def by_product(x: Array, gradient: Array, _: Size, stride: int) -> Array:
     """Of a 1×1 kernel: one product of matrices."""
-    del size
     return _product(x[:, ::stride, ::stride], gradient)[None, None]
 
 

@@ -50,10 +50,7 @@ def _backward(
 _pool.defvjp(_forward, _backward)
 
 
-def _xla_gradient(
-    x: Array, pooled: Array, gradient: Array, *, size: int, stride: int, padding: Padding
-) -> Array:
-    del pooled
+def _xla_gradient(x: Array, _: Array, gradient: Array, *, size: int, stride: int, padding: Padding) -> Array:
     return jax.vjp(partial(_max_pool, size=size, stride=stride, padding=padding), x)[1](gradient)[0]
 
 

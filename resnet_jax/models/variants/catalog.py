@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import LayerFactory, ModelError, Residual, unwrap_factory
+from resnet_jax.models.layers import Conv, LayerFactory, ModelError, Residual, unwrap_factory
 from resnet_jax.models.normalization import BatchNorm, begin_at_zero
 from resnet_jax.models.resnet import CifarStem, ImageNetStem
 from resnet_jax.models.variants.downsampling import DeepStem, average_pool, blur_pool, pooled_shortcut
-from resnet_jax.models.variants.norms import StandardizedConv, bias, group_norm
+from resnet_jax.models.variants.norms import bias, group_norm, standardize_filters
 from resnet_jax.models.variants.preactivation import (
     PreactivationBlock,
     PreactivationBottleneckBlock,
@@ -24,12 +24,12 @@ from resnet_jax.models.variants.residuals import (
     stochastic_depth,
 )
 
+# Of a ResNet, by name.
 Attributes = dict[str, Any]
-"""Of a ResNet, by name."""
 
 
+# The stems of this package, and what ResNet-D has in their place: that for small images stays.
 STEMS = {ImageNetStem: DeepStem, CifarStem: CifarStem}
-"""The stems of this package, and what ResNet-D has in their place: that for small images stays."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _preactivation(attributes: Attributes) -> Attributes:
     return attributes | changes
 
 
-def _bottleneck(attributes: Attributes, **changes: Any) -> Attributes:
+def _bottleneck(attributes: Attributes, **changes: object) -> Attributes:
     block, options = unwrap_factory(attributes["block"])
     if block not in (BottleneckBlock, PreactivationBottleneckBlock):
         raise ModelError(
@@ -163,7 +163,9 @@ def _stochastic_depth(attributes: Attributes, survival: float) -> Attributes:
 
 
 def _group_norm(attributes: Attributes, groups: int) -> Attributes:
-    return _with_norm(attributes, partial(group_norm, groups=groups)) | {"conv": StandardizedConv}
+    return _with_norm(attributes, partial(group_norm, groups=groups)) | {
+        "conv": partial(Conv, transform=standardize_filters)
+    }
 
 
 def _resnet_d(attributes: Attributes) -> Attributes:
@@ -193,6 +195,7 @@ def _skip_init(attributes: Attributes) -> Attributes:
     return _with_residual(_with_norm(attributes, bias), residual_scale)
 
 
+# The variants, by name.
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
@@ -268,4 +271,3 @@ VARIANTS: dict[str, Variant] = {
         ),
     )
 }
-"""The variants, by name."""

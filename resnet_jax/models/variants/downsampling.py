@@ -9,20 +9,15 @@ from jaxtyping import Array, Float
 
 from resnet_jax.models.kernels.pooling import max_pool
 from resnet_jax.models.layers import LayerFactory
+from resnet_jax.models.resnet import Stem
 from resnet_jax.models.shortcuts import Shortcut
 
 
-class DeepStem(nn.Module):
+class DeepStem(Stem):
     """Three 3×3 convolutions, the first with stride 2, and the 3×3 maximum with stride 2 (arXiv 1812.01187, Fig. 2, ResNet-C).
 
-    Attributes:
-        channels, conv, norm, activation: As in ResNet; the first two convolutions have half the channels.
+    The first two convolutions have half the channels.
     """
-
-    channels: int
-    conv: LayerFactory
-    norm: LayerFactory
-    activation: Callable[[Array], Array]
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 c"]:
@@ -63,7 +58,8 @@ def pooled_shortcut(shortcut: Shortcut, pool: Callable[[Array, int], Array]) -> 
     def around(
         x: Array, *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
     ) -> Array | float:
-        same = stride == 1
-        return shortcut(x if same else pool(x, stride), channels=channels, stride=1, conv=conv, norm=norm)
+        return shortcut(
+            x if stride == 1 else pool(x, stride), channels=channels, stride=1, conv=conv, norm=norm
+        )
 
     return around

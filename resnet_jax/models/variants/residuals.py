@@ -1,7 +1,6 @@
 """What becomes of F(x) before it is added: squeeze and excitation, stochastic depth, a learned scale; one after the other."""
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -78,12 +77,11 @@ def stochastic_depth(
         )
     total = sum(net.stage_depths)
     depths = np.arange(1, total + 1) / total
-    key = net.make_rng(EXAMPLES_RNG) if train else None
+    key_of = partial(jax.random.fold_in, net.make_rng(EXAMPLES_RNG)) if train else lambda _: None
 
-    def make(number: int | Array, **options: Any) -> nn.Module:
+    def make(number: int | Array, **options: object) -> nn.Module:
         share = 1 - jnp.asarray(depths)[before + number - 1] * (1 - survival)
-        key_of_block = None if key is None else jax.random.fold_in(key, number)
-        keep = partial(keep_at_random, share=share, key=key_of_block, axis_name=net.axis_name)
+        keep = partial(keep_at_random, share=share, key=key_of(number), axis_name=net.axis_name)
         return block(residual=in_turn(block.keywords.get("residual"), keep, then), **options)
 
     return make
