@@ -11,10 +11,12 @@ from resnet_jax.models.shortcuts import Shortcut
 
 # Makes a block: `block(filters=…, stride=…, conv=…, norm=…, activation=…, shortcut=…, name=…)`.
 BlockFactory = Callable[..., nn.Module]
-# Makes a block of a stage: `block(number, stride=…, name=…)`; the number is 1 for the first, and an array in a loop.
+# Makes a block of a stage: `block(number, stride=…, name=…)`. The first has number 1; in a loop it is an
+# array.
 NumberedBlock = Callable[..., nn.Module]
-# Makes the blocks of a stage from what they have in common: `vary(block, net=…, before=…, train=…)`. It is called inside
-# the ResNet `net`, so that it can draw random numbers; `before` blocks are before the stage.
+# Makes the blocks of a stage from what they have in common: `vary(block, net=…, before=…, train=…)`. It is
+# called inside the ResNet `net`, so that it can draw random numbers; `before` is the number of blocks before
+# the stage.
 VaryBlocks = Callable[..., NumberedBlock]
 
 
@@ -64,7 +66,8 @@ class BottleneckBlock(Block):
     """1×1, 3×3 and 1×1 convolutions (Fig. 5, right): [N, H, W, C] → [N, ⌈H/stride⌉, ⌈W/stride⌉, 4 · filters].
 
     Attributes:
-        stride_on: The convolution that strides: "1x1", the first, as in the authors' models, or "3x3", known as v1.5.
+        stride_on: The convolution that strides: "1x1", the first, as in the authors' models, or "3x3", known
+            as v1.5.
         widening: Of the first two convolutions; the third has four times `filters` all the same.
         groups: Of the 3×3 convolution (arXiv 1611.05431).
     """
@@ -90,5 +93,5 @@ class BottleneckBlock(Block):
 
 
 def strides_of(stride: int, stride_on: str) -> tuple[int, int]:
-    """Returns the strides of the 1×1 and of the 3×3 convolution of a bottleneck, of which `stride_on` names the one that has it."""
+    """Returns the strides of the 1×1 and the 3×3 convolution of a bottleneck, where `stride_on` strides."""
     return {"1x1": (stride, 1), "3x3": (1, stride)}[stride_on]

@@ -1,7 +1,7 @@
-"""What a net or a run is composed of, by name: "package.module:function", as a config and a checkpoint hold it.
+"""Functions and classes by name, "package.module:function", as a config and a checkpoint store them.
 
-A name may give arguments, which are Python's literals: "my_parts:Block(ratio=2)". The module is looked for where Python looks, in
-the directory that is given, which is that of the config, and in the current one.
+A name may give arguments, which are Python's literals: "my_parts:Block(ratio=2)". The module is looked for
+where Python looks, in the directory that is given, which is that of the config, and in the current one.
 """
 
 import ast
@@ -35,7 +35,8 @@ def import_by_name(value: object, *, field: str, directory: str | None = None) -
     Args:
         value: A name or anything else.
         field: Of the config, for messages.
-        directory: Searched before the current one, both after Python's own path, and kept on it for what the module imports later.
+        directory: Searched before the current one, both after Python's own path, and kept on it for what the
+            module imports later.
 
     Raises:
         ModelError: The name has another form, or what it means cannot be imported or called.
@@ -66,8 +67,9 @@ def _module(name: str, value: str, field: str, directory: str | None) -> ModuleT
                 f"{field} is {value!r}, and {name} needs the module {error.name!r}, which is not installed"
             ) from error
         raise ModelError(
-            f"{field} is {value!r}, and there is no module {error.name!r}: looked in {', '.join(places)} and on Python's path; put "
-            f"{name.partition('.')[0]}.py into one of them, install its package, or set PYTHONPATH or --config.run.code_dir"
+            f"{field} is {value!r}, and there is no module {error.name!r}: looked in {', '.join(places)} and "
+            f"on Python's path; put {name.partition('.')[0]}.py into one of them, install its package, or "
+            "set PYTHONPATH or --config.run.code_dir"
         ) from error
     except Exception as error:  # The module is the user's code and may raise anything.
         raise ModelError(

@@ -20,7 +20,8 @@ LayerFactory = Callable[..., Callable[..., Array]]
 ModuleFactory = Callable[..., nn.Module]
 # The non-linearity, element by element.
 Activation = Callable[[Array], Array]
-# What becomes of F(x) of a block before it is added. Called inside the block: layers that it makes are the block's.
+# What becomes of F(x) before it is added. It is called inside the block, and layers that it makes are the
+# block's.
 Residual = Callable[[Array], Array]
 # What comes between the last block and the head's average: `end(x, norm=…, activation=…)`.
 End = Callable[..., Array]
@@ -34,7 +35,7 @@ class ModelError(UsageError, ValueError):
 
 
 def parameter_dtype(dtype: DTypeLike) -> DTypeLike:
-    """Returns the dtype of parameters, statistics and logits: float64 where `dtype` is float64, else float32."""
+    """Returns the dtype of parameters, statistics and logits: float64 if `dtype` is, else float32."""
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
 
@@ -46,14 +47,15 @@ def unchanged(y: Array) -> Array:
 class Conv(nn.Module):
     """Convolution without bias, with explicit symmetric padding of (size - 1) / 2 pixels (Table 1).
 
-    Takes [N, H, W, C] and gives [N, ceil(H / stride), ceil(W / stride), channels]. 'SAME' would pad a strided convolution on
-    other sides and be another network.
+    Takes [N, H, W, C] and gives [N, ceil(H / stride), ceil(W / stride), channels]. 'SAME' would pad a strided
+    convolution on other sides and be another network.
 
     Attributes:
         channels: Number of filters.
         size: Height and width of the kernel in pixels, both odd.
         stride: Step of the kernel in pixels, the same in both directions.
-        groups: Into which the channels of input and output are cut; each filter sees those of its group (arXiv 1611.05431).
+        groups: Into which the channels of input and output are cut; each filter sees those of its group
+            (arXiv 1611.05431).
         dtype: Of the computation; the kernel is kept in `parameter_dtype(dtype)`.
         kernel_init: Initializer of the kernel [height, width, C / groups, channels].
         transform: What becomes of the kernel before it is used.
@@ -72,7 +74,8 @@ class Conv(nn.Module):
         groups, into = self.groups, x.shape[-1]
         if groups < 1 or into % groups or self.channels % groups:
             raise ModelError(
-                f"a convolution from {into} to {self.channels} channels cannot be cut into {groups} groups; take a divisor of both"
+                f"a convolution from {into} to {self.channels} channels cannot be cut into {groups} groups; "
+                "take a divisor of both"
             )
         shape = (*self.size, x.shape[-1] // self.groups, self.channels)
         kernel = self.param("kernel", self.kernel_init, shape, parameter_dtype(self.dtype))
@@ -81,7 +84,10 @@ class Conv(nn.Module):
 
 
 def path_matches(path: str, patterns: Iterable[str]) -> bool:
-    """Returns whether a pattern means the path or a module around it: `stage1` and `stage*/block1` mean `stage1/block1/norm1`."""
+    """Returns whether a pattern means the path or a module around it.
+
+    `stage1` and `stage*/block1` both mean `stage1/block1/norm1`.
+    """
     parts = path.split("/")
     ancestors = ["/".join(parts[: count + 1]) for count in range(len(parts))]
     return any(fnmatchcase(ancestor, pattern) for pattern in patterns for ancestor in ancestors)

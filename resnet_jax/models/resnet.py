@@ -1,4 +1,4 @@
-"""Residual and plain nets as stem, stages and head: the ImageNet family (Table 1) and the CIFAR family (§4.2)."""
+"""Residual and plain nets: the ImageNet family (Table 1) and the CIFAR family (§4.2)."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from resnet_jax.models.stacking import stack_blocks
 
 
 class Stem(nn.Module):
-    """What the layers before the first stage are made from; they give maps of so many channels."""
+    """What the layers before the first stage are made from; their output has so many channels."""
 
     channels: int
     conv: LayerFactory
@@ -53,7 +53,7 @@ class CifarStem(Stem):
 
 
 class Stage(nn.Module):
-    """`depth` blocks on maps of one size (conv2_x … conv5_x): the first has the stage's stride, the others stride 1."""
+    """`depth` blocks on maps of one size (conv2_x … conv5_x); the first has the stage's stride."""
 
     depth: int
     stride: int
@@ -69,8 +69,8 @@ class Stage(nn.Module):
 class ResNet(nn.Module):
     """A residual net: stem, stages, global average pool, fully connected layer (Table 1).
 
-    `apply(variables, images, train=False)` takes normalized images [N, H, W, 3] and gives logits [N, num_classes]. With
-    `train=True` batch normalization uses the batch and updates the collection `batch_stats`, which must be mutable.
+    `apply(variables, images, train=False)` takes normalized images [N, H, W, 3] and gives logits. With
+    `train=True`, batch normalization updates the collection `batch_stats`, which must be mutable.
 
     Attributes:
         stage_depths: Number of blocks in each stage.
@@ -79,7 +79,7 @@ class ResNet(nn.Module):
         stem: Makes the layers before the first stage.
         width: Filters of the first stage; every later stage has twice as many on half the side.
         num_classes: Length of the logits.
-        dtype: Of the computation; parameters, statistics and logits are float32 (float64 where it is float64).
+        dtype: Of the computation; parameters, statistics and logits are in `parameter_dtype(dtype)`.
         norm, conv, activation: The layers; see BatchNorm and Conv.
         stage: Makes a stage from depth, stride and block: Stage, or ScannedStage for stacked variables.
         vary: Makes blocks differ by their place in the net; see VaryBlocks.

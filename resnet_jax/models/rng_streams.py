@@ -1,8 +1,9 @@
 """Random numbers of a net in training: the two sequences that `apply` takes as `rngs`.
 
-What draws from "examples", whose key is the same on every device, folds the position of an example in the global batch into it
-(`example_keys`), so that a result does not depend on the topology: stochastic depth does. "dropout" has another key on every
-device: what draws from it for a whole batch, such as `nn.Dropout`, does depend on it.
+What draws from "examples", whose key is the same on every device, folds the position of an example in the
+global batch into it (`example_keys`), so that a result does not depend on the topology: stochastic depth
+does. "dropout" has another key on every device: what draws from it for a whole batch, such as `nn.Dropout`,
+does depend on it.
 """
 
 import jax

@@ -13,7 +13,9 @@ from resnet_jax.models.stacking import STACKED
 
 
 class ScannedStage(nn.Module):
-    """A stage in a loop over the variables of its blocks, stacked from the second on (`resnet_jax.models.stacking`).
+    """A stage as a loop over the variables of its blocks, stacked from the second on.
+
+    `resnet_jax.models.stacking` describes the variables.
 
     Attributes:
         depth, stride, block: As in Stage.
@@ -50,10 +52,11 @@ class ScannedStage(nn.Module):
 def scan_blocks(
     body: Callable[[Array, PyTree], tuple[Array, PyTree]], carry: Array, stacked: PyTree, *, remat: int
 ) -> tuple[Array, PyTree]:
-    """Returns what `jax.lax.scan(body, carry, stacked)` does; with `remat`, recomputing so many iterations together.
+    """Returns `jax.lax.scan(body, carry, stacked)`; with `remat`, recomputes so many iterations at once.
 
-    In the backward pass, activations are then kept between groups of `remat` iterations only, and those of one group at a time are
-    computed again: of N iterations, N / remat carries and what `remat` iterations hold (arXiv 1604.06174).
+    In the backward pass, activations are then kept between groups of `remat` iterations only, and those of
+    one group at a time are computed again: of N iterations, N / remat carries and what `remat` iterations
+    hold (arXiv 1604.06174).
     """
 
     def run(carry: Array, xs: PyTree) -> tuple[Array, PyTree]:

@@ -39,7 +39,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Summary:
-    """The layers of a net that have parameters or multiply-adds, in the order of computation, and the sums over them."""
+    """The layers that have parameters or multiply-adds, in the order of computation, and their sums."""
 
     rows: tuple[Layer, ...]
     params: int
@@ -64,8 +64,8 @@ class Summary:
 def summarize(model: nn.Module, image_size: int) -> Summary:
     """Returns output shape, parameters and multiply-adds of a net by layer, for one square image.
 
-    Multiply-adds are those of convolutions and products of matrices, the "FLOPs" of the paper (Table 1). They are counted in the
-    traced program, whichever modules wrote it; no arithmetic is done.
+    Multiply-adds are those of convolutions and products of matrices, the "FLOPs" of the paper (Table 1). They
+    are counted in the traced program, whichever modules wrote it; no arithmetic is done.
 
     Args:
         model: Takes float32[1, image_size, image_size, 3].
@@ -111,9 +111,9 @@ def summarize(model: nn.Module, image_size: int) -> Summary:
 
 
 def _count(program: Jaxpr, call: int) -> Counter[int]:
-    """Returns the multiply-adds of a program by the innermost call of a module that they are part of, `call` if there is none.
+    """Returns the multiply-adds of a program by the innermost call of a module, which is `call` by default.
 
-    The scope of an equation names its calls; that of an inner program begins anew, and continues the equation's.
+    The scope of an equation names its calls; that of an inner program continues the equation's.
     """
     counts: Counter[int] = Counter()
     for equation in program.eqns:
@@ -151,7 +151,7 @@ def _shape(value: Var | Literal) -> tuple[int, ...]:
 
 
 def _programs(equation: JaxprEqn) -> Iterator[Jaxpr]:
-    """Yields the programs inside an equation: of a jit, a scan, a custom derivative, the branches of a condition."""
+    """Yields the programs inside an equation: of a jit, a scan, a custom derivative, or branches."""
     for value in equation.params.values():
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, ClosedJaxpr):

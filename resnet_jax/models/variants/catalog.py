@@ -37,7 +37,8 @@ class Variant:
     """A change to a residual net.
 
     Attributes:
-        name: In `variants=…` and in `config.model.variants`; arguments follow a colon, separated by commas: "resnext:32,4".
+        name: In `variants=…` and in `config.model.variants`; arguments follow a colon, separated by commas:
+            "resnext:32,4".
         what: It does, in a line.
         paper: Where it is from.
         arguments: Their names and defaults.
@@ -57,7 +58,8 @@ def apply_variants(name: str, attributes: Attributes, specs: Iterable[str]) -> A
     Args:
         name: Of the net, for messages.
         attributes: Of a ResNet.
-        specs: Names, with arguments where those of the paper are not wanted: "squeeze_excitation", "stochastic_depth:0.8".
+        specs: Names, with arguments where those of the paper are not wanted: "squeeze_excitation",
+            "stochastic_depth:0.8".
 
     Raises:
         ModelError: There is no such variant, or it does not fit.
@@ -120,7 +122,8 @@ def _preactivation(attributes: Attributes) -> Attributes:
         raise ModelError("it changes block and stem, and one of them is changed already")
     if unwrap_factory(attributes.get("norm", BatchNorm))[0] is begin_at_zero:
         raise ModelError(
-            "its blocks do not end with a normalization, whose scale could begin at 0; leave out zero_last_scale"
+            "its blocks do not end with a normalization whose scale could begin at 0; "
+            "leave out zero_last_scale"
         )
     changes = {
         "block": partial(kinds[block], **options),

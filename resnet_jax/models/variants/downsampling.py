@@ -14,9 +14,9 @@ from resnet_jax.models.shortcuts import Shortcut
 
 
 class DeepStem(Stem):
-    """Three 3×3 convolutions, the first with stride 2, and the 3×3 maximum with stride 2 (arXiv 1812.01187, Fig. 2, ResNet-C).
+    """Three 3×3 convolutions and a 3×3 maximum, the first and the last with stride 2.
 
-    The first two convolutions have half the channels.
+    See arXiv 1812.01187, Fig. 2, ResNet-C. The first two convolutions have half the channels.
     """
 
     @nn.compact
@@ -31,7 +31,7 @@ class DeepStem(Stem):
 
 
 def average_pool(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
-    """Returns means over windows of stride × stride pixels; a window over the edge counts the pixels that there are."""
+    """Returns means over windows of stride × stride pixels; beyond the edge there is nothing to count."""
     missing = [(0, -side % stride) for side in x.shape[1:3]]
 
     def total(x: Array) -> Array:
@@ -43,7 +43,7 @@ def average_pool(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 
 
 
 def blur_pool(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
-    """Returns every stride-th pixel of x after the binomial filter 1-2-1 down and across, edges mirrored (arXiv 1904.11486)."""
+    """Returns every stride-th pixel after the filter 1-2-1 down and across (arXiv 1904.11486)."""
     for axis in (1, 2):
         around = [(1, 1) if each == axis else (0, 0) for each in range(4)]
         padded = jnp.pad(x, around, mode="reflect" if x.shape[axis] > 1 else "edge")

@@ -12,7 +12,7 @@ from resnet_jax.models.layers import parameter_dtype
 
 
 class GroupNorm(nn.Module):
-    """Normalizes every image by itself over groups of its channels (arXiv 1803.08494): [N, H, W, C] → the same.
+    """Normalizes every image by itself over groups of its channels (arXiv 1803.08494).
 
     Attributes:
         groups: Of channels, 32 in the paper; fewer where a group would have less than two.
@@ -48,7 +48,7 @@ def group_norm(
     scale_init: nn.initializers.Initializer = GroupNorm.scale_init,
     **_: object,
 ) -> nn.Module:
-    """Makes a GroupNorm where a net asks for batch normalization, with those of its options that mean something here."""
+    """Makes a GroupNorm where a net asks for batch normalization; the other options of that are ignored."""
     return GroupNorm(groups, epsilon, dtype, scale_init, name=name)
 
 
@@ -59,7 +59,7 @@ def standardize_filters(kernel: Float[Array, "a b i k"]) -> Float[Array, "a b i 
 
 
 class Bias(nn.Module):
-    """Adds a learned number to every channel, where a net without normalization has a norm: [N, H, W, C] → the same."""
+    """Adds a learned number to every channel, in place of a normalization: [N, H, W, C] → the same."""
 
     dtype: DTypeLike = jnp.float32
 

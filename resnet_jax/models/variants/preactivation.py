@@ -1,4 +1,4 @@
-"""Blocks that normalize and activate before they convolve, and add without activating (arXiv 1603.05027, Fig. 1b)."""
+"""Blocks that normalize and activate before they convolve (arXiv 1603.05027, Fig. 1b)."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -10,8 +10,8 @@ from resnet_jax.models.layers import Activation, LayerFactory, ModuleFactory, no
 class PreactivationBlock(BasicBlock):
     """A BasicBlock whose convolutions are each behind their normalization and activation.
 
-    Where dimensions rise the shortcut takes what the first convolution does (Appendix of the paper), and it has no
-    normalization.
+    Where dimensions rise the shortcut takes what the first convolution does (Appendix of the paper), and it
+    has no normalization.
     """
 
     @nn.compact
@@ -42,7 +42,7 @@ class PreactivationBottleneckBlock(BottleneckBlock):
 def around(
     block: Block, x: Float[Array, "n h w c"], active: Float[Array, "n h w c"], *, channels: int
 ) -> Array | float:
-    """Returns the shortcut of a block: of x itself where dimensions stay, else of what its convolutions see."""
+    """Returns the shortcut of a block: of x where dimensions stay, else of what its convolutions see."""
     same = x.shape[-1] == channels and block.stride == 1
     return block.shortcut(
         x if same else active, channels=channels, stride=block.stride, conv=block.conv, norm=no_norm
