@@ -7,10 +7,10 @@
 All read the same 500×375 JPEGs, written here from the photographs that scikit-learn ships (quality 95, chroma halved), and see
 them as 224×224 crops in batches of 64. Each pipeline runs in a process of its own that may use one core, or two where it says so;
 their turns alternate, and the figures are medians over the turns. Files are in the page cache after the first turn. Ratios:
-tf.data's shape is that of Flax's ImageNet example (decode and crop, bicubic, normalised); Pillow scales the whole image and crops
+tf.data's shape is that of Flax's ImageNet example (decode and crop, bicubic, normalized); Pillow scales the whole image and crops
 it in worker processes; the decoder is simplejpeg on whole images, with nothing read, scaled or assembled. Beside them: the same
 images prepared as ArrayRecord, encoded and as raw pixels. Other programs on the machine disturb what is measured by the clock, and
-favour pipelines of many threads: the load is printed, and the figures of one core are given per second of the processor's time too.
+favor pipelines of many threads: the load is printed, and the figures of one core are given per second of the processor's time too.
 """
 
 import argparse

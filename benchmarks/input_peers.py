@@ -34,8 +34,8 @@ def tf_data(source: str, cores: int) -> Iterator[Any]:
     """Yields bfloat16 batches of tf.data, in the shape of Flax's ImageNet example: less work in decoding, since only a box is."""
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(cores)
-    tf.config.threading.set_inter_op_parallelism_threads(cores)
+    tf.config.threading.set_intra_op_parallelizm_threads(cores)
+    tf.config.threading.set_inter_op_parallelizm_threads(cores)
 
     def load(path: Any) -> Any:
         encoded = tf.io.read_file(path)

@@ -6,7 +6,7 @@
 
 Needs libtpu (`pip install 'resnet-jax[tpu]'`) and no TPU; each of the four programs takes minutes of a core. All are compiled by
 `resnet_jax.parallel.plan.compile_step`: bfloat16, 128 images a chip, donated state. Ours are the steps of the recipe
-imagenet_pod: uint8 images in, mirrored and varied in colour on the device, label smoothing, metrics. The peer is written anew after
+imagenet_pod: uint8 images in, mirrored and varied in color on the device, label smoothing, metrics. The peer is written anew after
 the example (github.com/google/flax, examples/imagenet): v1.5, `nn.BatchNorm` by device, images that are bfloat16 already, Nesterov
 momentum, decay in the loss. Ratios are of cycles, which the compiler estimates, and of bytes; nothing is timed.
 """

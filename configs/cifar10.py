@@ -1,18 +1,21 @@
-"""The CIFAR-10 recipe of §4.2: 64k iterations of batch 128, rate 0.1 divided by 10 at 32k and 48k, decay 1e-4, momentum 0.9.
+"""The CIFAR-10 recipe of §4.2: 64k iterations of batch 128, rate 0.1 divided by 10 at 32k and 48k.
 
     python train.py --config=cifar10
     python train.py --config=cifar10:resnet110
     python train.py --config=cifar10:plain56,cifar100
-    python train.py --config=cifar10:resnet20,validation     (trains on 45k images and tests on the other 5k, as in §4.2)
+    python train.py --config=cifar10:resnet20,validation   (trains on 45k images, tests on the other 5k)
 
-The argument names the net (resnetN or plainN, N = 6n + 2; default resnet20), and where it is wanted the data set (cifar10 or
-cifar100) and the split (validation), separated by commas. Batch normalization is over groups of 64 images, the paper's two GPUs.
-The net of 110 layers warms up at 0.01 until its training error is below 80 %.
+The argument names the net (resnetN or plainN, N = 6n + 2; default resnet20), and where it is wanted the data
+set (cifar10 or cifar100) and the split (validation), separated by commas. Batch normalization is over groups
+of 64 images, the paper's two GPUs. The net of 110 layers warms up at 0.01 until its training error is below
+80 %.
 
-The net of 1202 layers is trained as the others; its activations are recomputed by groups of 14 blocks, to fit into memory.
+The net of 1202 layers is trained as the others; its activations are recomputed by groups of 14 blocks, to fit
+into memory.
 
-Hardware: one accelerator. CIFAR is prepared by TFDS once, which needs `pip install 'resnet-jax[tfds-prepare]'`. The rows of
-Table 6, with the paper's error and what a training costs (`resnet-jax paper table6 --plan`); not run in full with this code:
+Hardware: one accelerator. CIFAR is prepared by TFDS once, which needs `pip install
+'resnet-jax[tfds-prepare]'`. The rows of Table 6, with the paper's error and what a training costs
+(`resnet-jax paper table6 --plan`); not run in full with this code:
 
     | argument   | expected error (%) | multiply-adds of the training |
     |------------|--------------------|-------------------------------|

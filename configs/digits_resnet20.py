@@ -5,9 +5,10 @@
 
 Hardware: 2 CPU cores. Time: under a minute. Expected: 99 % test accuracy.
 
-From the recipe come the net, the rate of 0.1 divided by 10 at one half and three quarters of the steps, momentum, decay and the
-batch of 128. Its own are the statistics over groups of 16, and the augmentation: digits are not mirrored, and are moved by one
-pixel at most (mirrored and moved by four they are 94 % right, no longer being digits).
+From the recipe come the net, the rate of 0.1 divided by 10 at one half and three quarters of the steps,
+momentum, decay and the batch of 128. Its own are the statistics over groups of 16, and the augmentation:
+digits are not mirrored, and are moved by one pixel at most (mirrored and moved by four they are 94 % right,
+no longer being digits).
 """
 
 from resnet_jax.training.config import Config, base_config

@@ -1,14 +1,17 @@
-"""Fine-tuning: the net and the weights of a run or an import, a fresh last layer, and a tenth of the rate of training.
+r"""Fine-tuning: the weights of a run or an import, a fresh last layer, and a tenth of the learning rate.
 
     python train.py --config=finetune:imported/resnet50 --config.data.source=DATA --workdir=runs/mine
-    python train.py --config=finetune:runs/digits_resnet20 --config.optimizer.frozen='["stem","stage1"]' --workdir=runs/mine
-    python train.py --config=finetune:imported/resnet50 --config.optimizer.rate_factors='["stage*=0.1"]' --workdir=runs/mine
+    python train.py --config=finetune:runs/digits_resnet20 \
+        --config.optimizer.frozen='["stem","stage1"]' --workdir=runs/mine
+    python train.py --config=finetune:imported/resnet50 \
+        --config.optimizer.rate_factors='["stage*=0.1"]' --workdir=runs/mine
 
-The argument is the workdir that the net comes from (default runs/digits_resnet20); its net and its data are taken over, the data
-until another is set. Images are less the mean that the weights were trained with. docs/finetune.md goes through it step by step.
+The argument is the workdir that the net comes from (default runs/digits_resnet20); its net and its data are
+taken over, the data until another is set. Images are less the mean that the weights were trained with.
+docs/finetune.md goes through it step by step.
 
-Hardware: 2 CPU cores for the digits, an accelerator for ImageNet's nets. Time: seconds for the digits. Expected: better than from
-scratch after the same few steps.
+Hardware: 2 CPU cores for the digits, an accelerator for ImageNet's nets. Time: seconds for the digits.
+Expected: better than from scratch after the same few steps.
 """
 
 from resnet_jax.training.config import Config, base_config

@@ -1,29 +1,31 @@
-r"""The ImageNet recipe of §3.4: 60e4 iterations of batch 256, rate 0.1 divided by 10 when the error plateaus, decay 1e-4.
+r"""The ImageNet recipe of §3.4: 60e4 iterations of batch 256, rate 0.1 divided by 10 on plateaus.
 
     python train.py --config=imagenet:resnet50
     python train.py --config=imagenet:resnet50 --config.data.source=FOLDER
     python train.py --config=imagenet:plain34
-    python train.py --config=imagenet:resnet34,A                                (with shortcut A, as in Table 2)
-    python train.py --config=imagenet:resnet18 --config.data.source=synthetic   (without data: 224 × 224 noise)
+    python train.py --config=imagenet:resnet34,A   (with shortcut A, as in Table 2)
+    python train.py --config=imagenet:resnet18 --config.data.source=synthetic   (without data: noise)
 
-The argument names the net (default resnet50), and after a comma the shortcut where it is not the family's B. Batch
-normalization is over groups of 32 images, the authors' 8 GPUs. The paper does not say which error is watched and when it counts
-as a plateau: here it is the training error, averaged over 5,000 steps (an epoch), and the rate falls when five of these in a row
-have not fallen by 1 % of the best. Decay is on all parameters, as in Caffe.
+The argument names the net (default resnet50), and after a comma the shortcut where it is not the family's B.
+Batch normalization is over groups of 32 images, the authors' 8 GPUs. The paper does not say which error is
+watched and when it counts as a plateau: here it is the training error, averaged over 5,000 steps (an epoch),
+and the rate falls when five of these in a row have not fallen by 1 % of the best. Decay is on all parameters,
+as in Caffe.
 
-The shorter side is drawn from [256, 480], of it a 224 crop of the image or its mirror, and colors vary along their principal
-components. What is subtracted is the published mean of each channel. For the paper's mean of each pixel, and for other sets:
+The shorter side is drawn from [256, 480], of it a 224 crop of the image or its mirror, and colors vary along
+their principal components. What is subtracted is the published mean of each channel. For the paper's mean of
+each pixel, and for other sets:
 
     resnet-jax statistics SOURCE statistics.npz
     python train.py --config=imagenet --config.data.source=SOURCE --config.data.mean=statistics.npz \
         --config.data.color=statistics.npz
 
-SOURCE is an image folder (train/CLASS/*.jpg and val/CLASS/*.jpg), what `resnet-jax prepare` made of one or of the official tars,
-or a set of TFDS. Tested on the center crop of the image with shorter side 256.
+SOURCE is an image folder (train/CLASS/*.jpg and val/CLASS/*.jpg), what `resnet-jax prepare` made of one or of
+the official tars, or a set of TFDS. Tested on the center crop of the image with shorter side 256.
 
-Hardware: a TPU slice or several GPUs. The rows of Tables 2 and 3, with the paper's 10-crop error and what a training costs
-(`resnet-jax paper table3 --plan`); on the center crop the authors' README has 24.7, 23.6 and 23.0 % for 50, 101 and 152 layers.
-Not run with this code:
+Hardware: a TPU slice or several GPUs. The rows of Tables 2 and 3, with the paper's 10-crop error and what a
+training costs (`resnet-jax paper table3 --plan`); on the center crop the authors' README has 24.7, 23.6 and
+23.0 % for 50, 101 and 152 layers. Not run with this code:
 
     | argument   | expected error (%) | multiply-adds of the training |
     |------------|--------------------|-------------------------------|

@@ -23,7 +23,7 @@ ROOMS = (
 other."""
 
 PROTOCOLS = {
-    "resnet_jax.cli": {"EXAMPLES", "add_arguments", "execute"},
+    "resnet_jax.cli": {"ABOUT", "EXAMPLES", "OPTIONS", "execute"},
 }
 """Names that every module below provides with the same meaning."""
 

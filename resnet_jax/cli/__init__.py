@@ -1,9 +1,9 @@
 """`resnet-jax COMMAND`: one module for each command, imported only when the command runs.
 
-A command is a module of this package with `EXAMPLES`, `add_arguments(parser)` and `execute(arguments)`, and a
-line in `COMMANDS`. It prints text for people, and one JSON object with `--json`. A failure is one line on
-standard error that says what is wrong and what to do. Exit codes: 0 done, 1 failed, 2 a mistake in the
-command, 75 stopped and saved.
+A command is a module of this package with `EXAMPLES`, `OPTIONS` and `execute(arguments)`, and a
+line in `COMMANDS`. ABOUT and DETAILS, if it has them, are text of its help. It prints text for people, and
+one JSON object with `--json`. A failure is one line on standard error that says what is wrong and what to do.
+Exit codes: 0 done, 1 failed, 2 a mistake in the command, 75 stopped and saved.
 """
 
 import argparse
@@ -89,14 +89,16 @@ def load_command(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
         raise UsageError(f"unknown command {name!r}; {guess}commands are {', '.join(COMMANDS)}")
     file, text = COMMANDS[name]
     module = importlib.import_module(f"resnet_jax.cli.{file}")
+    examples = "\n".join(["examples:", *(f"  {example}" for example in module.EXAMPLES)])
     parser = _Parser(
         prog=f"resnet-jax {name}",
-        description=text,
-        epilog="\n".join(["examples:", *(f"  {example}" for example in module.EXAMPLES)]),
+        description=f"{text}\n\n{getattr(module, 'ABOUT', '')}",
+        epilog=f"{examples}\n\n{getattr(module, 'DETAILS', '')}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    module.add_arguments(parser)
+    for names, settings in module.OPTIONS:
+        parser.add_argument(*names, **settings)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return module, parser
 
@@ -104,12 +106,17 @@ def load_command(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
     """Returns the arguments of a command; `--config.FIELD=VALUE` adds a pair to its `overrides`, if any."""
     if parser.get_default("overrides") is not None:
-        given = {argument.partition("=")[0] for argument in argv if argument.startswith("--config.")}
-        for flag in sorted(given):
-            parser.add_argument(
-                flag, dest="overrides", action="append", type=_field(flag), help=argparse.SUPPRESS
-            )
+        for flag in sorted({argument.partition("=")[0] for argument in argv} - {"--config.FIELD"}):
+            if flag.startswith("--config."):
+                parser.add_argument(
+                    flag, dest="overrides", action="append", type=_pair(flag), help=argparse.SUPPRESS
+                )
     return parser.parse_args(argv)
+
+
+def option(*names: str, **settings: object) -> tuple[tuple[str, ...], dict[str, object]]:
+    """Returns an option of a command: the arguments of `ArgumentParser.add_argument`."""
+    return names, settings
 
 
 def at_least(minimum: int) -> Callable[[str], int]:
@@ -123,8 +130,20 @@ def at_least(minimum: int) -> Callable[[str], int]:
     return whole_number
 
 
-def _field(flag: str) -> Callable[[str], tuple[str, str]]:
+def _pair(flag: str) -> Callable[[str], tuple[str, str]]:
     return lambda text: (flag.removeprefix("--config."), text)
+
+
+FIELDS = option(
+    "--config.FIELD",
+    metavar="VALUE",
+    dest="overrides",
+    action="append",
+    type=_pair("--config.FIELD"),
+    default=[],
+    help="change a field of the recipe; VALUE is a Python literal or a word, a tuple is '(40,)' (default: none)",
+)
+"""For commands that take fields of a recipe."""
 
 
 class _Parser(argparse.ArgumentParser):

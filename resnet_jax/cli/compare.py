@@ -2,6 +2,7 @@
 
 import argparse
 
+from resnet_jax.cli import option
 from resnet_jax.console import print_json
 
 EXAMPLES = (
@@ -11,52 +12,51 @@ EXAMPLES = (
     "resnet-jax compare digits_resnet20 my_recipe.py --set run.steps=100 --json",
 )
 
-FORM = """A config is [NAME=]CONFIG[,FIELD=VALUE...]: a recipe as for --config, and fields to change.
+ABOUT = """A config is [NAME=]CONFIG[,FIELD=VALUE...]: a recipe as for --config, and fields to change.
 NAME is what it is called in the table; tuples are written in brackets: optimizer.boundaries=(100,200)."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `compare`."""
-    parser.description = f"{parser.description}\n\n{FORM}"
-    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="see above")
-    parser.add_argument(
+OPTIONS = (
+    option("configs", nargs="+", metavar="CONFIG", help="see above"),
+    option(
         "--seeds",
         type=int,
         default=3,
         metavar="N",
         help="number of seeds of each, from the config's own on (default: 3)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--to",
         default="runs/compare",
         metavar="DIR",
         help="directory of all runs and results (default: runs/compare)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
         help="change a field of all configs; may be repeated (default: none)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--budget",
         type=float,
         default=1.0,
         metavar="F",
         help="share of the steps to train, schedules included (default: 1)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--vmap",
         default="auto",
         metavar="HOW",
         help="train the seeds in one program: yes, no, or auto, if faster (default: auto)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--any-data",
         action="store_true",
         help="allow configs that are trained on different data (default: refuse)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

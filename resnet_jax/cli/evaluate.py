@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from resnet_jax.cli import at_least
+from resnet_jax.cli import at_least, load_command, option
 from resnet_jax.console import ProgressBar, format_table, print_json, print_note
 from resnet_jax.errors import UsageError
 from resnet_jax.evaluation.by_task import evaluate_by_task
@@ -31,86 +31,89 @@ MATRIX = 20
 """Classes of the largest confusion matrix that is printed, and mistakes that are printed of a larger one."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `evaluate`."""
-    add = parser.add_argument
-    add(
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of whole numbers, such as 224,256,384"
+        ) from None
+
+
+OPTIONS = (
+    option(
         "--workdir",
         required=True,
         action="append",
         help="directory of the run; repeat it to average the softmax of several runs",
-    )
-    add("--step", type=int, help="checkpoint to evaluate (default: the newest)")
-    add("--split", help="split of the dataset, such as train (default: the run's test split)")
-    add(
+    ),
+    option("--step", type=int, help="checkpoint to evaluate (default: the newest)"),
+    option("--split", help="split of the dataset, such as train (default: the run's test split)"),
+    option(
         "--data",
         metavar="SOURCE",
         help="dataset with the same classes: a folder, or a name in TFDS (default: the run's)",
-    )
-    add("--data-dir", help="directory of the dataset (default: where the run found it)")
-    add(
+    ),
+    option("--data-dir", help="directory of the dataset (default: where the run found it)"),
+    option(
         "--batch-size",
         type=at_least(1),
         metavar="N",
         help="number of images of the single view's size in a batch (default: the run's)",
-    )
-    add(
+    ),
+    option(
         "--statistics",
         default=MOVING,
         help=f"statistics of batch normalization: {' or '.join(STATISTICS)} (default: {MOVING})",
-    )
-    add(
+    ),
+    option(
         "--precise-bn",
         type=int,
         metavar="N",
         help="recompute these statistics over N training images, 0 for all, store them in the workdir, and "
         "evaluate with them (default: use the stored ones)",
-    )
-    add("--per-class", action="store_true", help="print the figures of every class too (default: off)")
-    add("--confusion", action="store_true", help="print the confusion matrix (default: off)")
-    add(
+    ),
+    option("--per-class", action="store_true", help="print the figures of every class too (default: off)"),
+    option("--confusion", action="store_true", help="print the confusion matrix (default: off)"),
+    option(
         "--predictions",
         metavar="FILE",
         help="write the most likely classes of every example to FILE.csv or FILE.npz (default: none)",
-    )
-    _add_views(parser)
-
-
-def _add_views(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
+    ),
+    option(
         "--protocol",
         default=SINGLE,
         help=f"views of an image: {', '.join(PROTOCOLS)} (default: {SINGLE}, as during training)",
-    )
-    add(
+    ),
+    option(
         "--scales",
         type=_numbers,
         default=(),
         metavar="N,N,…",
         help="shorter sides for multi-scale (default: 224,256,384,480,640)",
-    )
-    add(
+    ),
+    option(
         "--crop",
         type=int,
         default=0,
         metavar="N",
         help="side of the ten crops (default: that of the single view)",
-    )
-    add(
+    ),
+    option(
         "--average",
         default=SOFTMAX,
         help=f"what to average over views: {' or '.join(AVERAGES)} (default: {SOFTMAX})",
-    )
-    add(
+    ),
+    option(
         "--mirror",
         action="store_true",
         help="add the mirror image of every view; ten crops always do (default: off)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """Prints loss and accuracy of one run's checkpoint, or of the ensemble of several; other tasks' own metrics."""
+    """Prints loss and accuracy of a checkpoint, or of the ensemble of several; or a task's own metrics."""
     if from_json(read_checkpoint(arguments.workdir[0], arguments.step).config).task != "classification":
         _evaluate_by_task(arguments)
         return
@@ -155,30 +158,21 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate_by_task(arguments: argparse.Namespace) -> None:
-    own = {"workdir": arguments.workdir, "step": arguments.step, "data_dir": arguments.data_dir}
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    defaults = vars(parser.parse_args(["--workdir", ""])) | own
-    ignored = [name for name, value in defaults.items() if getattr(arguments, name) != value]
+    _, parser = load_command("evaluate")
+    own = ("workdir", "step", "data_dir", "json")
+    given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
+    ignored = [name for name in given if name not in own]
     if ignored or len(arguments.workdir) > 1:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in ignored) or "several --workdir"
         raise UsageError(
-            f"{arguments.workdir[0]} is no classification, and {options} is only for classification; leave it out"
+            f"{arguments.workdir[0]} is no classification, and {options} is only for classification; "
+            "leave it out"
         )
     results = evaluate_by_task(arguments.workdir[0], step=arguments.step, data_dir=arguments.data_dir)
     if arguments.json:
         print_json(results)
     else:
         print(", ".join(f"{name} {value:.6g}" for name, value in results.items()))
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no list of whole numbers, such as 224,256,384"
-        ) from None
 
 
 def _summary(results: Evaluation) -> str:

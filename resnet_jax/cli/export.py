@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from resnet_jax.cli import option
 from resnet_jax.console import print_json
 from resnet_jax.interop.exporter import FORMATS, export
 
@@ -13,19 +14,15 @@ EXAMPLES = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `export`."""
-    parser.add_argument("--workdir", required=True, help="directory of a run or an import")
-    parser.add_argument(
+OPTIONS = (
+    option("--workdir", required=True, help="directory of a run or an import"),
+    option(
         "--to", required=True, metavar="FILE", help=f"file to write, with the suffix .{', .'.join(FORMATS)}"
-    )
-    parser.add_argument(
-        "--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: the suffix of --to)"
-    )
-    parser.add_argument("--step", type=int, help="checkpoint to export (default: the newest)")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a file that exists (default: refuse)"
-    )
+    ),
+    option("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: the suffix of --to)"),
+    option("--step", type=int, help="checkpoint to export (default: the newest)"),
+    option("--overwrite", action="store_true", help="replace a file that exists (default: refuse)"),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

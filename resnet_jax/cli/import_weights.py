@@ -2,6 +2,7 @@
 
 import argparse
 
+from resnet_jax.cli import option
 from resnet_jax.console import print_json
 from resnet_jax.interop import import_weights
 from resnet_jax.interop.foreign_weights import read_class_names
@@ -12,31 +13,30 @@ EXAMPLES = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `import`."""
-    add = parser.add_argument
-    add("source", metavar="SOURCE", help=".pth, .safetensors, .caffemodel, or a folder with config.json")
-    add("--to", required=True, metavar="WORKDIR", help="directory to create")
-    add(
+OPTIONS = (
+    option("source", metavar="SOURCE", help=".pth, .safetensors, .caffemodel, or a folder with config.json"),
+    option("--to", required=True, metavar="WORKDIR", help="directory to create"),
+    option(
         "--classes",
         type=int,
         metavar="N",
         help="number of classes; another one gives a fresh last layer (default: the source's)",
-    )
-    add(
+    ),
+    option(
         "--class-names",
         metavar="FILE",
         help="one name on every line, by label (default: the source's, if any)",
-    )
-    add(
+    ),
+    option(
         "--stride-on",
         choices=("1x1", "3x3"),
         help="stride of bottlenecks, if the file does not tell (default: 3x3)",
-    )
-    add(
+    ),
+    option(
         "--mean",
         help="image mean of a .caffemodel: FILE.binaryproto, or red,green,blue in pixels (default: none)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -2,18 +2,19 @@
 
 import argparse
 
+from resnet_jax.cli import option
 from resnet_jax.console import print_json
 
 EXAMPLES = ("resnet-jax list", "resnet-jax list --variants", "resnet-jax list --json")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `list`."""
-    parser.add_argument(
+OPTIONS = (
+    option(
         "--variants",
         action="store_true",
         help="list what --config.model.variants may name, with default arguments and papers",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

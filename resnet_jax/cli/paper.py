@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from resnet_jax.cli import option
 from resnet_jax.console import format_table, print_json
 from resnet_jax.data.data_error import DataError
 from resnet_jax.paper.artifacts import make, plan
@@ -25,55 +26,54 @@ OPERATIONS_PER_SECOND = 25e12
 """Multiply-adds of the accelerator that `--plan` counts hours for: 50 TFLOP/s, kept up."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `paper`."""
-    add = parser.add_argument
-    add(
+OPTIONS = (
+    option(
         "name",
         choices=[TABLE_1, *TABLES, *FIGURES],
         metavar="NAME",
         help=f"one of {', '.join([TABLE_1, *TABLES, *FIGURES])}",
-    )
-    add(
+    ),
+    option(
         "--data",
         choices=DATASETS,
         default="",
         help="dataset; digits is the same in miniature, without a download (default: the paper's)",
-    )
-    add(
+    ),
+    option(
         "--seeds",
         type=int,
         default=1,
         metavar="N",
         help="train with the seeds 0 … N-1, and give mean ± deviation (default: 1)",
-    )
-    add(
+    ),
+    option(
         "--budget", type=float, default=1.0, metavar="B", help="share of the iterations to train (default: 1)"
-    )
-    add(
+    ),
+    option(
         "--nets",
         default="",
         metavar="NET,…",
         help="train only these, such as resnet20,plain20; resnet34:A stands for resnet34,A (default: all)",
-    )
-    add(
+    ),
+    option(
         "--with-1202",
         action="store_true",
         help="train the network of 1202 layers on the digits too (default: off)",
-    )
-    add("--workdir", default="runs/paper", help="directory of all runs (default: runs/paper)")
-    add("--data-dir", help="directory of TFDS's datasets (default: TFDS's own)")
-    add(
+    ),
+    option("--workdir", default="runs/paper", help="directory of all runs (default: runs/paper)"),
+    option("--data-dir", help="directory of TFDS's datasets (default: TFDS's own)"),
+    option(
         "--source",
         help="ImageNet: a folder, or what `resnet-jax prepare` wrote (default: TFDS's imagenet2012)",
-    )
-    add("--csv", metavar="FILE", help="CSV file to write (default: NAME_DATA.csv in the workdir)")
-    add("--figure", metavar="FILE", help="picture to write (default: NAME_DATA.png in the workdir)")
-    add(
+    ),
+    option("--csv", metavar="FILE", help="CSV file to write (default: NAME_DATA.csv in the workdir)"),
+    option("--figure", metavar="FILE", help="picture to write (default: NAME_DATA.png in the workdir)"),
+    option(
         "--plan",
         action="store_true",
         help="print the recipes, the paper's errors and the estimated cost, and train nothing (default: off)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any, TypeAlias
 
+from resnet_jax.cli import option
 from resnet_jax.console import format_table, print_json
 from resnet_jax.parallel import DeviceError
 
@@ -16,44 +17,42 @@ PlanRecord: TypeAlias = dict[str, Any]
 """A plan as JSON, with the names of its recipe and its network."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `plan`."""
-    parser.add_argument(
-        "--config", required=True, metavar="NAME", help="recipe, as `resnet-jax train` takes it"
-    )
-    parser.add_argument(
+OPTIONS = (
+    option("--config", required=True, metavar="NAME", help="recipe, as `resnet-jax train` takes it"),
+    option(
         "--set",
         nargs="+",
         action="extend",
         default=[],
         metavar="FIELD=VALUE",
         help="change fields of the recipe (default: none)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--topology",
         nargs="+",
         required=True,
         metavar="CHIP:GRID",
         help="slice to plan for, such as v5e:2x2 or v4:4x4x4; several give a table",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--price",
         type=float,
         default=0.0,
         metavar="P",
         help="price of a chip for an hour, to estimate the cost (default: no cost)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--classes",
         type=int,
         metavar="N",
         help="number of classes, if the dataset is not available on this machine (default: the recipe's)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--no-search",
         action="store_true",
         help="do not look for a smaller batch if the recipe's does not fit (default: look)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

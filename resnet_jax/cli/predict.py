@@ -5,7 +5,7 @@ import csv
 import dataclasses
 import sys
 
-from resnet_jax.cli import at_least
+from resnet_jax.cli import at_least, option
 from resnet_jax.console import print_json, print_note
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.data_error import DataError
@@ -26,28 +26,28 @@ EXAMPLES = (
 COLUMNS = ("file", "rank", "label", "name", "probability")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `predict`."""
-    parser.add_argument(
+OPTIONS = (
+    option(
         "images",
         nargs="+",
         metavar="IMAGE",
         help="image file, folder, or - for paths on stdin, one on a line",
-    )
-    parser.add_argument("--workdir", required=True, help="directory of a run or an import")
-    parser.add_argument("--step", type=int, help="checkpoint to use (default: the newest)")
-    parser.add_argument(
+    ),
+    option("--workdir", required=True, help="directory of a run or an import"),
+    option("--step", type=int, help="checkpoint to use (default: the newest)"),
+    option(
         "--top",
         type=at_least(1),
         default=5,
         metavar="K",
         help="number of classes for each image (default: 5)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--csv",
         action="store_true",
         help=f"print one line for each class: {','.join(COLUMNS)} (default: text)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from resnet_jax.cli import at_least
+from resnet_jax.cli import at_least, option
 from resnet_jax.console import ProgressBar, print_json
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.prepare import prepare
@@ -15,40 +15,40 @@ EXAMPLES = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `prepare`."""
-    parser.add_argument(
+OPTIONS = (
+    option(
         "source", metavar="SOURCE", help="folder with SPLIT/CLASS/NAME.jpg, or with ImageNet's official tars"
-    )
-    parser.add_argument("dest", metavar="DEST", help="folder to create, or one that the same command began")
-    parser.add_argument(
+    ),
+    option("dest", metavar="DEST", help="folder to create, or one that the same command began"),
+    option(
         "--shrink",
         type=int,
         default=0,
         metavar="N",
         help="longest allowed shorter side in pixels; larger images are shrunk (default: no limit)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--raw-share",
         type=float,
         default=0.0,
         metavar="X",
         help="share of the images to store as pixels (default: 0)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--shard-examples",
         type=int,
         default=4096,
         metavar="N",
         help="number of images in a file (default: 4096)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--workers",
         type=at_least(0),
         default=0,
         metavar="N",
         help="number of threads (default: 0, one per core)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

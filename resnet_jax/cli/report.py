@@ -9,7 +9,7 @@ from typing import TypeVar
 from etils import epath
 
 from resnet_jax.analysis import analyze_checkpoint
-from resnet_jax.cli import at_least
+from resnet_jax.cli import at_least, option
 from resnet_jax.console import print_json
 from resnet_jax.data.data_error import DataError
 from resnet_jax.errors import UsageError
@@ -29,27 +29,25 @@ ANALYZED = 256
 Found = TypeVar("Found")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `report`."""
-    parser.add_argument(
+OPTIONS = (
+    option(
         "workdirs", nargs="+", metavar="WORKDIR", help="directory of a run, also a live one, or of an import"
-    )
-    parser.add_argument(
-        "--to", default="report.html", metavar="FILE", help="file to write (default: report.html)"
-    )
-    parser.add_argument(
+    ),
+    option("--to", default="report.html", metavar="FILE", help="file to write (default: report.html)"),
+    option(
         "--examples",
         type=at_least(0),
         default=10_000,
         metavar="N",
         help="number of test images to predict, 0 for all (default: 10000)",
-    )
-    parser.add_argument("--data-dir", help="directory of the datasets (default: where the runs found them)")
-    parser.add_argument(
+    ),
+    option("--data-dir", help="directory of the datasets (default: where the runs found them)"),
+    option(
         "--records-only",
         action="store_true",
         help="leave out what needs the network to run (default: include it)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

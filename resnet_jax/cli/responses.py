@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 
 from resnet_jax.analysis.checkpoint_responses import RESPONSE_EXAMPLES, analyze_checkpoint, analyze_run
-from resnet_jax.cli import at_least
+from resnet_jax.cli import at_least, option
 from resnet_jax.console import format_table, print_json
 from resnet_jax.paper import PaperError
 
@@ -14,29 +14,28 @@ EXAMPLES = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `responses`."""
-    add = parser.add_argument
-    add("--workdir", required=True, help="directory of the run")
-    add("--step", type=int, help="checkpoint to analyze (default: the newest)")
-    add(
+OPTIONS = (
+    option("--workdir", required=True, help="directory of the run"),
+    option("--step", type=int, help="checkpoint to analyze (default: the newest)"),
+    option(
         "--all",
         action="store_true",
         help="analyze every checkpoint that the run kept; --config.run.keep=N keeps more (default: one)",
-    )
-    add(
+    ),
+    option(
         "--examples",
         type=at_least(1),
         default=RESPONSE_EXAMPLES,
         metavar="N",
         help=f"number of test images, from the first (default: {RESPONSE_EXAMPLES})",
-    )
-    add(
+    ),
+    option(
         "--gradients",
         action="store_true",
         help="measure norms of the gradient on the first training batch too (default: off)",
-    )
-    add("--data-dir", help="directory of the dataset (default: where the run found it)")
+    ),
+    option("--data-dir", help="directory of the dataset (default: where the run found it)"),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from resnet_jax.cli import at_least
+from resnet_jax.cli import at_least, option
 from resnet_jax.console import print_json
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.choices import CENTER
@@ -18,37 +18,33 @@ EXAMPLES = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `statistics`."""
-    parser.add_argument(
-        "source", metavar="SOURCE", help="image folder, prepared set, or the name of a TFDS dataset"
-    )
-    parser.add_argument(
-        "file", metavar="FILE.npz", help="file to write; for --config.data.mean and --config.data.color"
-    )
-    parser.add_argument("--split", default="train", help="split to measure (default: train)")
-    parser.add_argument(
+OPTIONS = (
+    option("source", metavar="SOURCE", help="image folder, prepared set, or the name of a TFDS dataset"),
+    option("file", metavar="FILE.npz", help="file to write; for --config.data.mean and --config.data.color"),
+    option("--split", default="train", help="split to measure (default: train)"),
+    option(
         "--image-size",
         type=int,
         default=224,
         metavar="N",
         help="side of the center crop, 0 for images of one size (default: 224)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--scale",
         type=int,
         default=256,
         metavar="N",
         help="shorter side that images are scaled to (default: 256)",
-    )
-    parser.add_argument("--data-dir", help="directory of TFDS's datasets (default: TFDS's own)")
-    parser.add_argument(
+    ),
+    option("--data-dir", help="directory of TFDS's datasets (default: TFDS's own)"),
+    option(
         "--workers",
         type=at_least(0),
         default=0,
         metavar="N",
         help="number of threads (default: 0, one per core)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

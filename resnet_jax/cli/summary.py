@@ -2,6 +2,7 @@
 
 import argparse
 
+from resnet_jax.cli import option
 from resnet_jax.console import print_json
 from resnet_jax.models import ModelError, create_model, default_image_size, summarize
 
@@ -13,26 +14,24 @@ EXAMPLES = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `summary`."""
-    parser.add_argument("name", metavar="NAME", help="name of the network; `resnet-jax list` prints them")
-    parser.add_argument(
-        "--shortcut", help="A, B or C (default: A in the CIFAR family, B in the ImageNet family)"
-    )
-    parser.add_argument("--stride-on", help="stride of bottlenecks: 1x1 (the paper, default) or 3x3 (v1.5)")
-    parser.add_argument(
+OPTIONS = (
+    option("name", metavar="NAME", help="name of the network; `resnet-jax list` prints them"),
+    option("--shortcut", help="A, B or C (default: A in the CIFAR family, B in the ImageNet family)"),
+    option("--stride-on", help="stride of bottlenecks: 1x1 (the paper, default) or 3x3 (v1.5)"),
+    option(
         "--variant",
         action="append",
         dest="variants",
         metavar="NAME",
         help="variant to apply, may be repeated; `resnet-jax list --variants` prints them (default: none)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--image-size",
         type=int,
         metavar="N",
         help="side of the images in pixels (default: 32 for CIFAR, 224 for ImageNet)",
-    )
+    ),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:

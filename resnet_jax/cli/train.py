@@ -2,14 +2,18 @@
 
 import argparse
 
+from resnet_jax.cli import FIELDS, option
+from resnet_jax.console import print_json
+from resnet_jax.training.config import all_fields
+from resnet_jax.training.recipes import DEFAULT, load_recipe, recipe_name, recipes
+
 EXAMPLES = (
     "resnet-jax train",
     "resnet-jax train --config=digits_resnet20 --config.seed=1 --workdir=runs/seed1",
     "resnet-jax train --config=my_recipe.py --config.optimizer.learning_rate=0.05 --config.run.steps=500",
 )
 
-ABOUT = """
-Ctrl-C and SIGTERM save and stop; the same command resumes. Exit codes: 0 done, 1 failed,
+ABOUT = """Ctrl-C and SIGTERM save and stop; the same command resumes. Exit codes: 0 done, 1 failed,
 2 a mistake in the command, 75 stopped and saved.
 
 Start several processes with the same command except for --process. On Cloud TPU, on SLURM and in
@@ -17,38 +21,29 @@ indexed jobs of Kubernetes, leave out --coordinator, --processes and --process; 
 to train on one process alone there too."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `train`."""
-    from resnet_jax.training.config import all_fields
-    from resnet_jax.training.recipes import DEFAULT, recipes
+DETAILS = "fields of the recipe, with their defaults:\n" + "\n".join(
+    f"  {field.path}={field.default!r}   {field.meaning}" for field in all_fields().values()
+)
 
-    parser.description = f"{parser.description}\n{ABOUT}"
-    parser.set_defaults(overrides=[])
-    parser.add_argument(
+OPTIONS = (
+    FIELDS,
+    option(
         "--config",
         metavar="NAME",
         default=DEFAULT,
         help=f"recipe: FILE.py, or {', '.join(recipes())}; arguments follow a colon (default: {DEFAULT})",
-    )
-    parser.add_argument_group(
-        "fields of the recipe",
-        "--config.FIELD=VALUE   change a field; VALUE is a Python literal or a word, tuples as '(40,)'. Fields:\n"
-        + "\n".join(f"  {field.path}={field.default!r}   {field.meaning}" for field in all_fields().values()),
-    )
-    parser.add_argument(
+    ),
+    option(
         "--workdir",
         metavar="DIR",
         help="directory of the run, the same for all processes (default: runs/NAME)",
-    )
-    parser.add_argument(
+    ),
+    option(
         "--coordinator", metavar="HOST:PORT", default="", help="address of the first process (default: none)"
-    )
-    parser.add_argument(
-        "--processes", metavar="N", type=int, help="number of processes that train together (default: 1)"
-    )
-    parser.add_argument(
-        "--process", metavar="I", type=int, help="number of this process, from 0 (default: the only one)"
-    )
+    ),
+    option("--processes", metavar="N", type=int, help="number of processes that train together (default: 1)"),
+    option("--process", metavar="I", type=int, help="number of this process, from 0 (default: the only one)"),
+)
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -59,10 +54,8 @@ def execute(arguments: argparse.Namespace) -> None:
     """
     from rich.console import Console
 
-    from resnet_jax.console import print_json
     from resnet_jax.parallel import Processes
     from resnet_jax.training.checkpoints import SaveError
-    from resnet_jax.training.recipes import load_recipe, recipe_name
     from resnet_jax.training.run import run
 
     with Processes() as processes:

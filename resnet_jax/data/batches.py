@@ -43,9 +43,9 @@ class TrainBatches:
     def __getitem__(self, step: int) -> HostBatch:
         positions = np.arange(self.batch_size)[self.share]
         examples = self.examples_at(step * self.batch_size + positions)
-        images, labels = read_decodable(
-            self.source, examples, draws(self.seed, step, self.batch_size)[self.share]
-        )
+        cropped = self.source.view is not None  # Other sources take no draws, and need not wait for them.
+        given = draws(self.seed, step, self.batch_size)[self.share] if cropped else None
+        images, labels = read_decodable(self.source, examples, given)
         mask = np.ones(len(positions), bool)
         return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
 

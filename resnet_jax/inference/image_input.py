@@ -25,7 +25,7 @@ Pictures: TypeAlias = "Picture | UInt8[jax.Array, '...'] | Sequence[Pictures]"
 
 
 class InferenceError(UsageError):
-    """Pictures that a network cannot be asked about, or a network that takes none; the message says what is allowed."""
+    """Images that a network does not take; the message says what is allowed."""
 
 
 def list_pictures(pictures: Pictures) -> list[Picture]:
@@ -41,13 +41,16 @@ def list_pictures(pictures: Pictures) -> list[Picture]:
     pixels = np.asarray(pictures)
     if pixels.dtype != np.uint8:
         raise InferenceError(
-            f"images are uint8 with values from 0 to 255, and this is {pixels.dtype} of shape {list(pixels.shape)}; to give "
-            "the network floating-point input of its own kind, call model.apply(variables, trained.preprocess(x))"
+            f"images are uint8 with values from 0 to 255, and this is {pixels.dtype} of shape "
+            f"{list(pixels.shape)}; to give "
+            "the network floating-point input of its own kind, call model.apply(variables, "
+            "trained.preprocess(x))"
         )
     gray = pixels.shape[-1:] != (3,)
     if pixels.ndim not in ((2, 3) if gray else (3, 4)) or 0 in pixels.shape[pixels.ndim > 3 - gray :]:
         raise InferenceError(
-            f"an array of images has the shape [H, W, 3] or [N, H, W, 3], or for gray ones [H, W] or [N, H, W]; this one has "
+            "an array of images has the shape [H, W, 3] or [N, H, W, 3], or for gray ones [H, W] or [N, H, "
+            "W]; this one has "
             f"{list(pixels.shape)}"
         )
     return [pixels] if pixels.ndim == 3 - gray else list(pixels)

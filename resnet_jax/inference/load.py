@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from etils import epath
+from flax.typing import VariableDict
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.data.data_error import DataError
@@ -57,6 +58,31 @@ def load_trained(workdir: epath.PathLike, step: int | None = None, statistics: s
     )
 
 
+def load_checkpoint(
+    workdir: epath.PathLike, step: int | None = None, *, statistics: str = MOVING
+) -> tuple[nn.Module, VariableDict]:
+    """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
+
+    The blocks are unrolled; for a deep net, `model.clone(stage=resnet_jax.models.ScannedStage)` takes
+    `stack_blocks(variables)` and compiles faster.
+
+    Args:
+        workdir: A path, or an object-storage URL.
+        step: Of the checkpoint; None is the newest.
+        statistics: Of batch normalization: "moving", those of training, or "precise", those that
+            `resnet-jax evaluate --precise-bn` recomputed.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it is damaged, or its statistics were not recomputed.
+
+    Example:
+        >>> model, variables = load_checkpoint("runs/digits_resnet20")
+        >>> logits = model.apply(variables, images)
+    """
+    checkpoint, _ = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
+    return create_model(**checkpoint.model), split_variables(checkpoint.arrays)[0]
+
+
 def _known_names(
     config: Config, stored: tuple[str, ...] | None, classes: int
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
@@ -71,12 +97,13 @@ def _known_names(
     if len(names) == classes:
         return names, ()
     return None, (
-        f"{config.data.source} has {len(names)} classes and the net {classes}, so numbers stand for their names",
+        f"{config.data.source} has {len(names)} classes and the net {classes}, so numbers stand for their "
+        "names",
     )
 
 
 def _names_in_data(config: Config) -> tuple[str, ...]:
-    """Returns the names of the classes that a run was trained on, without reading an image or preparing a set.
+    """Returns the class names of the data of a run, without reading an image or preparing a set.
 
     Raises:
         DataError: The data is not there any more, or not known.
@@ -100,7 +127,7 @@ def _names_in_data(config: Config) -> tuple[str, ...]:
 def _preprocessing(
     checkpoint: Checkpoint, config: Config, model: nn.Module, mean: np.ndarray
 ) -> Preprocessing:
-    """Returns what the checkpoint stores, or, if its format is 1, what follows from the config and from the arrays."""
+    """Returns the stored preprocessing, or for format 1 what follows from the config and the arrays."""
     if mean.ndim > 1 and mean.shape[0] != mean.shape[1]:
         raise InferenceError(
             f"the net was trained on images of {mean.shape[1]}×{mean.shape[0]} pixels; it must be square ones"
@@ -121,7 +148,7 @@ def _preprocessing(
 
 
 def _side(checkpoint: Checkpoint, config: Config, model: nn.Module) -> int:
-    """Returns the height and width of the images that a network was trained on, if its checkpoint does not state them."""
+    """Returns the side of the training images, if the checkpoint does not state it."""
     if isinstance(model, VGG):  # It takes one size only, which its first fully connected layer tells.
         stages = len(model.stage_depths)
         channels = model.width * 2 ** min(stages - 1, 3)

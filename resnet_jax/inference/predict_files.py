@@ -1,4 +1,4 @@
-"""What a network says of picture files: they are decoded side by side, in order, and seen in batches of one shape."""
+"""Predictions for image files, which are decoded in parallel and given to the network in batches."""
 
 import concurrent.futures
 import dataclasses
@@ -39,13 +39,14 @@ class Unreadable:
 def predict_files(
     trained: Trained, files: Sequence[str], *, top: int = 5, batch_size: int = BATCH, threads: int = 1
 ) -> Iterator[Prediction | Unreadable]:
-    """Yields the likeliest classes of every file, in the order of the files; those that cannot be read come as they are met.
+    """Yields the likeliest classes of every file, or why it cannot be read, in the order of the files.
 
     Args:
         trained: The network; pictures are resized and cropped as its preprocessing says.
         files: Paths or URLs.
         top: Number of classes for each file, at most all.
-        batch_size: Files that the network sees at once; the last batch is filled up, so that one program is compiled.
+        batch_size: Files that the network sees at once; the last batch is filled up, so that one program is
+            compiled.
         threads: Number of threads that read and decode.
     """
     side, size = trained.preprocessing.crop, max(1, min(batch_size, len(files)))

@@ -20,8 +20,8 @@ LARGEST = 4096
 class Preprocessing:
     """From a picture to the input of a net: (center crop of the resized picture - image_mean) · input_scale.
 
-    The mean is subtracted before the net, as for every net of this package; the scale is an option of the net (`input_scale` of
-    create_model), so that whatever evaluates, trains or exports the net applies it.
+    The mean is subtracted before the net, as for every net of this package; the scale is an option of the net
+    (`input_scale` of create_model), so that whatever evaluates, trains or exports the net applies it.
 
     Attributes:
         image_mean: float32[3] or [H, W, 3], in units of pixels from 0 to 255, RGB.
@@ -38,7 +38,7 @@ class Preprocessing:
     interpolation: str = ANTIALIAS
 
     def fit(self, picture: Picture, out: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Writes a picture of any size, resized and cropped, to `out`, uint8[crop, crop, 3]; see `pictures.fit`."""
+        """Writes a picture of any size, resized and cropped, to `out`, uint8[crop, crop, 3]."""
         fit(picture, CenterCrop(self.crop, self.resize), out, repeat=self.interpolation == REPEAT)
 
     @classmethod
@@ -57,7 +57,8 @@ class Preprocessing:
             )
         if not 0 < crop <= resize <= LARGEST:
             raise ValueError(
-                f"a crop of {crop} pixels from a shorter side of {resize}; they must be at most {LARGEST} and rise"
+                f"a crop of {crop} pixels from a shorter side of {resize}; they must be at most {LARGEST} "
+                "and rise"
             )
         scale = tuple(1 / (255 * value) for value in std)
         return cls(np.asarray([255 * value for value in mean], np.float32), scale, resize, crop)

@@ -35,8 +35,9 @@ class Guess:
 class Trained:
     """A network with its weights, which computes in float32 whatever it was trained in.
 
-    `images` in its methods are paths or URLs, PIL images, or uint8 arrays [H, W, 3], [N, H, W, 3] or, gray, [H, W] and
-    [N, H, W], RGB from 0 to 255, and lists of these; one alone is a batch of one. They are resized and cropped as in evaluation.
+    `images` in its methods are paths or URLs, PIL images, or uint8 arrays [H, W, 3], [N, H, W, 3] or, gray,
+    [H, W] and [N, H, W], RGB from 0 to 255, and lists of these; one alone is a batch of one. They are resized
+    and cropped as in evaluation.
 
     Attributes:
         model: The network.
@@ -64,7 +65,7 @@ class Trained:
     notes: tuple[str, ...] = ()
 
     def preprocess(self, images: Pictures) -> Float[Array, "n h w 3"]:
-        """Returns what `model.apply(variables, …)` takes: resized and cropped pixels less the image mean, float32.
+        """Returns the input of `model.apply`, float32: resized and cropped pixels less the image mean.
 
         Raises:
             InferenceError: An array is not uint8, or its shape is not that of images.
@@ -78,15 +79,15 @@ class Trained:
         return normalize(jnp.asarray(pixels), jnp.asarray(self.preprocessing.image_mean))
 
     def logits(self, images: Pictures) -> Float[np.ndarray, "n classes"]:
-        """Returns the logits of images; what is raised is as in `preprocess`."""
+        """Returns the logits of images; raises as `preprocess`."""
         return self._in_batches(lambda pixels: {"logits": self.program(pixels)}, images)["logits"]
 
     def predict(self, images: Pictures, top: int = 5) -> list[tuple[Guess, ...]]:
-        """Returns the `top` likeliest classes of every image, the likeliest first; what is raised is as in `preprocess`."""
+        """Returns the `top` likeliest classes of every image, the likeliest first; raises as `preprocess`."""
         return [self.likeliest(logits, top) for logits in self.logits(images)]
 
     def features(self, images: Pictures) -> dict[str, Float[np.ndarray, "n ..."]]:
-        """Returns the outputs of stem and stages, and the pooled vector, by name, as `resnet_jax.features` describes them.
+        """Returns the outputs of stem and stages, and the pooled vector, by name; see `resnet_jax.features`.
 
         Raises:
             ModelError: The network has none, as VGG.
@@ -130,7 +131,7 @@ class Trained:
     def _in_batches(
         self, program: Callable[[UInt8[np.ndarray, "n h w 3"]], dict[str, Array]], images: Pictures
     ) -> dict[str, np.ndarray]:
-        """Returns what a program makes of images; the last batch is filled up, so that one program is compiled."""
+        """Runs a program on images in batches of one size, so that it is compiled once."""
         pictures = list_pictures(images)
         size, side = max(1, min(BATCH, len(pictures))), self.preprocessing.crop
         batch = np.zeros((size, side, side, 3), np.uint8)

@@ -1,11 +1,11 @@
-"""The names that our arrays have in PyTorch's libraries, by what they are; used to import and, the other way, to export."""
+"""The names of our arrays in PyTorch's libraries, for import and export."""
 
 import re
 
 from resnet_jax.interop.foreign_weights import ArrayPath, NameOf
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-"""A kernel of a convolution and a scale of a normalization are both a weight in PyTorch; a module has one of them."""
+"""In PyTorch the kernel of a convolution and the scale of a normalization are both called weight."""
 
 TORCHVISION = {
     "stem/conv": "conv1",
@@ -35,7 +35,7 @@ IN_BLOCK = re.compile(
 
 
 def residual(table: dict[str, str]) -> NameOf:
-    """Returns the names of a residual net's arrays after a table; what it does not have keeps our name, with dots."""
+    """Returns the names of a residual net's arrays by a table; others keep our name, with dots."""
 
     def name_of(path: ArrayPath) -> str:
         module = "/".join(path[1:-1])
@@ -58,7 +58,7 @@ def residual(table: dict[str, str]) -> NameOf:
 
 
 def vgg(stage_depths: tuple[int, ...]) -> NameOf:
-    """Returns torchvision's names of a VGG net, whose modules are numbered: a convolution and a ReLU, and a pool after a stage."""
+    """Returns torchvision's names of a VGG net, whose convolutions, ReLUs and pools are numbered."""
     modules = {"hidden1": "classifier.0", "hidden2": "classifier.3", "head": "classifier.6"}
     number = 0
     for stage, depth in enumerate(stage_depths, start=1):

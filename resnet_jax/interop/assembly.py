@@ -1,4 +1,4 @@
-"""From the arrays of another framework to the variables of a net of ours: every array once; what is wrong is listed."""
+"""Builds a network from the arrays of another framework, each used once; mismatches are listed."""
 
 import dataclasses
 
@@ -17,6 +17,8 @@ from resnet_jax.models.registry import ModelArguments
 
 HEAD_PATH = ("params", "head")
 SHOWN = 6
+COUNTER = "num_batches_tracked"
+"""Ends the names of PyTorch's counters of batches, which are no weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +66,8 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
     with np.errstate(over="ignore", invalid="ignore"):  # What is not finite is listed.
         arrays = _match(foreign, shapes, arguments["name"])
     notes = [*foreign.notes, f"{len(arrays)} arrays of {foreign.where} used, each once"]
-    if foreign.ignored:
-        notes.append(f"{len(foreign.ignored)} counters of batches left out (num_batches_tracked)")
+    if counters := sum(name.endswith(COUNTER) for name in foreign.arrays):
+        notes.append(f"{counters} counters of batches left out ({COUNTER})")
     if foreign.class_names and len(foreign.class_names) != classes:
         raise InteropError(
             f"{foreign.where} names {len(foreign.class_names)} classes, and its last layer has {classes}"
@@ -75,7 +77,8 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
         model = create_model(**arguments)
         arrays |= _fresh_head(arrays[(*HEAD_PATH, "kernel")].shape[0], num_classes, seed)
         notes.append(
-            f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is used"
+            f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is "
+            "used"
         )
     return Imported(model, arguments, unflatten_dict(arrays), tuple(notes))
 
@@ -97,7 +100,7 @@ def _match(
 ) -> dict[ArrayPath, np.ndarray]:
     wrong, matched = [], {}
     channels = last_channels(shapes)
-    left = dict(foreign.arrays)
+    left = {name: array for name, array in foreign.arrays.items() if not name.endswith(COUNTER)}
     for path, shape in shapes.items():
         name = foreign.name_of(path)
         array = left.pop(name, None)

@@ -1,9 +1,9 @@
-"""The authors' Caffe models: `.caffemodel` files of ResNet-50, 101 and 152 after their layer names (github.com/KaimingHe).
+"""The authors' Caffe models of ResNet-50, 101 and 152 (github.com/KaimingHe), by their layer names.
 
-In them batch normalization is two layers: BatchNorm, whose mean and variance are to be divided by a third number, and Scale, with
-scale and bias. Images are BGR, from 0 to 255, less a mean image that is a file of its own. The maximum after conv1 has no
-padding, and its last window hangs over. Some convolutions have a bias (conv1 of ResNet-50); before a normalization it is the same
-as a mean that is less by it.
+In them batch normalization is two layers: BatchNorm, whose mean and variance are to be divided by a third
+number, and Scale, with scale and bias. Images are BGR, from 0 to 255, less a mean image that is a file of its
+own. The maximum after conv1 has no padding, and its last window hangs over. Some convolutions have a bias
+(conv1 of ResNet-50); before a normalization it is the same as a mean that is less by it.
 """
 
 import math
@@ -34,14 +34,16 @@ Blobs = dict[str, list[np.ndarray]]
 
 
 def from_caffemodel(path: Path, *, mean: str | None) -> Foreign:
-    """Returns the weights of a `.caffemodel`, with convolution and fully connected layers as PyTorch lays them out.
+    """Returns the weights of a `.caffemodel`, in PyTorch's layout.
 
     Args:
         path: Of the file.
-        mean: A `.binaryproto` file, or three numbers: red, green, blue. None takes the one `.binaryproto` beside the file.
+        mean: A `.binaryproto` file, or three numbers: red, green, blue. None takes the one `.binaryproto`
+            beside the file.
 
     Raises:
-        InteropError: It is not whole, or not a residual net after the authors' names, or the mean is not there.
+        InteropError: It is not whole, or not a residual net after the authors' names, or the mean is not
+            there.
     """
     layers = _layers(path)
     try:
@@ -56,7 +58,8 @@ def from_caffemodel(path: Path, *, mean: str | None) -> Foreign:
     image_mean = _mean(path, mean)
     model = {"name": name, "stride_on": "1x1", "pool": "caffe", "epsilon": 1e-5}
     notes = (
-        "images: RGB here, the order of conv1's inputs and of the mean was turned around; pool1 as Caffe's, without padding",
+        "images: RGB here, the order of conv1's inputs and of the mean was turned around; pool1 as Caffe's, "
+        "without padding",
     )
     return Foreign(
         os.fspath(path),
@@ -109,13 +112,14 @@ def _layers(path: Path) -> Blobs:
         raise InteropError(f"{path} cannot be read: {error.strerror}") from error
     if not blobs:
         raise InteropError(
-            f"{path} is a Caffe net without weights, or another kind of file; expected the authors' .caffemodel"
+            f"{path} is a Caffe net without weights, or another kind of file; expected the authors' "
+            ".caffemodel"
         )
     return blobs
 
 
 def _folded(where: str, layers: Blobs) -> dict[str, np.ndarray]:
-    """Returns arrays by "layer.leaf": kernels, and of each normalization mean, var, scale and bias under the BatchNorm's name."""
+    """Returns arrays by "layer.leaf"; those of a normalization are under the name of its BatchNorm."""
     arrays: dict[str, np.ndarray] = {}
     biases: dict[str, np.ndarray] = {}
     for name, blobs in layers.items():
@@ -123,7 +127,8 @@ def _folded(where: str, layers: Blobs) -> dict[str, np.ndarray]:
         expected = {"bn": (3,), "scale": (2,), "fc": (2,)}.get(kind[1] if kind else "", (1, 2))
         if not kind or len(blobs) not in expected:
             raise InteropError(
-                f"{where} has a layer {name!r} with {len(blobs)} arrays, which is not of the authors' residual nets; expected "
+                f"{where} has a layer {name!r} with {len(blobs)} arrays, which is not of the authors' "
+                "residual nets; expected "
                 "conv1, bn_conv1, scale_conv1, res2a_branch1, bn2a_branch1, scale2a_branch1, …, fc1000"
             )
         if kind[1] == "bn":
@@ -162,7 +167,8 @@ def _net(where: str, arrays: dict[str, np.ndarray]) -> tuple[str, NameOf]:
     heads = [name for name in arrays if name.startswith("fc") and name.endswith(".kernel")]
     if depth is None or len(heads) != 1 or "conv1.kernel" not in arrays:
         raise InteropError(
-            f"{where} has {', '.join(map(str, depths))} blocks per stage after the authors' names, {len(heads)} last layers, and "
+            f"{where} has {', '.join(map(str, depths))} blocks per stage after the authors' names, "
+            f"{len(heads)} last layers, and "
             f"{'a' if 'conv1.kernel' in arrays else 'no'} conv1; allowed are ResNet-18 to 152"
         )
     head = heads[0].removesuffix(".kernel")
@@ -193,8 +199,10 @@ def _mean(path: Path, mean: str | None) -> np.ndarray:
         beside = sorted(path.parent.glob("*.binaryproto"))
         if len(beside) != 1:
             raise InteropError(
-                f"the mean image of {path} is not in it, and {len(beside)} .binaryproto files are beside it; give "
-                "--mean FILE.binaryproto or three numbers in pixels, red, green and blue: --mean 123.7,116.3,103.5"
+                f"the mean image of {path} is not in it, and {len(beside)} .binaryproto files are beside it; "
+                "give "
+                "--mean FILE.binaryproto or three numbers in pixels, red, green and blue: --mean "
+                "123.7,116.3,103.5"
             )
         mean = os.fspath(beside[0])
     numbers = re.fullmatch(",".join([r"(\d+(?:\.\d*)?)"] * 3), mean)

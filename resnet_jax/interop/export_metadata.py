@@ -1,4 +1,4 @@
-"""The record that stands beside exported weights: the net, its preprocessing, its classes. With it they come back as they went."""
+"""The record beside exported weights: the model, its preprocessing and its classes, for import."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from resnet_jax.files import JsonObject, read_json
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import array_names
 from resnet_jax.interop.foreign_weights import Foreign, InteropError, NameOf
-from resnet_jax.interop.pytorch import ForeignJson, read_weights
+from resnet_jax.interop.pytorch import ForeignJson, read_arrays
 from resnet_jax.models.registry import VGG_STAGES, ModelArguments, model_class
 
 RECORD_FORMAT = "resnet-jax weights"
@@ -32,7 +32,7 @@ def record_path(file: Path) -> Path:
 
 
 def find_record(file: Path) -> ForeignJson | None:
-    """Returns the record beside a file of weights, or in the metadata of a safetensors file; None where there is none of ours.
+    """Returns the record beside a file of weights or inside a safetensors file; None if there is none.
 
     Raises:
         InteropError: The file beside the weights cannot be read.
@@ -85,23 +85,25 @@ def from_record(file: Path, record: ForeignJson) -> Foreign:
     try:
         if record["version"] > RECORD_VERSION:
             raise InteropError(
-                f"{where} has version {record['version']}; this version reads up to {RECORD_VERSION}: upgrade resnet-jax"
+                f"{where} has version {record['version']}; this version reads up to {RECORD_VERSION}: "
+                "upgrade resnet-jax"
             )
         model = dict(record["model"])
         if unknown := set(model) - OPTIONS:
             raise InteropError(
-                f"{where} gives the net the option {', '.join(sorted(unknown))}; allowed are {', '.join(sorted(OPTIONS))}"
+                f"{where} gives the net the option {', '.join(sorted(unknown))}; allowed are "
+                f"{', '.join(sorted(OPTIONS))}"
             )
         preprocessing = Preprocessing.from_json(record["preprocessing"])
         class_names, source = tuple(map(str, record["class_names"])), str(record["data"])
         name_of = names_of(model)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InteropError(
-            f"{where} is not as `resnet-jax export` writes it ({type(error).__name__}: {error}); export again, or remove it to "
+            f"{where} is not as `resnet-jax export` writes it ({type(error).__name__}: {error}); export "
+            "again, or remove it to "
             "have the net recognized by its arrays"
         ) from error
-    weights, ignored = read_weights(file)
-    return Foreign(str(file), weights, name_of, model, preprocessing, class_names, ignored, source=source)
+    return Foreign(str(file), read_arrays(file), name_of, model, preprocessing, class_names, source=source)
 
 
 def names_of(model: ModelArguments) -> NameOf:

@@ -1,4 +1,4 @@
-"""A net out of a workdir as a file for other programs, and beside it a record of what it expects of pictures and of its classes."""
+"""Exports a trained network as a file for other programs, with a record of its preprocessing and classes."""
 
 import contextlib
 import dataclasses
@@ -61,7 +61,8 @@ def export(
         overwrite: Replace a file that is there.
 
     Raises:
-        InteropError: The format or the suffix is not known, a file is there already, or the package onnx is not.
+        InteropError: The format or the suffix is not known, a file is there already, or the package onnx is
+            not.
         CheckpointError: There is no such checkpoint, or it is damaged.
         OSError: The disk is full, or may not be written; nothing is left behind.
     """
@@ -91,19 +92,16 @@ def export(
 
 
 def _format(file: Path, wanted: str | None) -> str:
+    suffix = file.suffix.removeprefix(".")
     if wanted is not None and wanted not in FORMATS:
         raise InteropError(f"unknown format {wanted!r}; allowed are {', '.join(FORMATS)}")
-    suffix = file.suffix.removeprefix(".")
     if suffix not in FORMATS:
-        allowed = (
-            f"for format {wanted} it is .{wanted}"
-            if wanted
-            else f"allowed are {', '.join(f'.{name}' for name in FORMATS)}"
-        )
+        allowed = f"for format {wanted} it is .{wanted}" if wanted else f"allowed are .{', .'.join(FORMATS)}"
         raise InteropError(f"{file} has the suffix {file.suffix!r}; {allowed}")
     if wanted not in (None, suffix):
         raise InteropError(
-            f"{file} has the suffix of format {suffix}, and --format is {wanted}; name it {file.stem}.{wanted}"
+            f"{file} has the suffix of format {suffix}, and --format is {wanted}; name it "
+            f"{file.stem}.{wanted}"
         )
     return suffix
 

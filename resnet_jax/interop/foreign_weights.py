@@ -1,4 +1,4 @@
-"""What a file of another framework holds, once it is understood: arrays by their names there, and the net that they are of."""
+"""Weights of another framework: arrays by their names there, and the network that they belong to."""
 
 import dataclasses
 import os
@@ -25,7 +25,7 @@ NameOf = Callable[[ArrayPath], str]
 
 
 class InteropError(UsageError):
-    """Weights that cannot be read, are of another net, or cannot be written; the message says which file and what to do.
+    """Weights that cannot be read, do not fit, or cannot be written; the message names the file and a remedy.
 
     It quotes names from files that nobody vouches for, and so is cut to one printable line.
     """
@@ -47,7 +47,6 @@ class Foreign:
         model: Arguments of create_model, without `num_classes`.
         preprocessing: What the net expects of its images.
         class_names: By label; empty where the source does not tell.
-        ignored: Names that are no weights, such as PyTorch's counters of batches.
         notes: What a user should know of how the source was understood.
         source: Name of the data set that the net was trained on, as in a config; empty where it is not known.
     """
@@ -58,7 +57,6 @@ class Foreign:
     model: ModelArguments
     preprocessing: Preprocessing
     class_names: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     source: str = ""
 

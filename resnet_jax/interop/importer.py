@@ -34,10 +34,11 @@ def read_source(
     """Returns what a file or folder holds.
 
     Args:
-        source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's (config.json and
-            weights), the authors' `.caffemodel`, or what `resnet-jax export` wrote.
+        source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's
+            (config.json and weights), the authors' `.caffemodel`, or what `resnet-jax export` wrote.
         stride_on: "1x1" or "3x3", for files that do not tell.
-        mean: Of a `.caffemodel`: a `.binaryproto` file, or three numbers in pixels, red, green and blue: "123.7,116.3,103.5".
+        mean: Of a `.caffemodel`: a `.binaryproto` file, or three numbers in pixels, red, green and blue:
+            "123.7,116.3,103.5".
 
     Raises:
         InteropError: It cannot be read, or is of another net.
@@ -48,7 +49,8 @@ def read_source(
     if path.is_dir():
         if not (path / "config.json").exists():
             raise InteropError(
-                f"{path} is a folder without config.json; give a folder of Hugging Face's or timm's, or a file"
+                f"{path} is a folder without config.json; give a folder of Hugging Face's or timm's, or a "
+                "file"
             )
         foreign = pytorch.from_folder(path)
     elif not path.is_file():
@@ -59,7 +61,8 @@ def read_source(
         foreign = caffe.from_caffemodel(path, mean=mean)
     elif path.suffix not in WEIGHT_SUFFIXES:
         raise InteropError(
-            f"{path} has the suffix {path.suffix!r}; allowed are {', '.join(WEIGHT_SUFFIXES)} and folders with config.json"
+            f"{path} has the suffix {path.suffix!r}; allowed are {', '.join(WEIGHT_SUFFIXES)} and folders "
+            "with config.json"
         )
     else:
         record = find_record(path)
@@ -79,10 +82,28 @@ def load_pretrained(
     stride_on: str | None = None,
     mean: str | None = None,
 ) -> tuple[nn.Module, VariableDict, Preprocessing]:
-    """Returns the net, its variables and what it expects of its images; see `read_source` and `assemble` for the arguments.
+    """Returns a net with weights of another framework, its variables, and what it expects of its images.
+
+    The third is a `resnet_jax.inference.Preprocessing`: pictures are resized to its `resize` and cropped to
+    its `crop`, and the net takes pixels from 0 to 255, RGB, less its `image_mean`. The net itself applies the
+    scale that they were divided by there.
+
+    Args:
+        source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's
+            or timm's (config.json and weights), or one of the authors' `.caffemodel` files.
+        num_classes: Another number than the source's gives a fresh last layer.
+        stride_on: Of bottlenecks, "1x1" or "3x3", where the source does not tell; None is torchvision's
+            "3x3".
+        mean: Of a `.caffemodel`: a `.binaryproto` file, or red, green and blue in pixels:
+            "123.7,116.3,103.5".
 
     Raises:
-        InteropError: The source cannot be read, or is of another net; what does not fit is listed.
+        InteropError: The source cannot be read, or is of another net; what does not fit is listed. Nothing in
+            it is executed.
+
+    Example:
+        >>> model, variables, preprocessing = load_pretrained("resnet50.pth")
+        >>> logits = model.apply(variables, images - preprocessing.image_mean)
     """
     foreign = read_source(source, stride_on=stride_on, mean=mean)
     imported = assemble(foreign, num_classes=num_classes)
@@ -98,7 +119,7 @@ def import_weights(
     mean: str | None = None,
     class_names: Sequence[str] = (),
 ) -> Imported:
-    """Writes the weights of a source as the workdir of a run, whole or not at all, and returns what was understood.
+    """Writes the weights of a source as the workdir of a run, whole or not at all, and returns the network.
 
     Args:
         source: See `read_source`.
@@ -148,7 +169,8 @@ def import_weights(
 def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) -> Config:
     """Returns the config of a run of this net: what evaluation, fine-tuning and prediction need of it.
 
-    Its source is empty where the data is not known: of ImageNet are nets with ImageNet's number of classes alone.
+    Its source is empty where the data is not known: of ImageNet are nets with ImageNet's number of classes
+    alone.
     """
     config, arguments = base_config(), imported.model_arguments
     for field in ("name", "shortcut", "stride_on", "variance"):
@@ -173,12 +195,13 @@ def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) 
 
 @contextlib.contextmanager
 def _whole_or_nothing(workdir: epath.PathLike) -> Iterator[epath.Path]:
-    """Yields a directory beside the workdir that takes its name when the block ends well, and is removed otherwise."""
+    """Yields a directory that is renamed to the workdir when the block ends, and removed on failure."""
     target = epath.Path(workdir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise WorkdirError(f"workdir {target} exists already and is not empty; choose another --to")
     if "://" in str(target):
-        yield target  # Object storage has no rename of folders; the config, without which it is no workdir, comes last.
+        # Object storage has no rename of folders; the config, without which it is no workdir, comes last.
+        yield target
         return
     partial = target.parent / f".{target.name}.partial-{os.getpid()}"
     try:

@@ -1,4 +1,4 @@
-"""A net as an ONNX graph, written from its structure: every layer is a node with its own weights, under the names it has here."""
+"""Exports a network as an ONNX graph with one node per layer, under the names of this package."""
 
 import json
 from typing import Any
@@ -28,7 +28,7 @@ INPUT, OUTPUT = "images", "logits"
 
 
 def to_onnx(trained: Trained, record: JsonObject) -> bytes:
-    """Returns an ONNX model from `images` uint8[batch, crop, crop, 3] to `logits` float32[batch, classes], batch free.
+    """Returns an ONNX model from `images` uint8[batch, crop, crop, 3] to `logits` float32[batch, classes].
 
     Raises:
         InteropError: The package onnx is not installed, or the net has a part that is not known here.
@@ -64,7 +64,7 @@ def to_onnx(trained: Trained, record: JsonObject) -> bytes:
 
 
 class _Graph:
-    """The nodes and constants of a graph. A method adds a layer behind `x` and returns the name of its output; maps are NCHW."""
+    """The nodes and constants of a graph in NCHW; each method adds a layer and returns its output's name."""
 
     def __init__(self, variables: VariableDict) -> None:
         arrays = flatten_dict(variables)
@@ -173,7 +173,8 @@ def _residual(graph: _Graph, model: ResNet, x: str) -> None:
     }
     if others := [part for part, known in parts.items() if not known]:
         raise InteropError(
-            f"format onnx knows the blocks and layers of the paper, and this net has another {' and '.join(others)}; "
+            "format onnx knows the blocks and layers of the paper, and this net has another "
+            f"{' and '.join(others)}; "
             "export it as stablehlo, which knows every net"
         )
     epsilon = norm_options.get("epsilon", BatchNorm.epsilon)
@@ -211,7 +212,7 @@ def _strides(block: Any, stride: int, stride_on: str) -> tuple[int, ...]:
 def _branch(
     graph: _Graph, x: str, at: ArrayPath, strides: tuple[int, ...], *, groups: int, epsilon: float
 ) -> str:
-    """Adds F(x): convolutions with their normalizations, and the non-linearity between them; groups are the second one's."""
+    """Adds F(x): convolutions, normalizations, activations; `groups` are of the second convolution."""
     for number, stride in enumerate(strides, start=1):
         convolved = graph.conv(x, *at, f"conv{number}", stride=stride, groups=groups if number == 2 else 1)
         x = graph.norm(convolved, *at, f"norm{number}", epsilon=epsilon)
@@ -221,7 +222,7 @@ def _branch(
 
 
 def _shortcut(graph: _Graph, x: str, at: ArrayPath, *, stride: int, extra: int, epsilon: float) -> str:
-    """Adds the path around a block: a projection where there are weights for one, else option A, which is often the identity."""
+    """Adds the path around a block: a projection if it has weights, else option A or the identity."""
     if ("params", *at, "projection", "kernel") in graph.arrays:
         return graph.norm(
             graph.conv(x, *at, "projection", stride=stride), *at, "projection_norm", epsilon=epsilon

@@ -40,22 +40,6 @@ def packed_varints(values: list[Value]) -> list[int]:
     return numbers
 
 
-def varint(value: int) -> bytes:
-    """Returns a number as the format writes it: seven bits a byte, the lowest first."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def field(number: int, value: int | bytes) -> bytes:
-    """Returns a field: a number, or bytes (a string, a message, packed numbers)."""
-    if isinstance(value, int):
-        return varint(number << 3 | VARINT) + varint(value)
-    return varint(number << 3 | LENGTH) + varint(len(value)) + value
-
-
 def _read(message: memoryview) -> Iterator[tuple[int, Value]]:
     at = 0
     while at < len(message):

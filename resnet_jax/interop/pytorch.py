@@ -1,4 +1,4 @@
-"""Nets of torchvision and timm from a file, and of Hugging Face and timm from a folder: which net, and what it expects."""
+"""Reads networks of torchvision and timm from files, and of Hugging Face and timm from folders."""
 
 import math
 import os
@@ -21,7 +21,6 @@ from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, ModelArgumen
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the channels red, green and blue, as fractions of the largest value."""
 
-COUNTER = "num_batches_tracked"
 FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
 TIMM = re.compile(r"(tv_)?resnet(18|34|50|101|152)")
 TIMM_VARIANTS = {
@@ -54,13 +53,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def read_weights(path: Path) -> tuple[StateDict, tuple[str, ...]]:
-    """Returns the weights of a file by name, and the names of the counters of batches beside them; see `read_arrays`."""
-    arrays = read_arrays(path)
-    counters = tuple(name for name in arrays if name.endswith(COUNTER))
-    return {name: array for name, array in arrays.items() if name not in counters}, counters
-
-
 def from_torch_file(path: Path, *, stride_on: str | None = None) -> Foreign:
     """Returns the weights of a net with torchvision's names, residual or VGG; preprocessing is torchvision's.
 
@@ -68,7 +60,7 @@ def from_torch_file(path: Path, *, stride_on: str | None = None) -> Foreign:
         path: A `.pth` or `.safetensors` file.
         stride_on: Of bottlenecks; torchvision's and timm's are on the 3×3.
     """
-    arrays, ignored = read_weights(path)
+    arrays = read_arrays(path)
     preprocessing = Preprocessing.from_fractions(TORCHVISION_MEAN, TORCHVISION_STD, resize=256, crop=224)
     notes = [
         "images: torchvision's mean and deviation, shorter side 256, center crop 224 (the file does not tell)"
@@ -82,13 +74,14 @@ def from_torch_file(path: Path, *, stride_on: str | None = None) -> Foreign:
         )
         if "stride_on" in model and stride_on is None:
             notes.append(
-                "the stride is on the 3x3 convolutions, as torchvision's; for a net with it on the 1x1 give --stride-on 1x1"
+                "the stride is on the 3x3 convolutions, as torchvision's; for a net with it on the 1x1 give "
+                "--stride-on 1x1"
             )
-    return _foreign(path, arrays, name_of, model, preprocessing, ignored=ignored, notes=tuple(notes))
+    return _foreign(path, arrays, name_of, model, preprocessing, notes=tuple(notes))
 
 
 def from_folder(folder: Path) -> Foreign:
-    """Returns the weights of a folder as Hugging Face keeps it: of ResNetForImageClassification, or of one of timm's ResNets.
+    """Returns the weights of a Hugging Face folder: ResNetForImageClassification, or one of timm's ResNets.
 
     Raises:
         InteropError: Its config.json describes another net, or a file is missing.
@@ -99,27 +92,30 @@ def from_folder(folder: Path) -> Foreign:
         raise InteropError(
             f"{folder} holds no weights; expected one of {', '.join(FILES)} beside config.json"
         )
-    arrays, ignored = read_weights(file)
+    arrays = read_arrays(file)
     try:
         if "architecture" in config:
-            return _from_timm(file, config, arrays, ignored)
+            return _from_timm(file, config, arrays)
         if config.get("model_type") == "resnet":
-            return _from_transformers(file, config, arrays, ignored)
+            return _from_transformers(file, config, arrays)
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise InteropError(
-            f"config.json or preprocessor_config.json of {folder} is not as its library writes it: {type(error).__name__} {error}"
+            f"config.json or preprocessor_config.json of {folder} is not as its library writes it: "
+            f"{type(error).__name__} {error}"
         ) from error
     raise InteropError(
-        f"{folder}/config.json is of model_type {config.get('model_type')!r}; allowed are resnet (ResNetForImageClassification) "
+        f"{folder}/config.json is of model_type {config.get('model_type')!r}; allowed are resnet "
+        "(ResNetForImageClassification) "
         "and the folders of timm"
     )
 
 
-def _from_timm(file: Path, config: ForeignJson, arrays: StateDict, ignored: tuple[str, ...]) -> Foreign:
+def _from_timm(file: Path, config: ForeignJson, arrays: StateDict) -> Foreign:
     architecture = config["architecture"]
     if not TIMM.fullmatch(architecture):
         raise InteropError(
-            f"{file.parent} holds timm's {architecture}, another net; allowed are resnet18, 34, 50, 101 and 152"
+            f"{file.parent} holds timm's {architecture}, another net; allowed are resnet18, 34, 50, 101 and "
+            "152"
         )
     if (pool := config.get("global_pool", "avg")) != "avg":
         raise InteropError(
@@ -138,14 +134,11 @@ def _from_timm(file: Path, config: ForeignJson, arrays: StateDict, ignored: tupl
         array_names.residual(array_names.TORCHVISION),
         model,
         preprocessing,
-        ignored=ignored,
         class_names=tuple(names_there),
     )
 
 
-def _from_transformers(
-    file: Path, config: ForeignJson, arrays: StateDict, ignored: tuple[str, ...]
-) -> Foreign:
+def _from_transformers(file: Path, config: ForeignJson, arrays: StateDict) -> Foreign:
     kinds: dict[str, type[BasicBlock] | type[BottleneckBlock]] = {
         "basic": BasicBlock,
         "bottleneck": BottleneckBlock,
@@ -162,7 +155,8 @@ def _from_transformers(
     default = [256, 512, 1024, 2048]
     if list(config.get("hidden_sizes", default)) != sides:
         raise InteropError(
-            f"{file.parent}/config.json has hidden_sizes {config.get('hidden_sizes', default)}; they must be {sides}"
+            f"{file.parent}/config.json has hidden_sizes {config.get('hidden_sizes', default)}; they must be "
+            f"{sides}"
         )
     depth = sum(depths) * kinds[layer_type].convolutions + 2
     model: ModelArguments = {"name": f"resnet{depth}"}
@@ -181,14 +175,13 @@ def _from_transformers(
         array_names.residual(array_names.HUGGING_FACE),
         model,
         preprocessing,
-        ignored=ignored,
         class_names=class_names,
         notes=notes,
     )
 
 
 def _processor(path: Path) -> tuple[Preprocessing, tuple[str, ...]]:
-    """Returns the preprocessing of a Hugging Face folder: below 384 pixels a crop of a larger resize, else the size itself."""
+    """Returns the preprocessing of a Hugging Face folder, and notes; from 384 pixels on without a crop."""
     notes: tuple[str, ...] = ()
     if not path.exists():
         notes = (f"{path.name} is not there: images are taken to be as ImageNet's usually are",)
@@ -207,7 +200,6 @@ def _foreign(
     model: ModelArguments,
     preprocessing: Preprocessing,
     *,
-    ignored: tuple[str, ...],
     class_names: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Foreign:
@@ -221,9 +213,8 @@ def _foreign(
         model,
         preprocessing,
         class_names,
-        ignored,
         notes,
-        source=IMAGENET_DATASET,
+        IMAGENET_DATASET,
     )
 
 
@@ -231,7 +222,8 @@ def _residual(where: str, arrays: StateDict, stride_on: str) -> ModelArguments:
     """Returns the arguments of the net whose blocks per stage the names count."""
     if variant := next((what for name, what in TIMM_VARIANTS.items() if name in arrays), None):
         raise InteropError(
-            f"{where} is a net of timm's with {variant}, another net than the paper's; allowed are its resnet18, 34, 50, 101, 152"
+            f"{where} is a net of timm's with {variant}, another net than the paper's; allowed are its "
+            "resnet18, 34, 50, 101, 152"
         )
     found = [re.match(r"layer(\d+)\.(\d+)\.", name) for name in arrays]
     blocks = {(int(match[1]), int(match[2])) for match in found if match}
@@ -249,7 +241,8 @@ def _residual(where: str, arrays: StateDict, stride_on: str) -> ModelArguments:
         else f"arrays such as {', '.join(list(arrays)[:3]) or 'none'}"
     )
     raise InteropError(
-        f"{where} has {what}, which are of no net with torchvision's names; allowed are resnet18, 34, 50, 101, 152 (blocks per "
+        f"{where} has {what}, which are of no net with torchvision's names; allowed are resnet18, 34, 50, "
+        "101, 152 (blocks per "
         "stage 2, 2, 2, 2 to 3, 8, 36, 3), vgg16 and vgg19"
     )
 
@@ -259,7 +252,8 @@ def _vgg(where: str, arrays: StateDict) -> tuple[ModelArguments, NameOf]:
     depth = convolutions + 3
     if depth not in VGG_STAGES:
         raise InteropError(
-            f"{where} is a VGG net with {convolutions} convolutions; allowed are vgg16 (13) and vgg19 (16), without BN"
+            f"{where} is a VGG net with {convolutions} convolutions; allowed are vgg16 (13) and vgg19 (16), "
+            "without BN"
         )
     return {"name": f"vgg{depth}"}, array_names.vgg(VGG_STAGES[depth])
 

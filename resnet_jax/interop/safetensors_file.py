@@ -1,4 +1,4 @@
-"""Weights as a safetensors file under torchvision's names: PyTorch loads it with `strict=True`, `import_weights` reads it back."""
+"""Exports weights as a safetensors file under torchvision's names, which PyTorch loads strictly."""
 
 import json
 
@@ -20,9 +20,10 @@ VGG_INPUT = 224
 
 
 def to_safetensors(trained: Trained, record: JsonObject) -> bytes:
-    """Returns the bytes of a safetensors file: float32 arrays in PyTorch's layout, and the record in its metadata.
+    """Returns a safetensors file: float32 arrays in PyTorch's layout, and the record in its metadata.
 
-    PyTorch's counters of batches (`num_batches_tracked`) are not in it, and `load_state_dict` does not ask for them.
+    PyTorch's counters of batches (`num_batches_tracked`) are not in it, and `load_state_dict` does not ask
+    for them.
     """
     name_of = names_of(trained.model_arguments)
     arrays = flatten_dict(trained.variables)
@@ -34,36 +35,42 @@ def to_safetensors(trained: Trained, record: JsonObject) -> bytes:
 
 
 def differences_from_torchvision(trained: Trained) -> list[str]:
-    """Returns what a user has to know before the weights are loaded into a net of torchvision's: nothing where it is the same."""
+    """Returns how the network differs from torchvision's of the same name, as sentences, if it does."""
     arguments = trained.model_arguments
     name = arguments["name"]
     if name not in IN_TORCHVISION or any(
         arguments.get(option) for option in ("stage_depths", "width", "hidden")
     ):
         return [
-            f"torchvision has no {name} of this shape; the names follow its manner, for `resnet-jax import` and nets like it"
+            f"torchvision has no {name} of this shape; the names follow its manner, for `resnet-jax import` "
+            "and nets like it"
         ]
     if changed := [option for option in ("variants", "block", "norm", "activation") if arguments.get(option)]:
         return [
-            f"torchvision's {name} is without what this net has in {' and '.join(changed)}: it does not load there"
+            f"torchvision's {name} is without what this net has in {' and '.join(changed)}: it does not load "
+            "there"
         ]
     if arguments.get("shortcut") not in (None, "B"):
         return [
-            f"torchvision's {name} has shortcut option B, and this net {arguments['shortcut']}: it does not load there"
+            f"torchvision's {name} has shortcut option B, and this net {arguments['shortcut']}: it does not "
+            "load there"
         ]
     found = []
     if not model_class(name).takes_any_size and trained.preprocessing.crop != VGG_INPUT:
         found.append(
-            f"torchvision's {name} is for images of {VGG_INPUT} pixels, and this net for {trained.preprocessing.crop}"
+            f"torchvision's {name} is for images of {VGG_INPUT} pixels, and this net for "
+            f"{trained.preprocessing.crop}"
         )
     if name in BOTTLENECKS and arguments.get("stride_on", "1x1") == "1x1":
         found.append(
-            "torchvision's bottlenecks have the stride on the 3x3, and this net on the 1x1: move it after loading"
+            "torchvision's bottlenecks have the stride on the 3x3, and this net on the 1x1: move it after "
+            "loading"
         )
     if arguments.get("pool", "centered") != "centered":
         found.append("torchvision's maximum after conv1 is padded on all sides, and this net's as in Caffe")
     if arguments.get("epsilon", 1e-5) != 1e-5:
         found.append(
-            f"torchvision's normalization has epsilon 1e-5, and this net {arguments['epsilon']}: set it after loading"
+            f"torchvision's normalization has epsilon 1e-5, and this net {arguments['epsilon']}: set it "
+            "after loading"
         )
     return found

@@ -1,4 +1,4 @@
-"""A net as one StableHLO program, weights inside, for CPU, CUDA and TPU: whoever has JAX calls it, without this package."""
+"""Exports a network as one StableHLO program with its weights, which JAX runs without this package."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def to_stablehlo(trained: Trained) -> bytes:
-    """Returns what `jax.export` serializes: from uint8[batch, crop, crop, 3] to logits float32[batch, classes], batch free."""
+    """Returns a serialized `jax.export` program from uint8[batch, crop, crop, 3] to logits, float32."""
     side = trained.preprocessing.crop
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, side, side, 3), np.uint8)

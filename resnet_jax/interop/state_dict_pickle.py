@@ -1,8 +1,8 @@
-"""Interprets the pickle of a state dict without unpickling it: nothing that it names is looked up or executed.
+"""Interprets the pickle of a state dict; nothing that it names is looked up or executed.
 
-The opcodes are decoded by pickletools and interpreted by a machine of its own, which knows the few that a state dict consists of,
-can build dicts, lists, tuples, strings and numbers, and takes the three functions that rebuild a tensor as descriptions of one.
-Everything else is refused by its name.
+The opcodes are decoded by pickletools and interpreted by a machine of its own, which knows the few that a
+state dict consists of, can build dicts, lists, tuples, strings and numbers, and takes the three functions
+that rebuild a tensor as descriptions of one. Everything else is refused by its name.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ class RefusedError(Exception):
 
 
 def interpret(pickled: bytes, start: int = 0) -> tuple[object, dict[str, Storage], int]:
-    """Returns what a pickle builds, with `Tensor` for its tensors, the storages that these lie in, by key, and where it ends.
+    """Returns what a pickle builds, with `Tensor` for tensors, their storages by key, and where it ends.
 
     Args:
         pickled: Holds the pickle.
@@ -179,6 +179,7 @@ def _call(function: object, arguments: object) -> object:
             if all(isinstance(value, int) for value in (*shape, *strides)):
                 return Tensor(storage, offset, shape, strides)
     raise RefusedError(
-        f"its pickle asks to call {name.replace(' ', '.')[:80]}, which is not executed: a file of weights needs only tensors; "
+        f"its pickle asks to call {name.replace(' ', '.')[:80]}, which is not executed: a file of weights "
+        "needs only tensors; "
         "do not trust this file, or save its weights as .safetensors"
     )

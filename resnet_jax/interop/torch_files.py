@@ -1,7 +1,8 @@
 """Reads the files that `torch.save` writes, without PyTorch and without executing anything.
 
-A `.pth` is a pickle, and unpickling runs what the file names; `resnet_jax.interop.state_dict_pickle` interprets it instead. No more
-memory is taken than the file is long: its parts have to be stored as they are, and tensors are views of them.
+A `.pth` is a pickle, and unpickling runs what the file names; `resnet_jax.interop.state_dict_pickle`
+interprets it instead. No more memory is taken than the file is long: its parts have to be stored as they are,
+and tensors are views of them.
 """
 
 import math
@@ -40,7 +41,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise InteropError(f"{where} cannot be read: {error.strerror}") from error
     except Exception as error:  # zipfile and pickletools raise what they like at broken input.
         raise InteropError(
-            f"{where} is no whole file of torch.save ({type(error).__name__}: {str(error)[:120]}); fetch it again, or save it with "
+            f"{where} is no whole file of torch.save ({type(error).__name__}: {str(error)[:120]}); fetch it "
+            "again, or save it with "
             "torch.save(model.state_dict(), …) or as .safetensors"
         ) from error
 
@@ -51,11 +53,13 @@ def _read_zip(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise RefusedError(
-                "its parts are compressed, as torch.save never writes them; unpacked they could be of any size"
+                "its parts are compressed, as torch.save never writes them; unpacked they could be of any "
+                "size"
             )
         if sum(entry.file_size for entry in entries) > size:
             raise RefusedError(
-                f"its parts claim to hold more than the file's {size:,} bytes; it is damaged, or made to fill the memory"
+                f"its parts claim to hold more than the file's {size:,} bytes; it is damaged, or made to "
+                "fill the memory"
             )
         by_name = {entry.filename: entry for entry in entries}
         pickles = [name for name in by_name if name == "data.pkl" or name.endswith("/data.pkl")]
@@ -64,7 +68,8 @@ def _read_zip(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
         folder = pickles[0].removesuffix("data.pkl")
         if by_name[pickles[0]].file_size > PICKLE_LIMIT:
             raise RefusedError(
-                f"its data.pkl has {by_name[pickles[0]].file_size:,} bytes, more than the names of any net take"
+                f"its data.pkl has {by_name[pickles[0]].file_size:,} bytes, more than the names of any net "
+                "take"
             )
         if f"{folder}byteorder" in by_name and archive.read(f"{folder}byteorder") != b"little":
             raise RefusedError("its numbers are in big-endian order; save it as .safetensors")
@@ -77,7 +82,7 @@ def _read_zip(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
 
 
 def _read_legacy(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
-    """Reads the form before PyTorch 1.6: five pickles, then the numbers of every storage, each after their count."""
+    """Reads the form before PyTorch 1.6: five pickles, then every storage, each after its length."""
     data = file.read()
     if data[:1] != b"\x80":
         raise RefusedError(
@@ -86,7 +91,8 @@ def _read_legacy(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
     magic, _, end = interpret(data)
     if magic != MAGIC:
         raise RefusedError(
-            "it is a pickle, but not one of torch.save, and pickles are not executed; save the weights as .safetensors"
+            "it is a pickle, but not one of torch.save, and pickles are not executed; save the weights as "
+            ".safetensors"
         )
     _, _, end = interpret(data, end)
     _, _, end = interpret(data, end)
@@ -107,7 +113,8 @@ def _numbers(data: bytes, storage: Storage) -> np.ndarray:
     expected = storage.count * storage.dtype.itemsize
     if len(data) != expected:
         raise RefusedError(
-            f"it is not whole: storage {storage.key} has {len(data):,} of its {expected:,} bytes; fetch it again"
+            f"it is not whole: storage {storage.key} has {len(data):,} of its {expected:,} bytes; fetch it "
+            "again"
         )
     return np.frombuffer(data, storage.dtype)
 
@@ -134,14 +141,15 @@ def _view(tensor: Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _tensors(found: object) -> dict[str, Tensor]:
-    """Returns the state dict in what was pickled: itself, or under a key of a larger one; without the prefix of DataParallel."""
+    """Returns the state dict, which may be under a key of a larger dict or have prefixes of DataParallel."""
     for key in SETTINGS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
             break
     if not isinstance(found, dict):
         raise RefusedError(
-            f"it holds a {type(found).__name__}, not a state dict; save it with torch.save(model.state_dict(), …)"
+            f"it holds a {type(found).__name__}, not a state dict; save it with "
+            "torch.save(model.state_dict(), …)"
         )
     tensors = {
         name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)
@@ -149,7 +157,8 @@ def _tensors(found: object) -> dict[str, Tensor]:
     if len(tensors) != len(found) or not found:
         others = [str(name)[:40] for name in found if name not in tensors][:3]
         raise RefusedError(
-            f"it is not a state dict: {', '.join(others) or 'it is empty'}; use torch.save(model.state_dict(), …)"
+            f"it is not a state dict: {', '.join(others) or 'it is empty'}; use "
+            "torch.save(model.state_dict(), …)"
         )
     prefix = "module."
     wrapped = all(name.startswith(prefix) for name in tensors)

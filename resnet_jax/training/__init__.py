@@ -1,1 +1,1 @@
-"""How it learns: optimiser, state, step, checkpoints, and the run that ties them together."""
+"""How it learns: optimizer, state, step, checkpoints, and the run that ties them together."""

@@ -12,7 +12,7 @@ OfPart = Callable[[PyTree, PyTree, Int[Array, ""]], tuple[PyTree, PyTree]]
 
 
 def mean_over_parts(function: OfPart, batch: PyTree, carried: PyTree, *, parts: int) -> tuple[PyTree, PyTree]:
-    """Returns the mean of what `function` gives for the parts of a batch, and what it carried from each part to the next.
+    """Returns the mean of a function over the parts of a batch, and what it carried from part to part.
 
     Args:
         function: Of one part.

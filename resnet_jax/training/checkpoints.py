@@ -1,9 +1,9 @@
-"""Checkpoints: written by Orbax in the background, committed by one rename, checked file by file when they are read.
+"""Checkpoints: written by Orbax in the background, committed by one rename, verified when they are read.
 
-A checkpoint `<workdir>/checkpoints/<step>/` holds the arrays of a state (`state/`), a description with the config and the name,
-shape and dtype of every array (`description/`), the metrics of the evaluation at that step, if there was one, and
-`checksums.json` with the SHA-256 of each of these files. It exists whole or not at all: everything is written under a temporary
-name, the checksums last, and then renamed. Orbax itself would restore a file with a flipped bit without a word.
+A checkpoint `<workdir>/checkpoints/<step>/` holds the arrays of a state (`state/`), a description with
+config, class names and preprocessing (`description/`), metrics, if the step was evaluated, and
+`checksums.json`. It exists whole or not at all: everything is written under a temporary name, the checksums
+last, and then renamed. Orbax itself would restore a file with a flipped bit without a word.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 CHECKPOINT_DIRECTORY, STATE, DESCRIPTION = "checkpoints", "state", "description"
 
 _PATIENCE = 2_000_000
-"""Seconds of the wall clock after which Orbax gives a commit up; its parts have shorter times, which cannot be set."""
+"""Seconds of wall-clock time after which Orbax gives up a commit."""
 
 Arrays = dict[str, np.ndarray]
 """The arrays of a state by path, for example `params/stage1/block1/conv1/kernel`."""
@@ -70,11 +70,11 @@ class Checkpoint:
 
     Attributes:
         step: Updates made.
-        arrays: All arrays of the state, in host memory; of every block by itself, whether or not the run had them stacked.
+        arrays: All arrays of the state, in host memory; blocks that the run had stacked are apart.
         config: The config of the run, as JSON.
         model: Arguments of create_model: `name`, `num_classes`, `dtype` and options.
         class_names: Names of the classes, by label. None in checkpoints of format 1.
-        preprocessing: How a picture of any size becomes an image of the network, as JSON. None in checkpoints of format 1.
+        preprocessing: From a picture of any size to an image, as JSON. None in checkpoints of format 1.
     """
 
     step: int
@@ -95,8 +95,7 @@ class CheckpointWriter:
         model: Arguments of create_model; stored with every checkpoint.
         score: Metric that the best checkpoint is chosen by; higher is better.
         class_names: Names of the classes, by label; stored with every checkpoint.
-        preprocessing: How a picture becomes an image of the network, as JSON (see
-            `resnet_jax.training.stored_preprocessing.evaluation_preprocessing`); stored with every checkpoint.
+        preprocessing: From a picture to an image of the network, as JSON; stored with every checkpoint.
     """
 
     def __init__(
@@ -119,16 +118,16 @@ class CheckpointWriter:
             "preprocessing": preprocessing,
         }
         self._saving: int | None = None
-        newest = checkpoint_managers.LatestN(keep)
         best_fn = operator.itemgetter(score)
         best = checkpoint_managers.BestN(get_metric_fn=best_fn, n=1, keep_checkpoints_without_metrics=False)
+        kept = checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep), best])
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, best]),
+            preservation_policy=kept,
             best_fn=best_fn,  # Only so that metrics are stored: what is kept is the policy's affair.
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(
                 post_finalization_callback=self._write_checksums,
-                # A directory that cannot be created in the background leaves a thread that waits for it for ten minutes.
+                # In the background, a directory that cannot be created leaves a thread waiting for minutes.
                 create_directories_asynchronously=False,
                 timeout_secs=_PATIENCE,
             ),
@@ -137,7 +136,7 @@ class CheckpointWriter:
         self._inode = inode_of(self._directory)
 
     def save(self, step: int, state: object, metrics: dict[str, float] | None = None) -> None:
-        """Copies the state to host memory and returns; the rest is done in the background, after the save before it.
+        """Copies the state to host memory and returns; the rest is done in the background.
 
         Raises:
             SaveError: This save cannot begin, or an earlier one failed, for example for want of space.
@@ -147,15 +146,13 @@ class CheckpointWriter:
         described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
         self.wait()
         self._saving = step
-        items = ocp.args.Composite(
-            **{
-                STATE: ocp.args.StandardSave(unflatten_dict(arrays, sep="/")),
-                DESCRIPTION: ocp.args.JsonSave({**self._stored, "step": step, "arrays": described}),
-            }
-        )
+        items = {
+            STATE: ocp.args.StandardSave(unflatten_dict(arrays, sep="/")),
+            DESCRIPTION: ocp.args.JsonSave({**self._stored, "step": step, "arrays": described}),
+        }
         try:
             check_space(self._directory, sum(array.nbytes for array in arrays.values()))
-            self._manager.save(step, args=items, metrics=metrics, force=True)
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
         except Exception as error:
             raise self._failure(error) from error
 
@@ -181,18 +178,22 @@ class CheckpointWriter:
         workdir = self._directory.parent
         if inode_of(self._directory) != self._inode:
             return SaveError(
-                f"the workdir {workdir} is gone (deleted, moved or unmounted), and step {self._saving} is not saved; bring it back "
-                "and run the same command again: it goes on from the newest checkpoint in it"
+                f"the workdir {workdir} is gone (deleted, moved or unmounted), and step {self._saving} is "
+                "not "
+                "saved; bring it back and run the same command again: it goes on from the newest checkpoint "
+                "in it"
             )
         whole = steps_in(workdir)
         resumable = f"step {whole[-1]}" if whole else "the beginning"
         return SaveError(
-            f"the checkpoint of step {self._saving} could not be written to {self._directory}: {innermost_cause(error)}; mend that "
-            f"(space, permissions) and run the same command again: it goes on from {resumable}"
+            f"the checkpoint of step {self._saving} could not be written to {self._directory}: "
+            f"{innermost_cause(error)}; mend that (space, permissions) and run the same command again: it "
+            "goes on "
+            f"from {resumable}"
         )
 
     def _write_checksums(self, *, committed: bool = False) -> None:
-        """Is called just before a save is committed, under the temporary name, and once more after, when the loop may wait for it.
+        """Runs just before a save is committed, under its temporary name, and once more after the commit.
 
         So what is long, the sums of the arrays, is left to the first time, in the background.
         """
@@ -224,18 +225,18 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
             f"{workdir} holds no checkpoint; train into it with `python train.py --workdir={workdir}`"
         )
     if step is not None and step not in steps:
-        raise CheckpointError(
-            f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}"
-        )
+        has = ", ".join(map(str, steps))
+        raise CheckpointError(f"{workdir} has no checkpoint of step {step}; it has {has}")
     path = epath.Path(workdir).resolve() / CHECKPOINT_DIRECTORY / str(steps[-1] if step is None else step)
-    # A process killed right after a commit has not recorded what the commit itself writes; nothing reads these files.
+    # A process killed right after a commit has not recorded what the commit itself writes.
     if damage := find_damage(path, optional=COMMIT_FILES):
         raise DamagedError(path, f"is damaged: {damage}")
     try:
         description = json.loads((path / DESCRIPTION / "metadata").read_text())
         if (found := description["format_version"]) > CHECKPOINT_FORMAT:
             raise CheckpointError(
-                f"{path} has format {found}, and this version reads up to {CHECKPOINT_FORMAT}; upgrade resnet-jax"
+                f"{path} has format {found}, and this version reads up to {CHECKPOINT_FORMAT}; upgrade "
+                "resnet-jax"
             )
         wanted = {
             name: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.dtype(dtype))
@@ -266,7 +267,7 @@ def to_arrays(state: object) -> Arrays:
 
 
 def from_arrays(template: State, arrays: Arrays) -> State:
-    """Returns a state like the template with the values of `arrays`; blocks are stacked, or not, as the template has them.
+    """Returns a state like the template with the values of `arrays`, its blocks stacked as in the template.
 
     Raises:
         CheckpointError: Names, shapes or dtypes differ; they are listed.

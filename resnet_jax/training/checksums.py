@@ -1,4 +1,4 @@
-"""SHA-256 sums of the files of a directory, stored beside them: any flipped bit is noticed when they are read."""
+"""SHA-256 sums of the files of a directory, stored beside them, so that any flipped bit is noticed."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ def write_checksums(directory: epath.Path, *, apart: Collection[str], only_apart
 
 
 def find_damage(directory: epath.Path, *, optional: Collection[str]) -> str | None:
-    """Returns what is wrong with the files of a directory, in a few words; None if they are as they were written.
+    """Returns what is wrong with the files of a directory, in a few words; None if nothing is.
 
     Args:
         directory: Holds the files.

@@ -1,6 +1,7 @@
 """The config of a run: typed sections, resolved into a frozen copy; to and from JSON.
 
-`resnet_jax.training.config_sections` declares the fields. Nothing below `resolve` sees text or unchecked values.
+`resnet_jax.training.config_sections` declares the fields. Nothing below `resolve` sees text or unchecked
+values.
 """
 
 import dataclasses
@@ -40,7 +41,10 @@ FORMAT_VERSION = 2
 
 @dataclasses.dataclass
 class Config(Section):
-    """Every field of a run. A recipe assigns to the fields that it is about; `resolve` checks and freezes them all."""
+    """Every field of a run. A recipe assigns to the fields that it is about.
+
+    `resolve` checks and freezes them all.
+    """
 
     seed: int = recipe(0, "Seed of initialization, order, augmentation and dropout.", NOT_NEGATIVE)
     batch_size: int = recipe(128, "Global batch size: the sum over all devices.", ABOVE_ZERO)
@@ -67,7 +71,8 @@ def resolve(config: Config | Mapping[str, object]) -> Config:
     """Returns a checked, frozen copy of a config; fields that a mapping leaves out have their defaults.
 
     Raises:
-        ConfigError: A field does not exist, has another type or a value that is not allowed, or two contradict.
+        ConfigError: A field does not exist, has another type or a value that is not allowed, or two
+            contradict.
     """
     resolved = Config()
     update(resolved, config)
@@ -143,7 +148,10 @@ def all_fields() -> dict[str, Field]:
 
 
 def _check_combinations(config: Config) -> None:
-    """Checks the fields that depend on each other; what depends on data and devices is checked where these are known."""
+    """Checks the fields that depend on each other.
+
+    What depends on data and devices is checked where these are known.
+    """
     data, optimizer, run = config.data, config.optimizer, config.run
     least = data.image_size or 1
     if not least <= data.scales[0] <= data.scales[1]:
@@ -158,16 +166,16 @@ def _check_combinations(config: Config) -> None:
     contradictions = {
         "config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave one out": run.remat
         and run.scan == "no",
-        "config.optimizer has boundaries and a plateau_patience: the rate decays at the one or on the other": (
+        "config.optimizer has boundaries and a plateau_patience: choose one": (
             optimizer.boundaries and optimizer.plateau_patience
         ),
-        "config.optimizer has a schedule, and boundaries or warmup_steps: the rate follows the one or the other": (
+        "config.optimizer has a schedule, and boundaries or warmup_steps: choose one": (
             optimizer.schedule and (optimizer.boundaries or optimizer.warmup_steps)
         ),
-        "config.optimizer has a loss of its own and label_smoothing, which is for cross-entropy; leave one out": (
+        "config.optimizer has a loss of its own and label_smoothing, for cross-entropy; leave one out": (
             optimizer.loss and optimizer.label_smoothing
         ),
-        "config.optimizer has warmup_steps and warmup_until_error: the warm-up ends by the one or the other": (
+        "config.optimizer has warmup_steps and warmup_until_error: choose one": (
             optimizer.warmup_until_error and optimizer.warmup_steps
         ),
     }

@@ -1,7 +1,7 @@
 """Declared config fields: each states its type, default, meaning, allowed values and kind in one place.
 
-A section is a dataclass whose fields are declared with `recipe` or `operation`. Assigning to a field checks its type,
-so that a mistake in a recipe file is reported at the line that makes it.
+A section is a dataclass whose fields are declared with `recipe` or `operation`. Assigning to a field checks
+its type, so that a mistake in a recipe file is reported at the line that makes it.
 """
 
 import ast
@@ -16,7 +16,10 @@ from typing import ClassVar, Literal, NamedTuple, TypeVar
 from resnet_jax.errors import UsageError
 
 Kind = Literal["recipe", "operation"]
-"""A *recipe* field makes another experiment of a run; an *operation* field may change whenever the run is resumed."""
+"""A *recipe* field makes another experiment of a run.
+
+An *operation* field may change whenever the run is resumed.
+"""
 
 T = TypeVar("T")
 
@@ -45,11 +48,17 @@ RENAMED_VALUES = {("data.crop", "centre"): "center"}
 
 
 class ConfigError(UsageError, ValueError):
-    """A field of a config, or two that contradict each other. The message names field, value and what is allowed."""
+    """A field of a config, or two that contradict each other.
+
+    The message names field, value and what is allowed.
+    """
 
 
 class Allowed(NamedTuple):
-    """The values that a field may have: a predicate, and the words for an error message and the documentation."""
+    """The values that a field may have.
+
+    A predicate, and the words for an error message and the documentation.
+    """
 
     holds: Callable[[typing.Any], bool]
     text: str
@@ -135,8 +144,8 @@ class Field:
     def coerced(self, value: object, shown: object = None) -> object:
         """Returns a value as this field holds it: a float for an integer, a tuple for a list.
 
-        Values that stood for "not set" in config format 1 (an empty text, 0, an empty list) become None where the
-        field may be None.
+        Values that stood for "not set" in config format 1 (an empty text, 0, an empty list) become None where
+        the field may be None.
 
         Raises:
             ConfigError: It has another type, or is spelled in another way since.
@@ -190,7 +199,8 @@ class Section:
             raise unknown_field(self.prefix + name, section_names(type(self)))
         if "_frozen" in self.__dict__:
             raise ConfigError(
-                f"config.{self.prefix}{name} cannot be set: a resolved config is frozen; with_fields() returns a changed one"
+                f"config.{self.prefix}{name} cannot be set: a resolved config is frozen; with_fields() "
+                "returns a changed one"
             )
         field = section_fields(type(self)).get(name)
         if field is not None:

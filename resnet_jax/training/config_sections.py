@@ -73,7 +73,8 @@ class DataConfig(Section):
     test_split: str = recipe("test", "Test split.")
     mean: str = recipe(
         PIXEL,
-        "Mean that is subtracted: per pixel or per channel of the training split, ImageNet's published one, or a file.",
+        "Mean that is subtracted: per pixel or per channel of the training split, ImageNet's published one, "
+        "or a file.",
         Allowed(
             lambda value: value in (PIXEL, CHANNEL, PUBLISHED) or value.endswith(STATISTICS_SUFFIX),
             f"one of {PIXEL}, {CHANNEL}, {PUBLISHED}, or {STATISTICS_FILE}",
@@ -86,7 +87,8 @@ class DataConfig(Section):
     )
     color: str | None = recipe(
         None,
-        "Principal components for color augmentation (§3.4): ImageNet's published ones, or a file. None is off.",
+        "Principal components for color augmentation (§3.4): ImageNet's published ones, or a file. None is "
+        "off.",
         Allowed(
             lambda value: value == PUBLISHED or value.endswith(STATISTICS_SUFFIX),
             f"{PUBLISHED}, or {STATISTICS_FILE}",

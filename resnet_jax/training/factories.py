@@ -47,7 +47,7 @@ def build_schedule(options: OptimizerConfig, code_dir: str | None = None) -> Sch
 def build_optimizer(
     options: OptimizerConfig, code_dir: str | None = None
 ) -> tuple[Schedule, optax.GradientTransformationExtraArgs]:
-    """Returns the schedule and the optimiser that the section `optimizer` of a config describes.
+    """Returns the schedule and the optimizer that the section `optimizer` of a config describes.
 
     Args:
         options: The section.

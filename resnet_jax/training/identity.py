@@ -1,4 +1,4 @@
-"""What must be the same on all processes of a run, so that they make the same steps of the same experiment."""
+"""What must be the same on all processes of a run, for them to make the same steps."""
 
 import platform
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A task that learns a label of every image, by a loss and metrics of the network's outputs and the labels."""
+"""A task that learns a label of every image, by a loss and metrics of outputs and labels."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -52,7 +52,8 @@ class ImageTask(Task):
 
     Attributes:
         measures: Metrics of a training step besides the loss: (outputs [n, k], labels [n]) → means.
-        sums: Sums of an evaluation batch: (outputs, labels, mask) → `examples`, their number, and sums over them.
+        sums: Sums of an evaluation batch: (outputs, labels, mask) → `examples`, their number, and sums over
+            them.
         score: Test metric by which the best checkpoint is chosen; higher is better.
         line: Text of a record for the progress line.
         curve: What curves.png shows.

@@ -1,4 +1,4 @@
-"""Fine-tuning: a run whose net begins with the weights of another run, or of an import, and whose modules may stay as they are."""
+"""Fine-tuning: a run that starts from the weights of another run or an import, and may freeze modules."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ class Initial:
         """Returns the arguments of the same net with another last layer.
 
         Args:
-            wanted: What the config asks for. Classes, dtype, group size and kind of variance are its own; the name and what it
-                says of shortcut and stride have to be those of the net.
+            wanted: What the config asks for. Classes, dtype, group size and kind of variance are its own; the
+                name and what it says of shortcut and stride have to be those of the net.
             head: "fresh" or "kept".
 
         Raises:
@@ -48,12 +48,14 @@ class Initial:
             ]
             if None not in both and both[0] != both[1]:
                 raise ConfigError(
-                    f"config.model.{field} is {wanted[field]!r}, and the net of {self.workdir} has {self.model[field]!r}; begin "
+                    f"config.model.{field} is {wanted[field]!r}, and the net of {self.workdir} has "
+                    f"{self.model[field]!r}; begin "
                     f"with --config=finetune:{self.workdir}, or set it so"
                 )
         if head == "kept" and wanted["num_classes"] != self.model["num_classes"]:
             raise ConfigError(
-                f"config.initial.head is 'kept', and {self.workdir} has {self.model['num_classes']} classes where the data has "
+                f"config.initial.head is 'kept', and {self.workdir} has {self.model['num_classes']} classes "
+                "where the data has "
                 f"{wanted['num_classes']}; set --config.initial.head=fresh"
             )
         return {**self.model, **wanted}
@@ -68,12 +70,15 @@ class Initial:
         return f"begins with the weights of {self.workdir}; {last}"
 
     def begin(self, state: TrainState, *, head: str, image_shape: tuple[int, int, int]) -> TrainState:
-        """Returns the state with these weights, and the mean that they were trained with; the optimizer's part stays.
+        """Returns the state with these weights, and the mean that they were trained with.
+
+        The optimizer's part stays.
 
         Args:
             state: Of the same net before its first step; a fresh head keeps its random values.
             head: "fresh" or "kept".
-            image_shape: Of the images of this run. A mean per pixel of another shape is averaged to one per channel.
+            image_shape: Of the images of this run. A mean per pixel of another shape is averaged to one per
+                channel.
 
         Raises:
             CheckpointError: The weights are of another net; what differs is listed.
@@ -107,13 +112,14 @@ def read_initial(workdir: epath.PathLike) -> Initial:
 
 
 def check_patterns(params: Sequence[str], *, frozen: Sequence[str], rate_factors: Sequence[str]) -> None:
-    """Raises ConfigError where a pattern means no parameter of `params`, or where nothing is left to train."""
+    """Raises ConfigError if a pattern means no parameter of `params`, or if nothing is left to train."""
     patterns = [*frozen, *(match["pattern"] for text in rate_factors if (match := FACTOR.fullmatch(text)))]
     for pattern in patterns:
         if not any(path_matches(path, [pattern]) for path in params):
             modules = dict.fromkeys(path.split("/")[0] for path in params)
             raise ConfigError(
-                f"config.optimizer has the pattern {pattern!r}, which means no module of the net; they are {', '.join(modules)}, "
+                f"config.optimizer has the pattern {pattern!r}, which means no module of the net; they are "
+                f"{', '.join(modules)}, "
                 "and inside them block1, conv1, norm1 and so on: stage1, stage[12], stage4/block1/conv*"
             )
     if all(path_matches(path, frozen) for path in params):

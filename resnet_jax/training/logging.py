@@ -16,8 +16,10 @@ from resnet_jax.training.workdir import METRICS, TENSORBOARD
 T = TypeVar("T")
 
 Record = dict[str, float]
-"""`step`, `loss`, `top1`, `learning_rate` of a training step; `test_…` where it was evaluated; `time`, `images_per_second`,
-`input_share`, which alone differ from run to run."""
+"""Metrics of a training step by name, `test_…` where it was evaluated.
+
+`time`, `images_per_second` and `input_share` alone differ from run to run.
+"""
 
 
 class MetricsLog:
@@ -25,8 +27,8 @@ class MetricsLog:
 
     Args:
         workdir: Of the run.
-        step: The step that the run goes on from. Records beyond it are those of steps that will be made again, and are dropped,
-            as is a line that was cut short.
+        step: The step that the run goes on from. Records beyond it are those of steps that will be made
+            again, and are dropped, as is a line that was cut short.
         tensorboard: Write events too.
     """
 
@@ -93,7 +95,7 @@ def is_logged(step: int, tested: object, options: RunConfig) -> bool:
 
 
 class Clock:
-    """Measures images per second and the share of time that the loop waits for input, from one report to the next."""
+    """Measures images per second and the share of time spent waiting for input, between reports."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size

@@ -56,8 +56,8 @@ def train(
 ) -> None:
     """Makes the steps from `start` to `options.steps`. While one is computed, the one before it is reported.
 
-    No more than these two are under way: more deadlock the collectives on CPU, and gain nothing elsewhere, since a
-    step takes longer than its dispatch.
+    No more than these two are under way: more deadlock the collectives on CPU, and gain nothing elsewhere,
+    since a step takes longer than its dispatch.
 
     Args:
         trainer: What is trained.

@@ -65,14 +65,17 @@ def micro_batch_size(config: Config) -> int:
     if batch_size % parts or batch_size // parts % group:
         legal = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n % group == 0]
         raise ConfigError(
-            f"config.run.accumulation is {parts}; a part of the batch of {batch_size} must be whole groups of batch normalization, "
+            f"config.run.accumulation is {parts}; a part of the batch of {batch_size} must be whole groups "
+            "of batch normalization, "
             f"of {group} images (config.model.group_size); allowed are {', '.join(map(str, legal))}"
         )
     return batch_size // parts
 
 
 def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
-    """Returns the model with its identical blocks as loops, if `run.scan` is "yes", or "auto" and it is deep or `run.remat` is set.
+    """Returns the model with its identical blocks as loops, if `run.scan` or `run.remat` asks for it.
+
+    "auto" scans deep networks.
 
     Fine-tuning tells blocks apart, by patterns and by where their weights come from: there, "auto" does not.
 
@@ -85,12 +88,14 @@ def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
     if not model.scannable:
         if wanted:
             raise ConfigError(
-                "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto and None"
+                "config.run.scan and remat are for nets of blocks; this one has none: leave them at auto "
+                "and None"
             )
         return model
     if wanted and apart:
         raise ConfigError(
-            "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at auto and None"
+            "config.run.scan and remat make one loop of blocks that fine-tuning tells apart: leave them at "
+            "auto and None"
         )
     deep = config.run.scan == "auto" and max(model.stage_depths) >= SCANNED_DEPTH
     if not (wanted or (deep and not apart)):

@@ -1,4 +1,7 @@
-"""SGD as the paper's authors ran it, with what its recipes need: decay on plateau, and a warm-up that ends by the error."""
+"""SGD as the paper's authors ran it, with what its recipes need.
+
+Decay on plateau, and a warm-up that ends by the error.
+"""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -26,23 +29,29 @@ def sgd(
     trust_coefficient: float | None = None,
     rate_factors: tuple[optax.GradientTransformationExtraArgs, ...] = (),
 ) -> optax.GradientTransformationExtraArgs:
-    """Returns stochastic gradient descent with momentum; `update` takes the training error of the step as `value`.
+    """Returns stochastic gradient descent with momentum.
 
-    In the form "caffe", that of the paper's authors, v ← momentum · v + rate · (g + weight_decay · w) and w ← w - v: what was
-    gathered at an old rate goes on at the old rate. In the form "pytorch" (also optax.sgd) v ← momentum · v + g + weight_decay · w
-    and w ← w - rate · v. They differ whenever the rate changes.
+    `update` takes the training error of the step as `value`.
+
+    In the form "caffe", that of the paper's authors, v ← momentum · v + rate · (g + weight_decay · w) and w ←
+    w - v: what was gathered at an old rate goes on at the old rate. In the form "pytorch" (also optax.sgd) v
+    ← momentum · v + g + weight_decay · w and w ← w - rate · v. They differ whenever the rate changes.
 
     Args:
         schedule: Learning rate by step, from 0.
         momentum: 0.9 in the paper (§3.4).
-        weight_decay: 1e-4 in the paper, the factor of w in the gradient (half of it is the factor of w² in the loss).
-        decay_mask: Parameters that decay: "all", as Caffe's weight_decay on every learnable blob; or "kernels", those of
-            convolutions and fully connected layers. The paper leaves open which.
+        weight_decay: 1e-4 in the paper, the factor of w in the gradient (half of it is the factor of w² in
+            the loss).
+        decay_mask: Parameters that decay: "all", as Caffe's weight_decay on every learnable blob; or
+            "kernels", those of convolutions and fully connected layers. The paper leaves open which.
         momentum_form: "caffe" or "pytorch".
-        gradient_clip: Largest norm of the whole gradient before decay; None leaves it alone, as the paper does.
-        trust_coefficient: η of LARS (arXiv 1708.03888, eq. 6): the gradient of a kernel w, its decay included, is scaled by
-            η · |w| / |g + weight_decay · w|, or left where one of the norms is 0; biases and scales are left. None is off.
-        rate_factors: Transformations that scale the rate by what they see of the error: `warm_up_until`, `decay_on_plateau`.
+        gradient_clip: Largest norm of the whole gradient before decay; None leaves it alone, as the paper
+            does.
+        trust_coefficient: η of LARS (arXiv 1708.03888, eq. 6): the gradient of a kernel w, its decay
+            included, is scaled by η · |w| / |g + weight_decay · w|, or left where one of the norms is 0;
+            biases and scales are left. None is off.
+        rate_factors: Transformations that scale the rate by what they see of the error: `warm_up_until`,
+            `decay_on_plateau`.
     """
     clip = [optax.clip_by_global_norm(gradient_clip)] if gradient_clip else []
     decay = optax.add_decayed_weights(weight_decay, mask=None if decay_mask == "all" else is_kernel)
@@ -58,7 +67,7 @@ def sgd(
 
 
 def is_kernel(params: optax.Params) -> optax.Params:
-    """Returns a tree like `params` that is True at kernels, False at biases and at the scales of normalisation."""
+    """Returns a tree like `params` that is True at kernels, False at biases and normalization scales."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
@@ -68,7 +77,7 @@ def by_module(
     frozen: Sequence[str] = (),
     rate_factors: Sequence[str] = (),
 ) -> optax.GradientTransformationExtraArgs:
-    """Returns the optimiser with modules that it leaves alone, bit for bit, and others that it moves at another rate.
+    """Returns the optimizer with frozen modules, bit for bit, and others that have another learning rate.
 
     A constant factor of the rate is one of the update, in both forms of the momentum.
 
@@ -120,10 +129,11 @@ class WarmUpState(NamedTuple):
 def warm_up_until(
     error: float, *, factor: float, smoothing: float = 0.9
 ) -> optax.GradientTransformationExtraArgs:
-    """Scales updates by a factor until the training error falls below a value, for good (§4.2, the 110-layer net).
+    """Scales updates by a factor until the training error falls below a value (§4.2, 110 layers).
 
-    The paper trains it at the rate 0.01 until the training error is below 80 %, about 400 iterations, and then at 0.1. A batch of
-    128 tells its error to 3.5 %, so the error is smoothed: e ← smoothing · e + (1 - smoothing) · error of the step, from e = 1.
+    The paper trains it at the rate 0.01 until the training error is below 80 %, about 400 iterations, and
+    then at 0.1. A batch of 128 tells its error to 3.5 %, so the error is smoothed: e ← smoothing · e + (1 -
+    smoothing) · error of the step, from e = 1.
 
     Args:
         error: Below which the warm-up ends, a fraction.
@@ -152,7 +162,7 @@ def warm_up_until(
 def decay_on_plateau(
     *, factor: float, patience: int, window: int, threshold: float
 ) -> optax.GradientTransformationExtraArgs:
-    """Scales updates by a further factor each time the training error has stopped falling (§3.4, "when the error plateaus").
+    """Scales updates by a further factor whenever the training error has stopped falling (§3.4).
 
     Args:
         factor: 0.1 in the paper.

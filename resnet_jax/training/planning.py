@@ -12,7 +12,8 @@ from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.task import open_task
 
 NOTE = (
-    "an estimate of the TPU compiler, not a measurement: communication, input, evaluation and saving are left out, and a step on "
+    "an estimate of the TPU compiler, not a measurement: communication, input, evaluation and saving are "
+    "left out, and a step on "
     "hardware takes longer"
 )
 
@@ -46,7 +47,8 @@ class Plan:
         steps: Of the recipe.
         price: Of a chip for an hour; 0 where it is not given.
         largest_batch: Global, that fits; None where none was found, or none was looked for.
-        stand_in: The data set is not here: its image size and classes are those of the recipe's synthetic data.
+        stand_in: The data set is not here: its image size and classes are those of the recipe's synthetic
+            data.
     """
 
     topology: Topology
@@ -65,7 +67,10 @@ class Plan:
         return self.steps * self.time.seconds / 3600
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the plan by chip, with what it is of; times, FLOPs, bytes and cycles are null where it does not fit."""
+        """Returns the plan by chip, with what it is of.
+
+        Times, FLOPs, bytes and cycles are null where it does not fit.
+        """
         compiled, chip = self.compiled, self.topology.chip
         return {
             "topology": self.topology.name,
@@ -113,8 +118,10 @@ def make_plan(
         config: Resolved.
         topology: The slice.
         price: Of a chip for an hour.
-        classes: Number of classes. Defaults to the dataset's, or to the synthetic data's if it is not at hand.
-        search: Where it does not fit, look for the largest batch that does, by up to three further compilations.
+        classes: Number of classes. Defaults to the dataset's, or to the synthetic data's if it is not at
+            hand.
+        search: Where it does not fit, look for the largest batch that does, by up to three further
+            compilations.
 
     Raises:
         DeviceError: The compiler refuses the slice, or the batch cannot be cut over its devices.
@@ -139,7 +146,8 @@ def make_plan(
             else f"the smallest is {_smallest(group_size, len(devices))}"
         )
         raise DeviceError(
-            f"batch_size {batch_size} in groups of {group_size or batch_size} cannot be cut over the {len(devices)} devices of "
+            f"batch_size {batch_size} in groups of {group_size or batch_size} cannot be cut over the "
+            f"{len(devices)} devices of "
             f"{topology.name}; {nearest} (--set batch_size=N)"
         )
     training = open_task(config).abstract(config, classes=classes)

@@ -10,7 +10,7 @@ from resnet_jax.training.workdir import CURVES
 
 
 def draw_run_curves(workdir: epath.Path, display: Display) -> None:
-    """Writes curves.png: the quantity that a task shows, in training (thin) and in tests (bold), over the iterations."""
+    """Writes curves.png: what the task shows, in training (thin) and in tests (bold), by iteration."""
     from matplotlib.figure import Figure  # Here: it takes half a second to import.
 
     records, curve = read_metrics(workdir), display.curve
@@ -40,6 +40,6 @@ def _points(records: list[Record], curve: Curve, name: str) -> tuple[list[float]
 
 
 def _limit(records: list[Record], curve: Curve) -> float:
-    """Returns the upper end of the axis, without the first tenth of the run, where the value starts at chance."""
+    """Returns the upper end of the axis, without the first tenth of the run, which starts at chance."""
     values = sorted(_points(records[len(records) // 10 :] or records, curve, curve.train)[1])
     return max(curve.least, 1.3 * values[int(0.98 * (len(values) - 1))])

@@ -14,10 +14,12 @@ FOLDER = "profile"
 
 @contextmanager
 def profiled(steps: str | None, workdir: epath.Path) -> Iterator[Callable[[int, PyTree], None]]:
-    """Yields a function to call before every step with its number and the state; a profile begins and ends with it ready.
+    """Yields a function to call before every step with its number and the state.
 
-    From the first of the steps to the end of the last JAX records what host and devices do, into the workdir's folder `profile`,
-    which TensorBoard with tensorboard-plugin-profile shows, and xprof.
+    A profile begins and ends with it ready.
+
+    From the first of the steps to the end of the last JAX records what host and devices do, into the
+    workdir's folder `profile`, which TensorBoard with tensorboard-plugin-profile shows, and xprof.
 
     Args:
         steps: "10-15", or None.

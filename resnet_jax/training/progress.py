@@ -15,8 +15,8 @@ SECONDS_BETWEEN_LINES = 5.0
 class Reporter:
     """Shows the steps of a run; a context manager around the loop.
 
-    On a terminal it draws one progress bar, and a line that stays for every evaluation. In a file or a pipe it writes
-    such a line, and one every few seconds with the remaining time.
+    On a terminal it draws one progress bar, and a line that stays for every evaluation. In a file or a pipe
+    it writes such a line, and one every few seconds with the remaining time.
 
     Args:
         console: Where it shows them.
@@ -42,7 +42,8 @@ class Reporter:
     def step(self, record: Record) -> None:
         """Shows the newest step."""
         text = (
-            f"{self._line(record)}, {record['images_per_second']:,.0f} images/s, {record['input_share']:.0%} waiting "
+            f"{self._line(record)}, {record['images_per_second']:,.0f} images/s, "
+            f"{record['input_share']:.0%} waiting "
             "for input"
         )
         now, tested = time.monotonic(), any(name.startswith("test_") for name in record)

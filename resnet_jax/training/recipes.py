@@ -13,7 +13,10 @@ DEFAULT = "digits_resnet20"
 
 
 def recipes() -> dict[str, Path]:
-    """Returns the recipes that come with the package, by name: from the wheel, or from the checkout that is installed."""
+    """Returns the recipes that come with the package, by name.
+
+    From the wheel, or from the checkout that is installed.
+    """
     package = Path(__file__).parents[1]
     folder = next(
         (path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package
@@ -25,11 +28,13 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
     """Returns the whole config of a recipe, checked, with the overrides applied.
 
     Args:
-        spec: A name of `recipes()`, or the path of a file with `get_config()`; what follows a colon is its argument.
+        spec: A name of `recipes()`, or the path of a file with `get_config()`; what follows a colon is its
+            argument.
         overrides: Pairs of a field's path and the text of its value: ("optimizer.learning_rate", "0.05").
 
     Raises:
-        ConfigError: There is no such recipe or field, a value has the wrong type or is not allowed, or the file is broken.
+        ConfigError: There is no such recipe or field, a value has the wrong type or is not allowed, or the
+            file is broken.
 
     Example:
         >>> load_recipe("digits_resnet20", [("seed", "1")]).seed
@@ -52,13 +57,19 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
 
 
 def recipe_name(spec: str) -> str:
-    """Returns a name for the workdir of a recipe: `cifar10:resnet110` → `cifar10_resnet110`, `finetune:runs/a` → `finetune_a`."""
+    """Returns a name for the workdir of a recipe.
+
+    `cifar10:resnet110` → `cifar10_resnet110`, `finetune:runs/a` → `finetune_a`.
+    """
     name, _, argument = spec.partition(":")
     return Path(name).stem + (f"_{Path(argument).name}" if argument else "")
 
 
 def _code_directory(name: str) -> Path:
-    """Returns where modules that a recipe names are looked for: beside it, or here where it is one that comes with the package."""
+    """Returns where modules that a recipe names are looked for.
+
+    Beside it, or here where it is one that comes with the package.
+    """
     path = _find(name)
     return (Path() if path in recipes().values() else path.parent).absolute()
 

@@ -19,7 +19,9 @@ DAMAGED = "damaged"
 
 
 def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool) -> Checkpoint | None:
-    """Returns the checkpoint that a run goes on from, if there is one; warns of damaged ones and puts them aside.
+    """Returns the checkpoint that a run goes on from, if there is one.
+
+    Warns of damaged ones and puts them aside.
 
     Raises:
         CheckpointError: As newest_whole.
@@ -33,7 +35,8 @@ def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool
         put_aside(workdir, damages)
         for step, damage in damages.items():
             print(
-                f"resnet-jax: warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the run goes on from step "
+                f"resnet-jax: warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the "
+                "run goes on from step "
                 f"{checkpoint.step} (--config.run.fallback=false stops instead)",
                 file=sys.stderr,
             )
@@ -44,14 +47,15 @@ def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool
 
 
 def newest_whole(workdir: epath.PathLike, *, fallback: bool) -> tuple[Checkpoint | None, dict[int, str]]:
-    """Returns the newest whole checkpoint, None where there is none at all, and what is wrong with newer ones, by their step.
+    """Returns the newest whole checkpoint, if any, and what is wrong with newer ones, by their step.
 
     Args:
         workdir: Of the run.
         fallback: Pass over damaged checkpoints.
 
     Raises:
-        CheckpointError: The newest is damaged, and there is no fallback or no other; or its format is newer than this version.
+        CheckpointError: The newest is damaged, and there is no fallback or no other; or its format is newer
+            than this version.
     """
     damages: dict[int, str] = {}
     for step in reversed(steps_in(workdir)):
@@ -63,7 +67,8 @@ def newest_whole(workdir: epath.PathLike, *, fallback: bool) -> tuple[Checkpoint
             damages[step] = error.damage
     if damages:
         raise CheckpointError(
-            f"no checkpoint of {workdir} is whole ({'; '.join(damages.values())}): restore one from a copy, or train anew in "
+            f"no checkpoint of {workdir} is whole ({'; '.join(damages.values())}): restore one from a copy, "
+            "or train anew in "
             "another workdir"
         )
     return None, {}

@@ -33,7 +33,7 @@ def run(
     console: Console | None = None,
     processes: Processes | None = None,
 ) -> Record:
-    """Trains from where the workdir stands to `config.run.steps`, and returns the last record of metrics.jsonl.
+    """Trains from where the workdir stands to `config.run.steps`, and returns the last record.
 
     Args:
         config: Recipe to train.
@@ -42,7 +42,8 @@ def run(
         processes: Processes that train together, joined. Defaults to this one alone.
 
     Raises:
-        UsageError: What was asked for cannot be done: a field, a device, a model, the data, the workdir, a checkpoint.
+        UsageError: What was asked for cannot be done: a field, a device, a model, the data, the workdir, a
+            checkpoint.
         DivergedError: The loss or the gradient is not finite.
         Interrupted: SIGTERM or Ctrl-C came, and the state is saved.
     """
@@ -187,6 +188,7 @@ def _say_complete(console: Console, display: Display, workdir: epath.Path, step:
     _say_summary(console, display, workdir)
     print_line(
         console,
-        f"this run was complete at step {step} already; to train longer raise --config.run.steps, to train anew choose "
+        f"this run was complete at step {step} already; to train longer raise --config.run.steps, to train "
+        "anew choose "
         "another --workdir",
     )

@@ -17,11 +17,12 @@ def step_decay(
     warmup_rate: float = 0.0,
     warmup_form: str = "constant",
 ) -> Schedule:
-    """Returns the rate divided by 10 at each boundary, after a warm-up at a constant lower rate (§4.2), or a gradual one.
+    """Returns the rate divided by 10 at each boundary, after a constant (§4.2) or linear warm-up.
 
-    rate(step) = warmup_rate for step < warmup_steps, else rate · factor^(number of boundaries ≤ step). Steps count from 0, so
-    the boundary 32,000 means that 32,000 updates are made at the first rate. In the form "linear" (arXiv 1706.02677, §2.2) the
-    warm-up is warmup_rate + (rate - warmup_rate) · (step + 1) / warmup_steps, whose last step has the rate itself.
+    rate(step) = warmup_rate for step < warmup_steps, else rate · factor^(number of boundaries ≤ step). Steps
+    count from 0, so the boundary 32,000 means that 32,000 updates are made at the first rate. In the form
+    "linear" (arXiv 1706.02677, §2.2) the warm-up is warmup_rate + (rate - warmup_rate) · (step + 1) /
+    warmup_steps, whose last step has the rate itself.
 
     Raises:
         ValueError: The boundaries do not rise.

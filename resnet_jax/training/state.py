@@ -16,10 +16,10 @@ class TrainState(flax.struct.PyTreeNode):
     Attributes:
         step: Updates made so far.
         params: Parameters of the model.
-        batch_stats: Running statistics of batch normalisation.
-        opt_state: State of the optimiser, the momentum in it.
-        image_mean: float32[H, W, 3] or [3] in units of pixels, subtracted from every image. A constant of the run, kept with
-            the state so that a checkpoint is complete.
+        batch_stats: Running statistics of batch normalization.
+        opt_state: State of the optimizer, the momentum in it.
+        image_mean: float32[H, W, 3] or [3] in units of pixels, subtracted from every image. A constant of the
+            run, kept with the state so that a checkpoint is complete.
     """
 
     step: Int[Array, ""]
@@ -42,7 +42,7 @@ def create_state(
     image_shape: tuple[int, int, int],
     image_mean: Float[np.ndarray, "..."],
 ) -> TrainState:
-    """Returns the state before the first step: He initialisation from the seed, zero momentum.
+    """Returns the state before the first step: He initialization from the seed, zero momentum.
 
     Args:
         model: A net without a mapped axis (`axis_name` None).
@@ -62,11 +62,11 @@ def create_state(
 
 
 def split_variables(arrays: dict[str, np.ndarray]) -> tuple[dict[str, PyTree], PyTree]:
-    """Returns the collections that `model.apply` takes, and the image mean, from the arrays of a checkpoint."""
+    """Returns the collections that `model.apply` takes, and the image mean, of a checkpoint's arrays."""
     tree = unflatten_dict(arrays, sep="/")
     variables = {name: tree[name] for name in ("params", "batch_stats") if name in tree}
     return variables, tree["image_mean"]
 
 
 INIT_STREAM, AUGMENTATION_STREAM, DROPOUT_STREAM, EXAMPLES_STREAM = range(4)
-"""Folded into the run's seed, so that initialisation, augmentation and layers draw independent numbers."""
+"""Folded into the run's seed, so that initialization, augmentation and layers draw independent numbers."""

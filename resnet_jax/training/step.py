@@ -1,6 +1,7 @@
 """The training step and the evaluation step of one device.
 
-They are written against the mapped axis of the global batch; without an axis they are steps for plain `jax.jit`.
+They are written against the mapped axis of the global batch; without an axis they are steps for plain
+`jax.jit`.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,14 +26,14 @@ from resnet_jax.training.schedules import Schedule
 from resnet_jax.training.state import AUGMENTATION_STREAM, DROPOUT_STREAM, EXAMPLES_STREAM, TrainState
 
 Batch = dict[str, Array]
-"""A device's part: image uint8[n, H, W, 3], label int32[n], index int32[n] in the global batch, mask bool[n]."""
+"""A device's part: image uint8[n, H, W, 3], label and index (in the global batch) int32[n], mask bool[n]."""
 
 
 Loss = Callable[[Array, Array], Array]
 """(logits [n, classes], labels int32[n]) → loss of each example [n]."""
 
 Measures = Callable[[Array, Array], dict[str, Array]]
-"""(logits [n, classes], labels [n]) → metrics of a training step besides the loss, means over the examples."""
+"""(logits [n, classes], labels [n]) → metrics of a training step besides the loss, as means."""
 
 Sums = dict[str, Array]
 SumsOfBatch = Callable[[Array, Array, Array], Sums]
@@ -54,28 +55,29 @@ def make_train_step(
     measures: Measures | None = None,
     accumulation: int = 1,
 ) -> TrainStep:
-    """Returns `train_step(state, batch) -> (state, metrics)`, a pure function of one device's part of the batch.
+    """Returns `train_step(state, batch) -> (state, metrics)`, pure, on one device's part of the batch.
 
-    The gradient is that of the mean loss over the global batch; weight decay is the optimizer's. Metrics are those of
-    the global batch before the update: means of the `loss` and of the measures, the `gradient_norm` without weight
-    decay, and the `learning_rate` of the update.
+    The gradient is that of the mean loss over the global batch; weight decay is the optimizer's. Metrics are
+    those of the global batch before the update: means of the `loss` and of the measures, the `gradient_norm`
+    without weight decay, and the `learning_rate` of the update.
 
     Args:
-        model: The network. With an axis it has the same `axis_name`, so that groups of batch normalization may span
-            devices.
-        optimizer: Makes updates of gradients. It is given the training error of the step (the loss, if there is no
-            `top1`) as `value`.
-        augment: Augments and normalizes images. Its keys are folded from the seed, the step and the example's index
-            in the global batch.
+        model: The network. With an axis it has the same `axis_name`, so that groups of batch normalization
+            may span devices.
+        optimizer: Makes updates of gradients. It is given the training error of the step (the loss, if there
+            is no `top1`) as `value`.
+        augment: Augments and normalizes images. Its keys are folded from the seed, the step and the example's
+            index in the global batch.
         schedule: Learning rate by step; only to report it.
-        seed: Seed of augmentation, dropout and stochastic depth (see `resnet_jax.models.rng_streams`). It may be
-            traced, as where the steps of several seeds are one program.
-        axis_name: Mapped axis of the global batch. None gives a step for plain `jax.jit`, whose batch is global.
+        seed: Seed of augmentation, dropout and stochastic depth (see `resnet_jax.models.rng_streams`). It may
+            be traced, as where the steps of several seeds are one program.
+        axis_name: Mapped axis of the global batch. None gives a step for plain `jax.jit`, whose batch is
+            global.
         loss: Loss of each example. Defaults to cross-entropy.
         measures: Further metrics. Defaults to `accuracy`.
-        accumulation: Micro-batches that a batch is computed in (gradient accumulation). Each is a slice of the global
-            batch, spread over the devices: a device has its share of the first, then of the second, and so on. The
-            model's normalizations must know their number (`over_micro_batches`).
+        accumulation: Micro-batches that a batch is computed in (gradient accumulation). Each is a slice of
+            the global batch, spread over the devices: a device has its share of the first, then of the
+            second, and so on. The model's normalizations must know their number (`over_micro_batches`).
 
     Example:
         >>> train_step = jax.jit(make_train_step(model, optimizer, augment, schedule=schedule, seed=0))
@@ -139,8 +141,8 @@ def make_evaluation_step(
         model: The network.
         normalize: (uint8 images, image mean) → images as the network takes them.
         axis_name: Mapped axis of the global batch; None gives a step for plain `jax.jit`.
-        sums: What is summed. Defaults to `masked_sums`: the number of examples, the cross-entropy, and the examples
-            whose label is the most likely, or among the five most likely.
+        sums: What is summed. Defaults to `masked_sums`: the number of examples, the cross-entropy, and the
+            examples whose label is the most likely, or among the five most likely.
     """
 
     def evaluation_step(state: TrainState, batch: Batch) -> Sums:
@@ -155,10 +157,11 @@ def make_evaluation_step(
 def evaluate(
     evaluation_step: EvaluationStep, state: PyTree, batches: Iterable[HostBatch], mapping: Mapping
 ) -> dict[str, np.ndarray]:
-    """Returns the sums of a split divided by the number of its examples, and `examples`, this number, in float64.
+    """Returns the means over the examples of a split, and `examples`, their number, in float64.
 
     Args:
-        evaluation_step: Evaluation step, mapped by `mapping`. Its sums may have axes, for example one of seeds.
+        evaluation_step: Evaluation step, mapped by `mapping`. Its sums may have axes, for example one of
+            seeds.
         state: State, placed by `mapping`.
         batches: This process's part of the split's batches.
         mapping: The devices of the run.
@@ -183,7 +186,7 @@ def accuracy(logits: Float[Array, "n c"], labels: Int[Array, " n"]) -> dict[str,
 
 
 def masked_sums(logits: Float[Array, "n c"], labels: Int[Array, " n"], mask: Bool[Array, " n"]) -> Sums:
-    """Returns `examples`, `loss`, `top1` and, for more than five classes, `top5`, summed over the unmasked examples."""
+    """Returns `examples`, `loss`, `top1` and, beyond five classes, `top5`, summed over unmasked examples."""
     label_logit = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     # Ties count against the model, and so does NaN: equal or undefined logits do not score.
     rank = jnp.sum(~(logits < label_logit), axis=-1) - 1
@@ -200,7 +203,10 @@ def masked_sums(logits: Float[Array, "n c"], labels: Int[Array, " n"], mask: Boo
 def cross_entropy(
     logits: Float[Array, "n c"], labels: Int[Array, " n"], *, smoothing: float = 0.0
 ) -> Float[Array, " n"]:
-    """Returns the loss of each example; `smoothing` is the share of a label spread over all classes (arXiv 1512.00567, §7)."""
+    """Returns the loss of each example.
+
+    `smoothing` is the share of a label spread over all classes (arXiv 1512.00567, §7).
+    """
     if not smoothing:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), smoothing)

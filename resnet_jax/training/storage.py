@@ -8,7 +8,7 @@ from etils import epath
 
 
 def check_space(directory: epath.Path, needed: int) -> None:
-    """Raises OSError if a local disk has less space than `needed` bytes: a save would fill it and leave half of itself behind."""
+    """Raises OSError if a local disk has less space than `needed` bytes, which a save would fill."""
     if "://" in str(directory):
         return
     free = shutil.disk_usage(directory).free
@@ -17,7 +17,7 @@ def check_space(directory: epath.Path, needed: int) -> None:
 
 
 def inode_of(directory: epath.Path) -> int | None:
-    """Tells a directory from one that is created in its place, as a save in the background does; None on object storage."""
+    """Returns what tells a directory from another one created in its place; None on object storage."""
     try:
         return None if "://" in str(directory) else os.stat(directory).st_ino
     except FileNotFoundError:

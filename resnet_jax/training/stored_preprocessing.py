@@ -8,14 +8,18 @@ RESIZE, CROP, INTERPOLATION = "resize_shorter_side", "center_crop", "interpolati
 """Keys of the record."""
 
 ANTIALIAS, REPEAT = "antialias", "repeat"
-"""Interpolations: `antialias` averages areas where a picture shrinks by more than 1.5 and is linear elsewhere; `repeat` repeats
-the pixels of a square picture if that gives the size of the crop, as was done with the embedded digits, and else is the same."""
+"""Interpolations. `antialias` averages areas if a picture shrinks by more than 1.5, else it is linear.
+
+`repeat` repeats the pixels of a square picture if that gives the size of the crop, as was done with the
+embedded digits, and else is the same.
+"""
 
 
 def evaluation_preprocessing(config: Config, side: int) -> JsonObject:
-    """Returns the record that a checkpoint stores: pictures as evaluation sees them, or as the config says otherwise.
+    """Returns the record that a checkpoint stores: as in evaluation, or as the config says otherwise.
 
-    The image mean is not part of it, since the state holds that, nor are the scales of channels, an option of the model.
+    The image mean is not part of it, since the state holds that, nor are the scales of channels, an option of
+    the model.
 
     Args:
         config: Resolved config of the run.

@@ -1,7 +1,8 @@
-"""Statistics of batch normalization that were recomputed after training, beside the moving ones that a checkpoint holds.
+"""Statistics of batch normalization that were recomputed after training, stored beside checkpoints.
 
-`<workdir>/precise_bn/<step>.npz` holds means and variances by the names that they have in the checkpoint of that step, the number
-of training images that they are of, a SHA-256 of all this, and one of the weights that they belong to.
+`<workdir>/precise_bn/<step>.npz` holds means and variances by the names that they have in the checkpoint of
+that step, the number of training images that they are of, a SHA-256 of all this, and one of the weights that
+they belong to.
 """
 
 import dataclasses
@@ -43,7 +44,7 @@ def save_precise(
 
 
 def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) -> tuple[Checkpoint, int]:
-    """Returns a checkpoint with its statistics of a kind, and the images that recomputed ones are of; 0 for moving ones.
+    """Returns a checkpoint with its statistics of a kind, and the number of images of recomputed ones, or 0.
 
     Args:
         workdir: Of the run.
@@ -51,7 +52,8 @@ def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) 
         kind: "moving" or "precise".
 
     Raises:
-        CheckpointError: The kind does not exist, none were recomputed at this step, or the file is damaged or of other weights.
+        CheckpointError: The kind does not exist, none were recomputed at this step, or the file is damaged or
+            of other weights.
     """
     if kind not in STATISTICS:
         raise CheckpointError(f"unknown statistics {kind!r}; allowed are {', '.join(STATISTICS)}")

@@ -1,4 +1,7 @@
-"""What is learned, as the rest of training sees it: a task makes of a config the functions, data and devices of a run."""
+"""What is learned, as the rest of training sees it.
+
+A task makes of a config the functions, data and devices of a run.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -139,7 +142,8 @@ class AbstractTraining:
 class Task:
     """What is learned. A config names one by `task`: a name of TASKS, or your own as package.module:Class.
 
-    `resnet_jax.training.image_task.ImageTask` is a task whose loss and metrics are functions of outputs and labels.
+    `resnet_jax.training.image_task.ImageTask` is a task whose loss and metrics are functions of outputs and
+    labels.
     """
 
     def experiment(self, config: Config, *, begun: epath.PathLike | None = None) -> Experiment:
@@ -147,8 +151,8 @@ class Task:
 
         Args:
             config: The resolved config.
-            begun: Directory of a run that is resumed. Its own weights take the place of those that it began with,
-                which may be gone.
+            begun: Directory of a run that is resumed. Its own weights take the place of those that it began
+                with, which may be gone.
         """
         raise NotImplementedError
 

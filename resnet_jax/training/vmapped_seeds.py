@@ -1,4 +1,7 @@
-"""Runs that differ in their seed alone, trained in one program: a step of all of them is one `vmap` of the step of one."""
+"""Runs that differ in their seed alone, trained in one program.
+
+A step of all of them is one `vmap` of the step of one.
+"""
 
 import dataclasses
 import time
@@ -37,7 +40,10 @@ Values = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class SeedBatches:
-    """The global batches of several seeds: every array is [batch, seeds, …], so that devices share the first axis."""
+    """The global batches of several seeds.
+
+    Every array is [batch, seeds, …], so that devices share the first axis.
+    """
 
     of_seeds: tuple[Numbered[HostBatch], ...]
 
@@ -80,7 +86,10 @@ class VmappedSteps:
         self._sums = self._mapping.map(all_sums, donate=False)
 
     def place(self, states: Sequence[TrainState]) -> PyTree:
-        """Returns what `step` carries on, on the devices: the seeds, and one state whose arrays are stacked."""
+        """Returns what `step` carries on, on the devices.
+
+        The seeds, and one state whose arrays are stacked.
+        """
         stacked = jax.tree.map(lambda *arrays: np.stack([np.asarray(array) for array in arrays]), *states)
         return self._mapping.replicate((self._seeds, stacked))
 
@@ -159,10 +168,10 @@ def _of_seed(tested: Values | None, place: int) -> dict[str, float]:
 def run_vmapped_seeds(
     configs: Sequence[Config], workdirs: Sequence[epath.PathLike], console: Console
 ) -> None:
-    """Trains runs that differ in their seed alone and stand at the same step, each into its own workdir, as `run` does.
+    """Trains runs that differ only in their seed and stand at one step, each into its own workdir.
 
-    In float64 they end as if trained one by one. In float32 sums are taken in another order, and curves part after
-    some steps.
+    In float64 they end as if trained one by one. In float32 sums are taken in another order, and curves part
+    after some steps.
 
     Args:
         configs: Resolved configs, equal but for `seed`.
@@ -208,7 +217,7 @@ def run_vmapped_seeds(
 
 
 def seconds_per_step(config: Config, seeds: Sequence[int], *, steps: int = 5) -> dict[str, float]:
-    """Returns the time that a step of all seeds takes, `separate` and `together`, medians of steps that take turns.
+    """Returns the median time of a step of all seeds, `separate` and `together`, which take turns.
 
     Compilation is not included. The steps of a seed by itself are those of `run`.
     """

@@ -1,4 +1,7 @@
-"""A workdir holds one run: config.json, metrics.jsonl, checkpoints/, TensorBoard events, curves.png. One process owns it."""
+"""A workdir holds one run: config.json, metrics.jsonl, checkpoints/, TensorBoard events, curves.png.
+
+One process owns it.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,14 +20,18 @@ LOCK = ".lock"
 
 
 class WorkdirError(UsageError):
-    """A workdir that is not there, not a run's, of another recipe, or in use; the message says which and what to do."""
+    """A workdir that is not there, not a run's, of another recipe, or in use.
+
+    The message says which and what to do.
+    """
 
 
 @contextlib.contextmanager
 def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
     """Makes the directory, keeps other runs out while the block runs, and yields its path.
 
-    The lock is the operating system's, so that it goes with the process however that ends. Object storage has none.
+    The lock is the operating system's, so that it goes with the process however that ends. Object storage has
+    none.
 
     Raises:
         WorkdirError: Another run is live on it, it holds something else, or it cannot be written.
@@ -38,14 +45,16 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
             ]
             if entries and CONFIG not in entries:
                 raise WorkdirError(
-                    f"{path} is not empty and holds no {CONFIG}, so it is not the workdir of a run (it has {entries[0]}); "
+                    f"{path} is not empty and holds no {CONFIG}, so it is not the workdir of a run (it has "
+                    f"{entries[0]}); "
                     "choose another --workdir"
                 )
             if "://" not in str(path):
                 stack.enter_context(filelock.FileLock(path / LOCK, timeout=0))
         except filelock.Timeout:
             raise WorkdirError(
-                f"a run is live on {path}; wait for it or stop it (Ctrl-C saves it), or choose another --workdir"
+                f"a run is live on {path}; wait for it or stop it (Ctrl-C saves it), or choose another "
+                "--workdir"
             ) from None
         except OSError as error:
             raise WorkdirError(
@@ -55,7 +64,9 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
 
 
 def store_config(workdir: epath.Path, config: Config) -> None:
-    """Writes the config of a run. The workdir belongs to its recipe once it holds a checkpoint, and not before.
+    """Writes the config of a run.
+
+    The workdir belongs to its recipe once it holds a checkpoint, and not before.
 
     Raises:
         WorkdirError: The workdir holds checkpoints of another recipe; the fields that differ are listed.
@@ -64,7 +75,8 @@ def store_config(workdir: epath.Path, config: Config) -> None:
         differences = recipe_differences(read_config(workdir), config)
         if differences and steps_in(workdir):
             raise WorkdirError(
-                f"{workdir} holds a run of another recipe: {'; '.join(differences)}; choose another --workdir, or "
+                f"{workdir} holds a run of another recipe: {'; '.join(differences)}; choose another "
+                "--workdir, or "
                 "give the old values (fields under `run` may change)"
             )
     write_json(workdir / CONFIG, {"format_version": FORMAT_VERSION, **to_json(config)}, indent=2)

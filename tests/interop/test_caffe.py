@@ -110,7 +110,7 @@ WRONG = [
     (lambda a: {k: v for k, v in a.items() if k != "scale3b_branch2b"}, "bn3b_branch2b.scale is missing"),
     (
         lambda a: {k: v for k, v in thin(a).items() if k != "bn_conv1"},
-        "has a bias in conv1 and no normalisation after it",
+        "has a bias in conv1 and no normalization after it",
     ),
     (lambda a: {k: v for k, v in thin(a).items() if "5c_" not in k}, "has 3, 4, 6, 2 blocks per stage"),
     (lambda a: renamed(thin(a), "res2a_branch1", "inception_3a"), "has a layer 'inception_3a' with 1 arrays"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from resnet_jax.training import loop
 from resnet_jax.training import run as run_module
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.logging import read_metrics
@@ -68,9 +69,9 @@ def test_the_comparison_notices_data_that_is_replayed(
     undisturbed_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tiny.get_config(**{"run.steps": 20}), tmp_path / "run")
-    read_ahead = run_module.read_ahead
+    read_ahead = loop.read_ahead
     monkeypatch.setattr(
-        run_module,
+        loop,
         "read_ahead",
         lambda batches, start, stop, **options: read_ahead(batches, 0, stop - start, **options),
     )

@@ -76,10 +76,10 @@ def test_the_steps_of_training_and_of_evaluation_are_compiled_once(
     ("fields", "message"),
     [
         ({"model.name": "vgg16", "run.scan": "yes"}, "scan and remat are for nets of blocks"),
-        ({"run.remat": 2, "run.scan": "no"}, "leave the one or the other"),
+        ({"run.remat": 2, "run.scan": "no"}, "leave one out"),
         ({"run.remat": 2, "optimizer.frozen": ("stem",)}, "fine-tuning tells apart"),
         ({"run.scan": "maybe"}, "must be one of auto, yes, no"),
-        ({"run.remat": -1}, "must be 0 or more"),
+        ({"run.remat": -1}, "must be a number above 0"),
     ],
 )
 def test_what_cannot_be_scanned_is_said(fields, message) -> None:  # type: ignore[no-untyped-def]
