@@ -53,30 +53,10 @@ def imports(name: str, nodes: Iterator[ast.AST]) -> set[str]:
     return {module for module in found if module in MODULES and module != name}
 
 
-def is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def at_import(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yields the nodes that run when a module is imported."""
-    waiting: list[ast.AST] = list(tree.body)
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not is_type_checking(
-            node
-        ):
-            yield node
-            waiting += ast.iter_child_nodes(node)
-
-
 def room(module: str) -> str:
     """Returns the room of a module; the package itself and its __main__ have none."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] != "__main__" else ""
-
-
-UPWARDS = {("resnet_jax.training.recipes", "resnet_jax")}
-"""Imports that do not point downwards yet."""
 
 
 def test_imports_point_downwards() -> None:
@@ -91,23 +71,18 @@ def test_imports_point_downwards() -> None:
             ground = here in ROOMS[-1] and there in ROOMS[-1]
             if not ground and (not there or floors[there] <= floors[here]):
                 wrong.add((name, imported))
-    assert wrong <= UPWARDS
+    assert wrong == set()
 
 
 def test_no_modules_import_each_other() -> None:
-    """What a module imports when it is imported never leads back to it."""
-    graph = {name: imports(name, at_import(tree)) for name, (_, tree) in MODULES.items()}
-    for name, targets in graph.items():  # `import a.b` runs a/__init__.py, except from inside a.
-        for target in list(targets):
-            package = target.rpartition(".")[0]
-            if package in MODULES and package != "resnet_jax" and not name.startswith(package):
-                targets.add(package)
+    """Not even in functions. The package itself imports a name's module when it is asked for the name."""
+    graph = {name: imports(name, ast.walk(tree)) for name, (_, tree) in MODULES.items() if "." in name}
     done: set[str] = set()
 
     def visit(name: str, trail: list[str]) -> None:
         assert name not in trail, " -> ".join([*trail[trail.index(name) :], name])
         if name not in done:
-            for target in sorted(graph[name]):
+            for target in sorted(graph.get(name, ())):
                 visit(target, [*trail, name])
             done.add(name)
 
@@ -133,24 +108,8 @@ def defined(tree: ast.Module) -> Iterator[str]:
             yield node.target.id
 
 
-DOUBLE_NAMES = {
-    "Arrays",
-    "ModelArguments",
-    "CROP",
-    "DATA",
-    "DIRECTORY",
-    "FORMAT_VERSION",
-    "HEAD",
-    "Path",
-    "PyTree",
-    "RESIZE",
-    "VARIANTS",
-    "draw_curves",
-    "from_file",
-    "load_pretrained",
-    "to_json",
-}
-"""Public names that more than one module still defines."""
+SAME_MEANING = {"load_pretrained"}
+"""Public names that two modules define because one passes on what the other does."""
 
 
 def test_a_public_name_is_defined_once() -> None:
@@ -165,12 +124,8 @@ def test_a_public_name_is_defined_once() -> None:
     assert {
         name: sorted(modules)
         for name, modules in where.items()
-        if len(modules) > 1 and name not in DOUBLE_NAMES
+        if len(modules) > 1 and name not in SAME_MEANING
     } == {}
-
-
-DOUBLE_FILES = {"results", "preprocessing"}
-"""Names of modules that more than one room still has. A command has the name of what it runs."""
 
 
 def test_a_module_name_is_used_once() -> None:
@@ -178,7 +133,7 @@ def test_a_module_name_is_used_once() -> None:
     for module, (path, _) in MODULES.items():
         if path.stem != "__init__" and room(module) != "cli":
             where[path.stem].add(module)
-    assert {name for name, modules in where.items() if len(modules) > 1} <= DOUBLE_FILES
+    assert {name for name, modules in where.items() if len(modules) > 1} == set()
 
 
 def functions() -> Iterator[tuple[str, int]]:
@@ -192,22 +147,13 @@ def functions() -> Iterator[tuple[str, int]]:
                 yield f"{module}.{node.name}", lines
 
 
-LONG_FUNCTIONS: set[str] = set()
-LONG_FILES = {
-    "interop/torch_files.py",
-    "paper/making.py",
-    "training/checkpoints.py",
-    "training/config_fields.py",
-    "training/experiment.py",
-}
-
-
-MODEL_LINES, LONG_LINES, ANY = 240, 700, 260
-"""What models/resnet.py, lines over 110 columns and uses of `Any` have come down to; they are to be 150, 0 and 99."""
+LONG_FILES = {"training/config_fields.py"}
+LONG_LINES = 386
+"""What lines over 110 columns have come down to; they are to be none."""
 
 
 def test_a_function_fits_on_a_screen() -> None:
-    assert {name for name, lines in functions() if lines > 60} <= LONG_FUNCTIONS
+    assert {name for name, lines in functions() if lines > 60} == set()
 
 
 def test_a_file_is_one_idea() -> None:
@@ -215,7 +161,7 @@ def test_a_file_is_one_idea() -> None:
         str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path, _ in MODULES.values()
     }
     assert {name for name, count in lines.items() if count > 300} <= LONG_FILES
-    assert lines["models/resnet.py"] <= MODEL_LINES
+    assert lines["models/resnet.py"] <= 150
 
 
 def test_lines_are_short() -> None:
@@ -235,4 +181,4 @@ def test_types_are_concrete() -> None:
         for node in ast.walk(tree)
         if (isinstance(node, ast.Name) and node.id == "Any")
     ]
-    assert len(uses) <= ANY
+    assert len(uses) < 100
