@@ -176,6 +176,6 @@ def check_group_size(size: int, images: int, devices: int) -> None:
     if not (fits_device or spans_devices):
         raise ValueError(
             f"batch normalization over groups of {size} images does not fit {devices} device(s) with "
-            f"{images} images each; the group must divide a device's images, or be a multiple of them that divides "
-            f"the global batch of {images * devices}"
+            f"{images} images each; the group must divide a device's images, or be a multiple of them that "
+            f"divides the global batch of {images * devices}"
         )
