@@ -213,9 +213,9 @@ def test_blocks_survive_less_with_depth_and_in_training_need_a_key() -> None:
         block = model.vary(halved, net=model, before=before, train=False)(number)
         np.testing.assert_allclose(block(jnp.ones((1, 1, 1, 1))), (1 - 0.6 * depth) / 2, rtol=1e-6)
     images = jnp.zeros((2, 8, 8, 3))
-    variables = model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct(images.shape, images.dtype))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
     with pytest.raises(ModelError, match=r"give apply rngs=\{'examples': key\}"):
-        model.apply(variables, images, train=True, mutable=["batch_stats"])
+        jax.eval_shape(partial(model.apply, train=True, mutable=["batch_stats"]), variables, images)
 
 
 @pytest.mark.parametrize("variant", ["zero_last_scale", "skip_init"])
