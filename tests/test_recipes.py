@@ -116,6 +116,28 @@ def test_an_argument_that_means_nothing_is_named(spec: str, message: str) -> Non
         load_recipe(spec)
 
 
+def test_a_recipe_file_from_before_typed_configs_loads(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "from resnet_jax.training.config import base_config\n"
+        "def get_config(net: str = 'cifar_resnet8') -> ConfigDict:\n"
+        "    config = base_config()\n"
+        "    config.model.name, config.model.shortcut, config.model.group_size = net, '', 0\n"
+        "    config['optimizer']['boundaries'] = [3, 4]\n"
+        "    config.optimizer.update({'gradient_clip': 0.0, 'momentum': 0})\n"
+        "    config.update_from_flattened_dict({'run.devices': 0, 'run.steps': 5})\n"
+        "    return config\n"
+    )
+    config = load_recipe(f"{tmp_path / 'mine.py'}:cifar_resnet14", [("seed", "3")])
+    assert (config.model.name, config.model.shortcut, config.model.group_size) == (
+        "cifar_resnet14",
+        None,
+        None,
+    )
+    assert (config.optimizer.boundaries, config.optimizer.gradient_clip) == ((3, 4), None)
+    assert (config.optimizer.momentum, config.run.devices, config.seed) == (0.0, None, 3)
+
+
 def test_decay_at_boundaries_and_on_a_plateau_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="boundaries and a plateau_patience"):
         load_recipe("cifar10", [("optimizer.plateau_patience", "3")])

@@ -3,15 +3,25 @@
 See docs/analysis and, for the responses of layers, docs/paper.md.
 """
 
-from resnet_jax.analysis.checkpoint_responses import Analysis, analyze_checkpoint, analyze_run
-from resnet_jax.analysis.curvature import Eigenpair, hessian_vector_product, top_eigenvalue
-from resnet_jax.analysis.ensembles import ensemble_probabilities, member_logits, stack_variables
-from resnet_jax.analysis.examples import read_examples
-from resnet_jax.analysis.gradients import gradient_norms, per_example_gradients
-from resnet_jax.analysis.interpolation import estimate_statistics, interpolate
-from resnet_jax.analysis.landscape import filter_normalized_direction, loss_slice
-from resnet_jax.analysis.layer_responses import Responses, measure_responses
-from resnet_jax.analysis.losses import error_rate, loss_function
+from resnet_jax.analysis.ensembles import (
+    ensemble_probabilities,
+    estimate_statistics,
+    interpolate,
+    member_logits,
+    stack_variables,
+)
+from resnet_jax.analysis.layer_responses import Responses, gradient_norms, measure_responses
+from resnet_jax.analysis.losses import (
+    Eigenpair,
+    error_rate,
+    filter_normalized_direction,
+    hessian_vector_product,
+    loss_function,
+    loss_slice,
+    per_example_gradients,
+    top_eigenvalue,
+)
+from resnet_jax.analysis.run_analysis import Analysis, analyze_checkpoint, analyze_run, read_examples
 
 __all__ = [
     "Analysis",

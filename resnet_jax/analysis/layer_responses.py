@@ -9,6 +9,7 @@ kind of block is one compiled program: 1202 layers compile as quickly as 20.
 """
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -17,16 +18,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from flax.traverse_util import flatten_dict
+from jaxtyping import Array, Float, Int, PyTree
 
-from resnet_jax.analysis.losses import Variables
-from resnet_jax.models import Stage, unstack_blocks
+from resnet_jax.analysis.losses import Variables, loss_function
+from resnet_jax.models import ScannedStage, Stage, stack_blocks, unstack_blocks
 from resnet_jax.models.shortcuts import no_shortcut
 
 NormalizedImages = Float[Array | np.ndarray, "n h w 3"]
-
-SIZE = (3, 3)
-"""Size of the kernels of the layers that are measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +61,20 @@ def measure_responses(
     """
     model, variables = _unrolled(model, variables)
     recorder = _Recorder()
-    parts, counts = [], []
-    for start in range(0, len(images), batch_size):
-        batch = jnp.asarray(images[start : start + batch_size])
-        parts.append(jax.device_get(recorder.record(partial(model.apply, variables, batch, train=False))))
-        counts.append(len(batch))
-    weights = np.array(counts) / sum(counts)
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    parts = [
+        jax.device_get(recorder.record(partial(model.apply, variables, jnp.asarray(batch), train=False)))
+        for batch in batches
+    ]
+    weights = np.array(list(map(len, batches))) / len(images)
     return Responses(
         {layer: _deviation([part.moments[layer] for part in parts], weights) for layer in parts[0].moments},
-        {block: _ratio([part.norms[block] for part in parts]) for block in parts[0].norms},
+        {
+            block: float(
+                np.sqrt(np.divide(*np.array([part.norms[block] for part in parts], np.float64).sum(0)))
+            )
+            for block in parts[0].norms
+        },
     )
 
 
@@ -84,6 +88,35 @@ def find_layers(model: nn.Module, variables: Variables, images: NormalizedImages
     return list(found.moments)
 
 
+def gradient_norms(
+    model: nn.Module,
+    variables: Variables,
+    images: Float[Array | np.ndarray, "n h w 3"],
+    labels: Int[Array | np.ndarray, " n"],
+    *,
+    train: bool = True,
+) -> dict[str, float]:
+    """Returns the norm of the gradient with respect to the kernel of every 3×3 layer, as in `Responses`.
+
+    The loss is the mean cross-entropy of the images, without weight decay.
+
+    Args:
+        model: Any network, scanned or not.
+        variables: Its `params` and `batch_stats`.
+        images: Images normalized as for `model.apply`, and with `train` a multiple of the model's
+            `group_size`.
+        labels: Their labels.
+        train: Normalize with the batch's statistics, as in training; else with the running ones.
+    """
+    layers = find_layers(model, variables, images)
+    if model.scannable and not model.scanned:
+        model, variables = model.clone(stage=ScannedStage), stack_blocks(variables)
+    loss = loss_function(model, variables, jnp.asarray(images), jnp.asarray(labels), batch_statistics=train)
+    gradient = unstack_blocks(jax.device_get(jax.jit(jax.grad(loss))(variables["params"])))
+    kernels = flatten_dict(gradient, sep="/")
+    return {layer: float(np.linalg.norm(kernels[f"{layer}/kernel"].astype(np.float64))) for layer in layers}
+
+
 def _unrolled(model: nn.Module, variables: Variables) -> tuple[nn.Module, Variables]:
     if not model.scanned:
         return model, variables
@@ -95,22 +128,17 @@ Output: TypeAlias = PyTree[Array]
 """Of a module: the blocks and layers of this package give an array, a network perhaps its features too."""
 
 
-@jax.tree_util.register_pytree_node_class
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class _Record:
-    """A batch's responses (mean, variance) by layer and norms (‖F(x)‖², ‖x‖²) by block, in calling order."""
+    """A batch's responses (mean, variance) by layer and norms (‖F(x)‖², ‖x‖²) by block, in calling order.
 
-    moments: dict[str, Pair] = dataclasses.field(default_factory=dict)
-    norms: dict[str, Pair] = dataclasses.field(default_factory=dict)
+    A response that no module has taken so far stands for itself. The dictionaries are ordered ones, since JAX
+    sorts the keys of others.
+    """
 
-    # JAX sorts the keys of a dictionary, and this keeps their order.
-    def tree_flatten(self) -> tuple[tuple[list[Pair], list[Pair]], tuple[tuple[str, ...], tuple[str, ...]]]:
-        values = list(self.moments.values()), list(self.norms.values())
-        return values, (tuple(self.moments), tuple(self.norms))
-
-    @classmethod
-    def tree_unflatten(cls, names: Sequence[tuple[str, ...]], values: Sequence[list[Pair]]) -> "_Record":
-        return cls(*(dict(zip(*pair, strict=True)) for pair in zip(names, values, strict=True)))
+    moments: dict[str, Output] = dataclasses.field(default_factory=OrderedDict)
+    norms: dict[str, Pair] = dataclasses.field(default_factory=OrderedDict)
 
 
 class _Recorder:
@@ -119,7 +147,6 @@ class _Recorder:
     def __init__(self) -> None:
         self._programs: dict[Hashable, Callable[[Variables, Array], tuple[Output, _Record]]] = {}
         self._record = _Record()
-        self._unread: dict[str, Array] = {}
 
     def record(self, call: Callable[[], Output]) -> _Record:
         """Returns what is seen in the call of a network."""
@@ -127,13 +154,12 @@ class _Recorder:
             return self._collect(call)[1]
 
     def _collect(self, call: Callable[[], Output]) -> tuple[Output, _Record]:
-        before = self._record, self._unread
-        self._record, self._unread = _Record(), {}
+        outer, self._record = self._record, _Record()
         output = call()
-        for layer, response in self._unread.items():
-            self._record.moments[layer] = _moments(response)
-        record = self._record
-        self._record, self._unread = before
+        record, self._record = self._record, outer
+        for layer, response in record.moments.items():
+            if isinstance(response, Array):
+                record.moments[layer] = _moments(response)
         return output, record
 
     def _intercept(
@@ -149,14 +175,12 @@ class _Recorder:
         if hasattr(module, "shortcut") and hasattr(module, "stride") and module.path:  # A block.
             return self._block(module, *arguments)
         output = call(*arguments, **options)
-        for layer, response in list(self._unread.items()):
+        for layer, response in self._record.moments.items():
             if response is arguments[0]:
-                del self._unread[layer]
                 self._record.moments[layer] = _moments(output)
-        if _kernel_size(module) == SIZE:
-            layer = "/".join(module.path)
-            self._record.moments[layer] = (output, output)  # Holds the place of the layer.
-            self._unread[layer] = output
+        kernel = module.variables.get("params", {}).get("kernel")
+        if kernel is not None and kernel.ndim == 4 and kernel.shape[:2] == (3, 3):
+            self._record.moments["/".join(module.path)] = output
         return output
 
     def _block(self, block: nn.Module, x: Array) -> Array:
@@ -193,12 +217,6 @@ class _Recorder:
         return output
 
 
-def _kernel_size(module: nn.Module) -> tuple[int, ...] | None:
-    """Returns height and width of a convolution's kernel, None for other modules."""
-    kernel = module.variables.get("params", {}).get("kernel")
-    return tuple(kernel.shape[:2]) if kernel is not None and kernel.ndim == 4 else None
-
-
 def _kind(value: object) -> Hashable:
     """Returns what is equal for two modules that compute the same function of variables and input."""
     if isinstance(value, partial):
@@ -227,8 +245,3 @@ def _deviation(moments: Sequence[Pair], weights: Float[np.ndarray, " n"]) -> flo
     means, variances = np.array(moments, np.float64).T
     mean = weights @ means
     return float(np.sqrt(weights @ (variances + np.square(means - mean))))
-
-
-def _ratio(norms: Sequence[Pair]) -> float:
-    inside, around = np.array(norms, np.float64).sum(0)
-    return float(np.sqrt(inside / around))

@@ -165,8 +165,8 @@ def _evaluate_by_task(arguments: argparse.Namespace) -> None:
     if ignored or len(arguments.workdir) > 1:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in ignored) or "several --workdir"
         raise UsageError(
-            f"{arguments.workdir[0]} is no classification, and {options} is only for classification; "
-            "leave it out"
+            f"{arguments.workdir[0]} is no classification, and {options} is only for classification; leave "
+            "it out"
         )
     results = evaluate_by_task(arguments.workdir[0], step=arguments.step, data_dir=arguments.data_dir)
     if arguments.json:

@@ -90,8 +90,8 @@ def _page(plan: PlanRecord) -> str:
         f"{plan['config']} ({plan['model']}), batch {plan['batch_size']}, on {plan['topology']}: "
         f"{plan['chips']} chips, {plan['devices']} devices, {plan['batch_per_chip']:g} images a chip",
         f"memory a chip   {_gib(plan['hbm_bytes'])} of {_gib(plan['hbm_capacity_bytes'])}: "
-        f"{_gib(plan['hbm_argument_bytes'])} state and batch, "
-        f"{_gib(plan['hbm_temporary_bytes'])} during the step",
+        f"{_gib(plan['hbm_argument_bytes'])} state and batch, {_gib(plan['hbm_temporary_bytes'])} during "
+        "the step",
     ]
     if plan["data_is_stand_in"]:
         lines.insert(
@@ -113,12 +113,11 @@ def _estimates(plan: PlanRecord) -> list[str]:
     return [
         f"work a chip     {plan['flops'] / 1e12:.3f} TFLOP, {plan['bytes_accessed'] / 1e9:.2f} GB moved, "
         f"{plan['cycles'] / 1e6:.2f} million cycles",
-        f"roofline        arithmetic {_ms(plan['arithmetic_seconds'])}, "
-        f"bandwidth {_ms(plan['bandwidth_seconds'])}: bound by {plan['bound_by']}; "
-        f"the compiler's cycles {cycles}",
+        f"roofline        arithmetic {_ms(plan['arithmetic_seconds'])}, bandwidth "
+        f"{_ms(plan['bandwidth_seconds'])}: bound by {plan['bound_by']}; the compiler's cycles {cycles}",
         f"collectives     {collectives or 'none'}",
-        f"a step          {_ms(plan['step_seconds_estimate'])}: "
-        f"{plan['images_per_second_estimate']:,.0f} images/s on the slice",
+        f"a step          {_ms(plan['step_seconds_estimate'])}: {plan['images_per_second_estimate']:,.0f} "
+        "images/s on the slice",
         f"the recipe      {plan['steps']:,} steps: {plan['hours_estimate']:.2f} hours{cost}",
     ]
 

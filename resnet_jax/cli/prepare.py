@@ -79,7 +79,7 @@ def execute(arguments: argparse.Namespace) -> None:
         return
     counts = ", ".join(f"{name} {examples:,}" for name, examples in splits.items())
     print(
-        f"{arguments.dest}: {counts} images of {classes} classes, "
-        f"{len(files)} files of {size / 1e6:,.1f} MB in all, verified"
+        f"{arguments.dest}: {counts} images of {classes} classes, {len(files)} files of {size / 1e6:,.1f} "
+        "MB in all, verified"
     )
     print(f"  python train.py --config=imagenet --config.data.source={Path(arguments.dest)}")

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 
-from resnet_jax.analysis.checkpoint_responses import RESPONSE_EXAMPLES, analyze_checkpoint, analyze_run
+from resnet_jax.analysis.run_analysis import RESPONSE_EXAMPLES, analyze_checkpoint, analyze_run
 from resnet_jax.cli import at_least, option
 from resnet_jax.console import format_table, print_json
 from resnet_jax.paper import PaperError

@@ -118,11 +118,12 @@ def write_results(comparison: Comparison, directory: epath.PathLike) -> None:
     folder = epath.Path(directory)
     write_json(folder / JSON, dataclasses.asdict(comparison), indent=2)
     write_text(folder / MARKDOWN, to_markdown(comparison))
+    of_config = ("name", "config", "model", "params", "macs")
     rows = []
     for outcome in comparison.outcomes:
-        common = {name: getattr(outcome, name) for name in ("name", "config", "model", "params", "macs")}
+        common = {name: getattr(outcome, name) for name in of_config}
         rows += [common | dataclasses.asdict(result) for result in outcome.runs]
-    write_csv(folder / CSV, rows)
+    write_csv(folder / CSV, rows, [*of_config, *(field.name for field in dataclasses.fields(RunResult))])
 
 
 HEADINGS = ("", "error", "parameters", "multiply-adds", "time of a run")

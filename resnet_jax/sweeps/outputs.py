@@ -14,10 +14,10 @@ if TYPE_CHECKING:  # Matplotlib takes half a second to import.
     from matplotlib.figure import Figure
 
 
-def write_csv(path: PathLike, rows: Sequence[Mapping[str, object]]) -> None:
-    """Writes rows, one or more, under a header, lists with spaces between."""
+def write_csv(path: PathLike, rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
+    """Writes rows, lists with spaces between, under a header of the columns (default: of the first row)."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
         cells = {k: " ".join(map(str, cell)) if isinstance(cell, list) else cell for k, cell in row.items()}

@@ -179,17 +179,15 @@ class CheckpointWriter:
         if inode_of(self._directory) != self._inode:
             return SaveError(
                 f"the workdir {workdir} is gone (deleted, moved or unmounted), and step {self._saving} is "
-                "not "
-                "saved; bring it back and run the same command again: it goes on from the newest checkpoint "
-                "in it"
+                "not saved; bring it back and run the same command again: it goes on from the newest "
+                "checkpoint in it"
             )
         whole = steps_in(workdir)
         resumable = f"step {whole[-1]}" if whole else "the beginning"
         return SaveError(
             f"the checkpoint of step {self._saving} could not be written to {self._directory}: "
-            f"{innermost_cause(error)}; mend that (space, permissions) and run the same command again: it "
-            "goes on "
-            f"from {resumable}"
+            f"{innermost_cause(error)}; fix that (space, permissions) and run the same command again: it "
+            f"goes on from {resumable}"
         )
 
     def _write_checksums(self, *, committed: bool = False) -> None:

@@ -31,6 +31,6 @@ def _summary(tested: Sequence[Record]) -> str:
     last, best = tested[-1], max(tested, key=lambda record: record["test_top1"])
     return (
         f"test accuracy {last['test_top1']:.2%}, error {1 - last['test_top1']:.2%} at step "
-        f"{last['step']:.0f} on "
-        f"{last['test_examples']:.0f} images (best {best['test_top1']:.2%} at step {best['step']:.0f})"
+        f"{last['step']:.0f} on {last['test_examples']:.0f} images (best {best['test_top1']:.2%} at step "
+        f"{best['step']:.0f})"
     )

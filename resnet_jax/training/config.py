@@ -23,7 +23,6 @@ from resnet_jax.training.config_fields import (
     recipe,
     section_names,
     unknown_field,
-    update,
     walk,
 )
 from resnet_jax.training.config_sections import (
@@ -75,7 +74,7 @@ def resolve(config: Config | Mapping[str, object]) -> Config:
             contradict.
     """
     resolved = Config()
-    update(resolved, config)
+    resolved.update(config)
     for field, value in walk(resolved):
         field.check(value)
     _check_combinations(resolved)
@@ -88,7 +87,7 @@ def resolve(config: Config | Mapping[str, object]) -> Config:
 def mutable_copy(config: Config) -> Config:
     """Returns a copy that may be assigned to, to be resolved again."""
     copy = Config()
-    update(copy, config)
+    copy.update(config)
     return copy
 
 
@@ -106,10 +105,7 @@ def with_overrides(config: Config, overrides: Iterable[tuple[str, str]]) -> Conf
         config: The config.
         overrides: Pairs of a field's path and the text of its value: ("optimizer.learning_rate", "0.05").
     """
-    values = {}
-    for path, text in overrides:
-        values[path] = find_field(path).parsed(text)
-    return with_fields(config, values)
+    return with_fields(config, {path: find_field(path).parsed(text) for path, text in overrides})
 
 
 def parse_override(word: str) -> tuple[str, str]:
@@ -164,8 +160,9 @@ def _check_combinations(config: Config) -> None:
     if inference.resize and inference.resize < (inference.crop or 0):
         raise ConfigError(f"config.inference.resize is {inference.resize}; it must be inference.crop or more")
     contradictions = {
-        "config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave one out": run.remat
-        and run.scan == "no",
+        "config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave one out": (
+            run.remat and run.scan == "no"
+        ),
         "config.optimizer has boundaries and a plateau_patience: choose one": (
             optimizer.boundaries and optimizer.plateau_patience
         ),
@@ -191,8 +188,7 @@ def names_code(config: Config) -> bool:
 
 def to_json(config: Config) -> JsonObject:
     """Returns a config as nested JSON: tuples become lists."""
-    document: JsonObject = json.loads(json.dumps(dataclasses.asdict(config)))
-    return document
+    return cast(JsonObject, json.loads(json.dumps(dataclasses.asdict(config))))
 
 
 def from_json(stored: JsonObject) -> Config:

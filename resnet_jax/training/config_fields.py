@@ -1,7 +1,8 @@
 """Declared config fields: each states its type, default, meaning, allowed values and kind in one place.
 
-A section is a dataclass whose fields are declared with `recipe` or `operation`. Assigning to a field checks
-its type, so that a mistake in a recipe file is reported at the line that makes it.
+A section is a dataclass whose fields are declared with `recipe`, if another value makes another experiment, or
+with `operation`, if it may change when a run is resumed. Assigning to a field checks its type, so that a mistake
+in a recipe file is reported at the line that makes it.
 """
 
 import ast
@@ -11,25 +12,13 @@ import functools
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from resnet_jax.errors import UsageError
 
-Kind = Literal["recipe", "operation"]
-"""A *recipe* field makes another experiment of a run.
-
-An *operation* field may change whenever the run is resumed.
-"""
-
 T = TypeVar("T")
 
-TUPLES = {
-    (int, None): "(100,200)",
-    (str, None): "('a','b')",
-    (int, 2): "(256,480)",
-    (float, 2): "(0.1,1.0)",
-}
-"""An example of each type of tuple, for messages: by type and number of the items."""
+EXAMPLES_OF_LISTS = {int: "(100,200)", str: "('a','b')"}
 
 RENAMED = {
     "data.colour": "data.color",
@@ -124,7 +113,7 @@ class Field:
     """
 
     path: str
-    kind: Kind
+    kind: str
     holds: type
     items: type
     length: int | None
@@ -138,7 +127,7 @@ class Field:
     def type_text(self) -> str:
         """The type in words."""
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-        text = words.get(self.holds) or f"a list such as {TUPLES[self.items, self.length]}"
+        text = words.get(self.holds) or f"a list such as {self.default or EXAMPLES_OF_LISTS[self.items]}"
         return f"{text}, or None" if self.optional else text
 
     def coerced(self, value: object, shown: object = None) -> object:
@@ -206,14 +195,14 @@ class Section:
         if field is not None:
             object.__setattr__(self, name, field.coerced(value))
         elif name in self.__dict__:
-            update(getattr(self, name), value)
+            getattr(self, name).update(value)
         else:
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> typing.NoReturn:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise unknown_field(self.prefix + name, section_names(type(self)), ConfigAttributeError)
+        raise unknown_field(self.prefix + name, section_names(type(self)))
 
     def __getitem__(self, name: str) -> object:
         return getattr(self, name)
@@ -221,36 +210,26 @@ class Section:
     def __setitem__(self, name: str, value: object) -> None:
         setattr(self, name, value)
 
-    def update(self, values: Mapping[str, object]) -> None:
-        """Sets the fields of a nested mapping; others stay."""
-        update(self, values)
+    def update(self, values: object) -> None:
+        """Sets the fields that a nested mapping or another section has; others stay.
+
+        Raises:
+            ConfigError: A name does not exist, or a value has another type.
+        """
+        names = section_names(type(self))
+        if isinstance(values, Section):
+            values = {name: getattr(values, name) for name in section_names(type(values))}
+        if not hasattr(values, "items"):
+            name = self.prefix.rstrip(".")
+            raise ConfigError(f"config.{name} is a section; set one of its fields: {', '.join(names)}")
+        for name, value in typing.cast(Mapping[str, object], values).items():
+            setattr(self, name, value)
 
     def update_from_flattened_dict(self, values: Mapping[str, object]) -> None:
         """Sets fields by their paths: `{"optimizer.learning_rate": 0.05}`."""
         for path, value in values.items():
             *parents, name = path.split(".")
             setattr(functools.reduce(getattr, parents, self), name, value)
-
-
-class ConfigAttributeError(ConfigError, AttributeError):
-    """A field that does not exist is read."""
-
-
-def update(section: Section, values: object) -> None:
-    """Sets the fields of a section that a nested mapping names.
-
-    Raises:
-        ConfigError: A name does not exist, or a value has another type.
-    """
-    if isinstance(values, Section):
-        values = {name: getattr(values, name) for name in section_names(type(values))}
-    if not hasattr(values, "items"):
-        name = section.prefix.rstrip(".")
-        raise ConfigError(
-            f"config.{name} is a section; set one of its fields: {', '.join(section_names(type(section)))}"
-        )
-    for name, value in typing.cast(Mapping[str, object], values).items():
-        setattr(section, name, value)
 
 
 def section_names(section: type[Section]) -> tuple[str, ...]:
@@ -288,17 +267,15 @@ def _declared(path: str, hint: object, declared: "dataclasses.Field[object]") ->
     )
 
 
-def unknown_field(
-    path: str, known: Sequence[str], error: type[ConfigError] = ConfigError, others: Iterable[str] = ()
-) -> ConfigError:
+def unknown_field(path: str, known: Sequence[str], others: Iterable[str] = ()) -> ConfigError:
     """Returns the error for a field that does not exist, with its new name or the closest names."""
     if path in RENAMED:
-        return error(f"config.{path} is now config.{RENAMED[path]}")
+        return ConfigError(f"config.{path} is now config.{RENAMED[path]}")
     close = difflib.get_close_matches(path.rpartition(".")[2], known, 2)
     close = close or [one for one in others if one.rpartition(".")[2] == path.rpartition(".")[2]]
     close = close or difflib.get_close_matches(path, list(others), 2)
     suggestion = f"did you mean {' or '.join(close)}? " if close else ""
-    return error(f"config.{path} does not exist; {suggestion}allowed are {', '.join(known) or 'none'}")
+    return ConfigError(f"config.{path} does not exist; {suggestion}allowed are {', '.join(known) or 'none'}")
 
 
 def walk(section: Section) -> Iterator[tuple[Field, object]]:

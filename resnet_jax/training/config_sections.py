@@ -66,8 +66,8 @@ class DataConfig(Section):
     prefix = "data."
     source: str | None = recipe(
         "digits",
-        "Dataset: digits, synthetic, an image folder or a prepared set (path or URL), or a TFDS name. "
-        "None is unknown, as for imported weights.",
+        "Dataset: digits, synthetic, an image folder or a prepared set (path or URL), or a TFDS name. None "
+        "is unknown, as for imported weights.",
     )
     train_split: str = recipe("train", "Training split: a folder's name, or in TFDS notation.")
     test_split: str = recipe("test", "Test split.")

@@ -49,14 +49,12 @@ class Initial:
             if None not in both and both[0] != both[1]:
                 raise ConfigError(
                     f"config.model.{field} is {wanted[field]!r}, and the net of {self.workdir} has "
-                    f"{self.model[field]!r}; begin "
-                    f"with --config=finetune:{self.workdir}, or set it so"
+                    f"{self.model[field]!r}; begin with --config=finetune:{self.workdir}, or set it so"
                 )
         if head == "kept" and wanted["num_classes"] != self.model["num_classes"]:
             raise ConfigError(
                 f"config.initial.head is 'kept', and {self.workdir} has {self.model['num_classes']} classes "
-                "where the data has "
-                f"{wanted['num_classes']}; set --config.initial.head=fresh"
+                f"where the data has {wanted['num_classes']}; set --config.initial.head=fresh"
             )
         return {**self.model, **wanted}
 
@@ -119,8 +117,8 @@ def check_patterns(params: Sequence[str], *, frozen: Sequence[str], rate_factors
             modules = dict.fromkeys(path.split("/")[0] for path in params)
             raise ConfigError(
                 f"config.optimizer has the pattern {pattern!r}, which means no module of the net; they are "
-                f"{', '.join(modules)}, "
-                "and inside them block1, conv1, norm1 and so on: stage1, stage[12], stage4/block1/conv*"
+                f"{', '.join(modules)}, and inside them block1, conv1, norm1 and so on: stage1, stage[12], "
+                "stage4/block1/conv*"
             )
     if all(path_matches(path, frozen) for path in params):
         raise ConfigError(

@@ -66,8 +66,8 @@ def micro_batch_size(config: Config) -> int:
         legal = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n % group == 0]
         raise ConfigError(
             f"config.run.accumulation is {parts}; a part of the batch of {batch_size} must be whole groups "
-            "of batch normalization, "
-            f"of {group} images (config.model.group_size); allowed are {', '.join(map(str, legal))}"
+            f"of batch normalization, of {group} images (config.model.group_size); allowed are "
+            f"{', '.join(map(str, legal))}"
         )
     return batch_size // parts
 

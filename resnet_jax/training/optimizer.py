@@ -102,9 +102,8 @@ def by_module(
         def one(path: KeyPath, update: Array) -> Array:
             value = factor(path)
             if value == 0:
-                return jnp.zeros_like(
-                    update
-                )  # Not a product: an infinite gradient of a frozen module is none.
+                # Not a product: an infinite gradient of a frozen module is none.
+                return jnp.zeros_like(update)
             return update if only_frozen or value == 1 else update * jnp.asarray(value, update.dtype)
 
         return jax.tree_util.tree_map_with_path(one, updates)
@@ -141,8 +140,7 @@ def warm_up_until(
         smoothing: See above.
     """
 
-    def init(params: optax.Params) -> WarmUpState:
-        del params
+    def init(_: optax.Params) -> WarmUpState:
         return WarmUpState(jnp.float32(factor), jnp.bool_(True), jnp.float32(1.0))
 
     def update(

@@ -13,8 +13,7 @@ from resnet_jax.training.task import open_task
 
 NOTE = (
     "an estimate of the TPU compiler, not a measurement: communication, input, evaluation and saving are "
-    "left out, and a step on "
-    "hardware takes longer"
+    "left out, and a step on hardware takes longer"
 )
 
 ESTIMATES = (
@@ -147,8 +146,7 @@ def make_plan(
         )
         raise DeviceError(
             f"batch_size {batch_size} in groups of {group_size or batch_size} cannot be cut over the "
-            f"{len(devices)} devices of "
-            f"{topology.name}; {nearest} (--set batch_size=N)"
+            f"{len(devices)} devices of {topology.name}; {nearest} (--set batch_size=N)"
         )
     training = open_task(config).abstract(config, classes=classes)
 

@@ -43,8 +43,7 @@ class Reporter:
         """Shows the newest step."""
         text = (
             f"{self._line(record)}, {record['images_per_second']:,.0f} images/s, "
-            f"{record['input_share']:.0%} waiting "
-            "for input"
+            f"{record['input_share']:.0%} waiting for input"
         )
         now, tested = time.monotonic(), any(name.startswith("test_") for name in record)
         began, first = self._first = self._first or (now, record["step"])

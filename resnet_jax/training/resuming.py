@@ -1,10 +1,10 @@
 """Which checkpoint a run goes on from: the newest that is whole. Damaged ones are put aside, not deleted."""
 
-import sys
 from collections.abc import Iterable
 
 from etils import epath
 
+from resnet_jax.console import print_note
 from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import (
     CHECKPOINT_DIRECTORY,
@@ -34,15 +34,12 @@ def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool
     if processes.first:
         put_aside(workdir, damages)
         for step, damage in damages.items():
-            print(
-                f"resnet-jax: warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the "
-                "run goes on from step "
-                f"{checkpoint.step} (--config.run.fallback=false stops instead)",
-                file=sys.stderr,
+            print_note(
+                f"warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the run goes on "
+                f"from step {checkpoint.step} (--config.run.fallback=false stops instead)"
             )
-    processes.agree(
-        "damaged checkpoints", {}
-    )  # The first has moved them: the others may look for the newest.
+    # The first has moved them: the others may look for the newest.
+    processes.agree("damaged checkpoints", {})
     return checkpoint
 
 
@@ -68,8 +65,7 @@ def newest_whole(workdir: epath.PathLike, *, fallback: bool) -> tuple[Checkpoint
     if damages:
         raise CheckpointError(
             f"no checkpoint of {workdir} is whole ({'; '.join(damages.values())}): restore one from a copy, "
-            "or train anew in "
-            "another workdir"
+            "or train anew in another workdir"
         )
     return None, {}
 

@@ -189,6 +189,5 @@ def _say_complete(console: Console, display: Display, workdir: epath.Path, step:
     print_line(
         console,
         f"this run was complete at step {step} already; to train longer raise --config.run.steps, to train "
-        "anew choose "
-        "another --workdir",
+        "anew choose another --workdir",
     )

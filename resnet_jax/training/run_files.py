@@ -62,8 +62,6 @@ def check_finite(step: int, values: dict[str, float], run: str = "") -> None:
         if not np.isfinite(values[name]):
             raise DivergedError(
                 f"{name}{run} is {values[name]} at step {step}; the last checkpoint is from before it. Try "
-                "a lower "
-                "--config.optimizer.learning_rate, or a warm-up (--config.optimizer.warmup_steps), in "
-                "another "
-                "--workdir"
+                "a lower --config.optimizer.learning_rate, or a warm-up (--config.optimizer.warmup_steps), "
+                "in another --workdir"
             )

@@ -46,8 +46,7 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
             if entries and CONFIG not in entries:
                 raise WorkdirError(
                     f"{path} is not empty and holds no {CONFIG}, so it is not the workdir of a run (it has "
-                    f"{entries[0]}); "
-                    "choose another --workdir"
+                    f"{entries[0]}); choose another --workdir"
                 )
             if "://" not in str(path):
                 stack.enter_context(filelock.FileLock(path / LOCK, timeout=0))
@@ -76,8 +75,7 @@ def store_config(workdir: epath.Path, config: Config) -> None:
         if differences and steps_in(workdir):
             raise WorkdirError(
                 f"{workdir} holds a run of another recipe: {'; '.join(differences)}; choose another "
-                "--workdir, or "
-                "give the old values (fields under `run` may change)"
+                "--workdir, or give the old values (fields under `run` may change)"
             )
     write_json(workdir / CONFIG, {"format_version": FORMAT_VERSION, **to_json(config)}, indent=2)
 

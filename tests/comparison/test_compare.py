@@ -104,6 +104,18 @@ def test_mean_and_deviation_are_over_seeds_and_a_run_that_diverges_is_named(
     assert curve.train_error.tolist() == pytest.approx([77.5, 70])
 
 
+def test_a_comparison_without_a_finished_run_is_written_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object) -> None:
+        raise DivergedError("loss is nan at step 2")
+
+    monkeypatch.setattr(sweep, "run", run)
+    assert compare(tmp_path, RESIDUAL, "--seeds", "1") == 1
+    assert "diverged" in capsys.readouterr().out
+    assert (tmp_path / "compare.csv").read_text().startswith("name,config,model,params,macs,seed,step,error")
+
+
 @pytest.mark.slow
 def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     """The finished run is not touched again; the one that was killed goes on from its checkpoint and ends as undisturbed."""

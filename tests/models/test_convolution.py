@@ -58,19 +58,31 @@ def close(one, other, tolerance):
         assert np.linalg.norm(a - b) <= tolerance * max(np.linalg.norm(b), 1e-30)
 
 
+def pulled(function, *arguments, seed=2):  # type: ignore[no-untyped-def]
+    """Returns the value and the gradients for a drawn gradient of the value, computed by one program."""
+    out = jax.eval_shape(function, *arguments)
+    gradient = drawn(out.shape, out.dtype, seed)
+
+    @jax.jit
+    def compute(gradient, *arguments):  # type: ignore[no-untyped-def]
+        value, pull = jax.vjp(function, *arguments)
+        return value, pull(gradient)
+
+    return compute(gradient, *arguments)
+
+
 @settings(max_examples=8)
 @given(shape=SHAPES, dtype=st.sampled_from(((jnp.float64, 1e-10), (jnp.float32, 1e-4), (jnp.bfloat16, 3e-2))))
 @pytest.mark.usefixtures("x64")
 def test_gradients_equal_those_of_xla(shape, dtype) -> None:  # type: ignore[no-untyped-def]
     kind, tolerance = dtype
     x, kernel, stride = arguments(shape, kind)
-    out, pull = jax.vjp(lambda x, kernel: plain(x, kernel, stride), x, kernel)
-    ours, our_pull = jax.vjp(lambda x, kernel: convolve(x, kernel, stride), x, kernel)
-    gradient = drawn(out.shape, kind, 2)
     if pixels_at_once(x.shape, kernel.shape, stride) == 1 and (stride == 1 or kernel.shape[:2] != (1, 1)):
-        np.testing.assert_array_equal(ours, out)
-    close(ours, out, tolerance)
-    close(our_pull(gradient), pull(gradient), tolerance)
+        np.testing.assert_array_equal(convolve(x, kernel, stride), plain(x, kernel, stride))
+    theirs, ours = (
+        pulled(lambda x, kernel, conv=conv: conv(x, kernel, stride), x, kernel) for conv in (plain, convolve)
+    )
+    close(ours, theirs, tolerance)
 
 
 @settings(max_examples=5)
@@ -78,11 +90,12 @@ def test_gradients_equal_those_of_xla(shape, dtype) -> None:  # type: ignore[no-
 @pytest.mark.usefixtures("x64")
 def test_every_form_gives_the_gradient_of_the_weights(shape) -> None:  # type: ignore[no-untyped-def]
     x, kernel, stride = arguments(shape)
-    out, pull = jax.vjp(lambda kernel: plain(x, kernel, stride), kernel)
+    out, (expected,) = pulled(lambda kernel: plain(x, kernel, stride), kernel)
     gradient = drawn(out.shape, seed=2)
     for name, form in WEIGHT_GRADIENTS.items():
         if name != "product" or kernel.shape[:2] == (1, 1):
-            close(form(x, gradient, kernel.shape[:2], stride), pull(gradient)[0], 1e-10)
+            found = jax.jit(form, static_argnums=(2, 3))(x, gradient, kernel.shape[:2], stride)
+            close(found, expected, 1e-10)
 
 
 @settings(max_examples=4)
@@ -91,13 +104,14 @@ def test_every_form_gives_the_gradient_of_the_weights(shape) -> None:  # type: i
 def test_gradients_equal_finite_differences(shape, seed) -> None:  # type: ignore[no-untyped-def]
     x, kernel, stride = arguments(shape)
     weights = drawn(plain(x, kernel, stride).shape, seed=seed + 1)
-    loss = lambda x, kernel: jnp.vdot(weights, jnp.sin(convolve(x, kernel, stride)))  # noqa: E731
+    loss = jax.jit(lambda x, kernel: jnp.vdot(weights, jnp.sin(convolve(x, kernel, stride))))
     direction = drawn(x.shape, seed=seed + 2), drawn(kernel.shape, seed=seed + 3)
     step = 1e-6 / np.sqrt(kernel[..., 0].size)
     ahead, behind = (
         loss(x + sign * step * direction[0], kernel + sign * step * direction[1]) for sign in (1, -1)
     )
-    slope = sum(jnp.vdot(a, b) for a, b in zip(jax.grad(loss, (0, 1))(x, kernel), direction, strict=True))
+    gradients = jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
+    slope = sum(np.vdot(a, b) for a, b in zip(gradients, direction, strict=True))
     assert float(slope) == pytest.approx(float((ahead - behind) / (2 * step)), rel=1e-4, abs=1e-3)
 
 
@@ -122,13 +136,11 @@ def test_several_pixels_at_once_equal_one_by_one(width, channels, filters, size,
     x, kernel, _ = arguments((2, 9, width, channels, filters, size, 1))
     assert pixels_at_once(x.shape, kernel.shape, 1) == pixels
     assert pixels_at_once(x.shape, kernel.shape, 2) == pixels_at_once(x.shape, kernel.shape, 1, 4) == 1
-    close(several_pixels(x, kernel), plain(x, kernel, 1), 1e-12)
-    gradient = drawn((2, 9, width, filters), seed=2)
-    pulled = [
-        jax.vjp(lambda x, kernel, conv=conv: conv(x, kernel, 1), x, kernel)[1](gradient)
-        for conv in (convolve, plain)
-    ]
-    close(*pulled, 1e-12)
+    ours, theirs = (
+        pulled(lambda x, kernel, conv=conv: conv(x, kernel, 1), x, kernel) for conv in (convolve, plain)
+    )
+    close(jax.jit(several_pixels)(x, kernel), theirs[0], 1e-12)
+    close(ours, theirs, 1e-12)
 
 
 def test_only_a_cpu_computes_several_pixels_at_once() -> None:
@@ -146,14 +158,16 @@ def test_second_order_vmap_and_scan() -> None:
 
     def curved(conv):
         gradient = jax.grad(lambda kernel: jnp.sum(jnp.sin(conv(x, kernel, 1))))
-        return jax.vmap(lambda direction: jax.jvp(gradient, (kernel,), (direction,))[1])(directions)
+        return jax.jit(jax.vmap(lambda direction: jax.jvp(gradient, (kernel,), (direction,))[1]))(directions)
 
     close(curved(convolve), curved(plain), 1e-10)
 
     def repeated(conv):
-        return jax.grad(
-            lambda kernel: jnp.sum(
-                lax.scan(lambda x, _: (jnp.tanh(conv(x, kernel, 1)), None), x, length=3)[0]
+        return jax.jit(
+            jax.grad(
+                lambda kernel: jnp.sum(
+                    lax.scan(lambda x, _: (jnp.tanh(conv(x, kernel, 1)), None), x, length=3)[0]
+                )
             )
         )(kernel)
 
@@ -236,11 +250,10 @@ def test_the_gradient_of_the_maximum_equals_that_of_xla(side, size, stride, padd
     def theirs(x):
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, size, size, 1), (1, stride, stride, 1), around)
 
-    pooled, pull = jax.vjp(theirs, x)
-    ours, our_pull = jax.vjp(lambda x: max_pool(x, size, stride, padding), x)
-    gradient = drawn(pooled.shape, seed=seed + 1)
+    pooled, expected = pulled(theirs, x, seed=seed + 1)
+    ours, gradients = pulled(lambda x: max_pool(x, size, stride, padding), x, seed=seed + 1)
     np.testing.assert_array_equal(ours, pooled)
-    close(our_pull(gradient), pull(gradient), 1e-10)
+    close(gradients, expected, 1e-10)
 
 
 def test_cpu_gradients_are_what_runs_here() -> None:

@@ -17,7 +17,7 @@ from resnet_jax.models.normalization import BatchNorm
 from resnet_jax.models.shortcuts import SHORTCUTS
 from resnet_jax.models.variants import VARIANTS
 from resnet_jax.models.variants.downsampling import average_pool, blur_pool
-from resnet_jax.models.variants.norms import GroupNorm, StandardizedConv
+from resnet_jax.models.variants.norms import GroupNorm, standardize_filters
 from resnet_jax.models.variants.preactivation import PreactivationBlock, PreactivationBottleneckBlock
 from resnet_jax.models.variants.residuals import keep_at_random, squeeze_and_excitation
 from tests.models.numpy_reference import convolution, normalization, randomised, relu
@@ -174,7 +174,7 @@ def test_group_normalization_and_standardized_weights() -> None:
             np.testing.assert_allclose(
                 found[image, :, :, group], (part - part.mean()) / np.sqrt(part.var() + 1e-5), atol=1e-10
             )
-    layer = StandardizedConv(5, (3, 3), dtype=jnp.float64)
+    layer = Conv(5, (3, 3), dtype=jnp.float64, transform=standardize_filters)
     out, variables = layer.init_with_output(jax.random.key(0), jnp.asarray(x))
     kernel = np.asarray(variables["params"]["kernel"])
     standard = (kernel - kernel.mean((0, 1, 2))) / np.sqrt(kernel.var((0, 1, 2)) + 1e-5)
@@ -213,9 +213,9 @@ def test_blocks_survive_less_with_depth_and_in_training_need_a_key() -> None:
         block = model.vary(halved, net=model, before=before, train=False)(number)
         np.testing.assert_allclose(block(jnp.ones((1, 1, 1, 1))), (1 - 0.6 * depth) / 2, rtol=1e-6)
     images = jnp.zeros((2, 8, 8, 3))
-    variables = model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct(images.shape, images.dtype))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
     with pytest.raises(ModelError, match=r"give apply rngs=\{'examples': key\}"):
-        model.apply(variables, images, train=True, mutable=["batch_stats"])
+        jax.eval_shape(partial(model.apply, train=True, mutable=["batch_stats"]), variables, images)
 
 
 @pytest.mark.parametrize("variant", ["zero_last_scale", "skip_init"])

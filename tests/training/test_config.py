@@ -56,7 +56,7 @@ def test_the_json_of_a_config_resolves_to_it() -> None:
             r"config.optimizer.boundaries is \(20, 10\); it must be rising steps above 0",
         ),
         ({"optimizer.decay_mask": "none"}, "must be one of all, kernels"),
-        ({"data.scales": (256,)}, r"config.data.scales is \(256,\); it must be a list such as \(256,480\)"),
+        ({"data.scales": (256,)}, r"config.data.scales is \(256,\); it must be a list such as \(256, 480\)"),
         ({"data.labels": ("cat",)}, "it must be a list such as .*, or None"),
         ({"optimizer.momentum": None}, "config.optimizer.momentum is None; it must be a number"),
         ({"run.profile": "10"}, "it must be the first and the last step, such as 10-15"),
