@@ -47,12 +47,7 @@ def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
         padded = jnp.pad(normalized, [(pad, pad), (pad, pad), (0, 0)])
         return lax.dynamic_slice(padded, (offset[0], column, jnp.int32(0)), image.shape)
 
-    def augment(
-        keys: jax.Array, images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]
-    ) -> Float[Array, "n h w 3"]:
-        return jax.vmap(augment_one, in_axes=(0, 0, None))(keys, images, mean)
-
-    return augment
+    return jax.vmap(augment_one, in_axes=(0, 0, None))
 
 
 def vary_color(

@@ -12,10 +12,8 @@ PIXEL, CHANNEL, PUBLISHED = "pixel", "channel", "imagenet"
 STATISTICS_SUFFIX = ".npz"
 """Of a file that `resnet-jax statistics` wrote, which may stand for a mean or for colors."""
 
-ERROR, SKIP = "error", "skip"
-CORRUPT = (ERROR, SKIP)
+ERROR, SKIP = CORRUPT = ("error", "skip")
 """What happens to an image that cannot be decoded: it ends the run, or is skipped, counted and reported."""
 
-SCALE, RESIZED, CENTER = "scale", "resized", "center"
-CROPS = (SCALE, RESIZED, CENTER)
+SCALE, RESIZED, CENTER = CROPS = ("scale", "resized", "center")
 """Of training images of any size."""

@@ -69,11 +69,6 @@ def decode(encoded: bytes) -> Pixels:
     return _decode_other(encoded)
 
 
-def decode_crop(encoded: bytes, box: Box, size: tuple[int, int], out: Pixels) -> None:
-    """Decodes an image file and writes a box of it, scaled to its shape, to `out`; see `decode_crops`."""
-    decode_crops(encoded, [box], size, [out])
-
-
 def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]) -> None:
     """Decodes an image file once and writes boxes of it, each scaled to the shape of its `out`, there.
 

@@ -23,8 +23,6 @@ from resnet_jax.models.sliced_apply import apply_in_slices
 from resnet_jax.parallel import AXIS_NAME, Mapping
 from resnet_jax.parallel.mapping import PerDevice, PyTree
 
-ViewShape = tuple[int, int]
-
 _AHEAD = 32  # Examples that are read ahead at least.
 
 
@@ -133,10 +131,11 @@ class Scorer:
             most=min(batch_size, count),
         )
         examples = SeenExamples(source, look_of(protocol, source))
-        for seen in read_ahead(examples, 0, count, workers=workers, buffer=max(_AHEAD, 2 * workers)):
-            batcher.expect(seen.number, seen.label, views=sum(map(len, seen.stacks.values())))
-            for stack in seen.stacks.values():
-                yield from batcher.add(seen.number, stack)
+        ahead = max(_AHEAD, 2 * workers)
+        for number, label, stacks in read_ahead(examples, 0, count, workers=workers, buffer=ahead):
+            batcher.expect(number, label, views=sum(map(len, stacks.values())))
+            for stack in stacks.values():
+                yield from batcher.add(number, stack)
         if not batcher.expected:
             raise DataError("no image of the split can be decoded")
         yield from batcher.rest()
@@ -172,7 +171,7 @@ class _Batcher:
         self,
         net: Scorer,
         protocol: Protocol,
-        mean: Callable[[ViewShape], np.ndarray],
+        mean: Callable[[tuple[int, int]], np.ndarray],
         *,
         pixels: int,
         most: int,
@@ -181,12 +180,12 @@ class _Batcher:
         self._mapping, self._devices = net.mapping, len(net.mapping.devices)
         self._variables = net.mapping.replicate(net.variables)
         self._mean = mean
-        self._means: dict[ViewShape, PyTree] = {}
+        self._means: dict[tuple[int, int], PyTree] = {}
         self._softmax = protocol.average == SOFTMAX
         self._pixels, self._most, self._sides = pixels, most, 2 if protocol.both else 1
         self.expected = 0
         self._open: dict[int, _Open] = {}
-        self._waiting: dict[ViewShape, list[tuple[int, np.ndarray]]] = defaultdict(list)
+        self._waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = defaultdict(list)
         self._flying: tuple[list[int], int, Array] | None = None
 
     def expect(self, number: int, label: int, *, views: int) -> None:
@@ -196,7 +195,7 @@ class _Batcher:
 
     def add(self, number: int, stack: np.ndarray) -> Iterator[Scores]:
         """Takes views of one shape of an example, and yields the scores that have come in."""
-        shape: ViewShape = (stack.shape[1], stack.shape[2])
+        shape = (stack.shape[1], stack.shape[2])
         self._waiting[shape].append((number, stack))
         if len(self._waiting[shape]) == self._size(stack):
             yield from self._dispatch(shape)
@@ -212,7 +211,7 @@ class _Batcher:
             stack.shape[:3], self._pixels, sides=self._sides, most=self._most, devices=self._devices
         )
 
-    def _dispatch(self, shape: ViewShape) -> Iterator[Scores]:
+    def _dispatch(self, shape: tuple[int, int]) -> Iterator[Scores]:
         waiting = self._waiting.pop(shape)
         numbers, stacks = [number for number, _ in waiting], [stack for _, stack in waiting]
         # Filled up, so that a shape is one program.

@@ -10,7 +10,7 @@ from etils import epath
 from jaxtyping import UInt8
 
 from resnet_jax.data.crops import CenterCrop
-from resnet_jax.data.decode import decode, decode_crop, image_size
+from resnet_jax.data.decode import decode, decode_crops, image_size
 from resnet_jax.data.scale import Pixels, crop
 from resnet_jax.errors import UsageError
 
@@ -73,7 +73,7 @@ def fit(picture: Picture, view: CenterCrop, out: Pixels, *, repeat: bool) -> Non
         encoded = epath.Path(picture).read_bytes()
         width, height = image_size(encoded)
         if not (repeat and _divides(width, height, view.size)):
-            decode_crop(encoded, view.box(width, height), (width, height), out)
+            decode_crops(encoded, [view.box(width, height)], (width, height), [out])
             return
         pixels = decode(encoded)
     else:

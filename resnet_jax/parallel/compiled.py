@@ -12,8 +12,7 @@ COLLECTIVE = re.compile(
 )
 LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 CALLED = re.compile(r"(?:true_computation|false_computation)=%?([\w.\-]+)|branch_computations=\{([^}]*)\}")
-TWO_SIDED = ("all-gather", "collective-permute")
-"""Collectives whose start has the operand beside the result in its shape."""
+_TWO_SIDED = ("all-gather", "collective-permute")  # Their start has the operand beside the result.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,9 @@ def read_program(text: str) -> Reading:
             if match := COLLECTIVE.search(line):
                 kind = match["kind"]
                 counts[kind] += times
-                sizes[kind] += times * _bytes(match["shape"], half=bool(match["start"]) and kind in TWO_SIDED)
+                sizes[kind] += times * _bytes(
+                    match["shape"], half=bool(match["start"]) and kind in _TWO_SIDED
+                )
             if match := LOOP.search(line):
                 pending.append((match[2], times * _trips(line, computations.get(match[1], []))))
             for one, several in CALLED.findall(line):
@@ -97,5 +98,4 @@ def _bytes(shape: str, *, half: bool) -> int:
 
 
 def _width(kind: str) -> int:
-    bits = 8 if kind == "pred" else int(re.findall(r"\d+", kind)[0])
-    return max(1, bits // 8)
+    return 1 if kind == "pred" else max(1, int(re.findall(r"\d+", kind)[0]) // 8)

@@ -115,5 +115,5 @@ def process_share(
     own = [number for number, device in enumerate(devices) if device.process_index == jax.process_index()]
     if not own:
         raise DeviceError(f"process {jax.process_index()} has none of the {len(devices)} devices of the run")
-    positions = np.arange(batch_size, dtype=np.int32).reshape(parts, len(devices), -1)
-    return positions[:, own].swapaxes(0, 1).reshape(-1)
+    by_device = np.arange(batch_size, dtype=np.int32).reshape(parts, len(devices), -1)
+    return by_device[:, own].swapaxes(0, 1).reshape(-1)

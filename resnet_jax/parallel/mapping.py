@@ -75,8 +75,10 @@ class PmapMapping:
 
     def shard(self, batch: PyTree) -> PyTree:
         mesh = self._local
-        split = jax.tree.map(lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), batch)
-        return jax.device_put(split, NamedSharding(mesh, PartitionSpec(AXIS_NAME)))
+        return jax.device_put(
+            jax.tree.map(lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), batch),
+            NamedSharding(mesh, PartitionSpec(AXIS_NAME)),
+        )
 
     def map(self, function: PerDevice, *, donate: bool) -> PerDevice:
         every = jax.process_count() > 1 and len(self.devices) == jax.device_count()

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, Self
 
 import jax
+from jax._src import distributed  # The key-value store has no public name.
 
 from resnet_jax.console import print_note
 from resnet_jax.errors import DONE, FAILED, RESUMABLE, USAGE, UsageError, exit_status
@@ -111,7 +112,7 @@ class Processes:
             ) from error
         finally:
             signal.signal(signal.SIGABRT, signal.SIG_DFL)
-        state = _joined()
+        state: Any = distributed.global_state
         self.index, self.count = state.process_id, state.num_processes
         if self.count > 1:
             self._watch = watchdog.Watch(
@@ -130,7 +131,7 @@ class Processes:
         """
         if self.count == 1:
             return
-        client = _joined().client
+        client: Any = distributed.global_state.client
         client.key_value_set(f"resnet_jax/{topic}/{self.index}", json.dumps(dict(facts)))
         answers = []
         for process in range(self.count):
@@ -170,8 +171,10 @@ class Processes:
             if several:
                 os.kill(os.getpid(), signal.SIGTERM)  # JAX has a handler of its own for it, which must stay.
 
-        numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
-        previous = {number: signal.signal(number, handle) for number in numbers}
+        previous = {
+            number: signal.signal(number, handle)
+            for number in ([signal.SIGINT] if several else [signal.SIGTERM, signal.SIGINT])
+        }
         if several:
             self._reached(start)
         try:
@@ -215,12 +218,6 @@ def _nobody_came() -> None:
     os._exit(USAGE)
 
 
-def _joined() -> Any:
-    from jax._src import distributed  # The key-value store has no public name.
-
-    return distributed.global_state
-
-
 def _may_be_one_of_several() -> bool:
     # JAX raises, or warns, in a pod that is not of an indexed job.
     return (
@@ -260,7 +257,6 @@ def _check(coordinator: str, count: int | None, index: int | None) -> None:
 
 
 def _differences(answers: list[JsonObject]) -> list[str]:
-    """Returns a line for each fact that differs: `batch_size (16 on process 0, 32 on process 1)`."""
     lines = []
     for name in sorted(set().union(*answers)):
         holders: dict[str, list[int]] = {}
@@ -268,6 +264,7 @@ def _differences(answers: list[JsonObject]) -> list[str]:
             holders.setdefault(json.dumps(facts[name]) if name in facts else "absent", []).append(process)
         if len(holders) > 1:
             who = (f"{value} on process {_numbers(processes)}" for value, processes in holders.items())
+            # Such as `batch_size (16 on process 0, 32 on process 1)`.
             lines.append(f"{name} ({', '.join(who)})")
     return lines
 

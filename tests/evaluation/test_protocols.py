@@ -18,8 +18,7 @@ from resnet_jax import load_checkpoint
 from resnet_jax.data.crops import fully_convolutional, scaled
 from resnet_jax.data.prepare import prepare
 from resnet_jax.data.source import ArraySource
-from resnet_jax.evaluation.ensemble import concatenate_scores
-from resnet_jax.evaluation.evaluate import evaluate_checkpoint, predictions
+from resnet_jax.evaluation.evaluate import concatenate_scores, evaluate_checkpoint, predictions
 from resnet_jax.evaluation.protocols import Protocol, ProtocolError, SeenExamples, default_scales, look_of
 from resnet_jax.evaluation.scoring import Scorer
 from resnet_jax.parallel import create_mapping
