@@ -44,8 +44,11 @@ def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
             return normalized
         offset = jax.random.randint(offset_key, (2,), 0, 2 * pad + 1, jnp.int32)
         column = jnp.where(mirrored, 2 * pad - offset[1], offset[1])
-        padded = jnp.pad(normalized, [(pad, pad), (pad, pad), (0, 0)])
-        return lax.dynamic_slice(padded, (offset[0], column, jnp.int32(0)), image.shape)
+        return lax.dynamic_slice(
+            jnp.pad(normalized, [(pad, pad), (pad, pad), (0, 0)]),
+            (offset[0], column, jnp.int32(0)),
+            image.shape,
+        )
 
     return jax.vmap(augment_one, in_axes=(0, 0, None))
 

@@ -159,12 +159,11 @@ def _decode_other(encoded: bytes) -> Pixels:
 
 
 def _jpeg_header(encoded: bytes) -> tuple[int, int, str]:
-    """Returns width, height and the name of the color space."""
     try:
-        height, width, kind, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
+        height, width, color_space, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
     except (ValueError, KeyError) as error:
         raise CorruptImageError("the JPEG's header is damaged") from error
-    return width, height, kind
+    return width, height, color_space
 
 
 def _size_of_other(encoded: bytes) -> tuple[int, int]:

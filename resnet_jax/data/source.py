@@ -1,4 +1,7 @@
-"""The `Source` protocol, random access to images and labels by number; sources of one image size, and of some classes."""
+"""The `Source` protocol: random access to images and labels by number; and sources of one image size.
+
+Of any source some classes are a source too.
+"""
 
 import dataclasses
 from collections.abc import Sequence

@@ -138,7 +138,8 @@ def load_statistics(path: str) -> Statistics:
             )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{path} is not a file of statistics; `resnet-jax statistics SOURCE FILE{STATISTICS_SUFFIX}` writes one"
+            f"{path} is not a file of statistics; `resnet-jax statistics SOURCE FILE{STATISTICS_SUFFIX}` "
+            "writes one"
         ) from error
 
 

@@ -1,6 +1,6 @@
 """TFDS sets by name: prepared once, and read as ArrayRecord without TensorFlow.
 
-The embedded digits are one: scikit-learn's handwritten digits, 1,797 images in 10 classes that need no download.
+The embedded digits are one of them: scikit-learn's, 1,797 images in 10 classes that need no download.
 """
 
 import contextlib
@@ -18,11 +18,12 @@ import filelock
 import numpy as np
 import tensorflow_datasets as tfds
 
-from resnet_jax.data.choices import DIGITS, DIGITS_SIDE, SYNTHETIC
+from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.data.data_error import CorruptImageError, DataError
 from resnet_jax.data.decode import decode
 from resnet_jax.data.source import ArraySource
 
+_DIGITS_SIDE = 16  # Height and width of the digits in pixels.
 _DIGITS_TO_TRAIN = 1437
 
 
@@ -178,16 +179,13 @@ def _silence() -> Iterator[None]:
         tfds.enable_progress_bar()
 
 
-@contextlib.contextmanager
-def _lock(directory: os.PathLike[str]) -> Iterator[None]:
+def _lock(directory: os.PathLike[str]) -> contextlib.AbstractContextManager[object]:
     """Of several processes that need a set prepared, one prepares, and the others wait and find it done."""
     if "://" in os.fspath(directory):
-        yield  # Object storage has no locks; TFDS's own rename keeps the set whole.
-        return
+        return contextlib.nullcontext()  # Object storage has no locks; TFDS's own rename keeps the set whole.
     path = Path(directory)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.parent / f".{path.name}.lock"):
-        yield
+    return filelock.FileLock(path.parent / f".{path.name}.lock")
 
 
 def _first_line(error: BaseException) -> str:
@@ -213,7 +211,9 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
             "(a part of UCI's Optical Recognition of Handwritten Digits).",
             features=tfds.features.FeaturesDict(
                 {
-                    "image": tfds.features.Image(shape=(DIGITS_SIDE, DIGITS_SIDE, 3), encoding_format="png"),
+                    "image": tfds.features.Image(
+                        shape=(_DIGITS_SIDE, _DIGITS_SIDE, 3), encoding_format="png"
+                    ),
                     "label": tfds.features.ClassLabel(num_classes=10),
                 }
             ),
@@ -246,7 +246,9 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     bunch = sklearn.datasets.load_digits()
     # RandomState's stream is frozen by NumPy, so the split is the same everywhere and for ever.
     order = np.random.RandomState(0).permutation(len(bunch.target))
-    gray = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    scale = DIGITS_SIDE // 8
-    images = gray.repeat(scale, axis=1).repeat(scale, axis=2)[..., None].repeat(3, axis=-1)
-    return images[order], bunch.target[order]
+    gray = np.round(bunch.images[order] * (255 / 16)).astype(np.uint8)
+    scale = _DIGITS_SIDE // 8
+    return (
+        gray.repeat(scale, axis=1).repeat(scale, axis=2)[..., None].repeat(3, axis=-1),
+        bunch.target[order],
+    )

@@ -81,11 +81,8 @@ def look_of(protocol: Protocol, source: Source) -> Look:
         ProtocolError: The crop is larger than the images.
     """
     view = source.view
-    if view is not None:
-        size, shorter = protocol.crop or view.size, view.shorter
-    else:
-        shorter = min(source.image_shape[:2])
-        size = protocol.crop or max(min(shorter, _LEAST), shorter * 7 // 8)
+    shorter = view.shorter if view else min(source.image_shape[:2])
+    size = protocol.crop or (view.size if view else max(min(shorter, _LEAST), shorter * 7 // 8))
     if protocol.name == MULTI_SCALE:
         scales = protocol.scales or default_scales(source)
         return lambda width, height: [fully_convolutional(width, height, shorter=scale) for scale in scales]

@@ -97,8 +97,10 @@ class Scorer:
     def program(self, *, average: str, mirrored: bool) -> PerDevice:
         """Returns the mapped scoring step, compiled once for every shape; see `make_scoring_step`."""
         if (average, mirrored) not in self.programs:
-            step = make_scoring_step(self.model, average=average, mirrored=mirrored, axis_name=AXIS_NAME)
-            self.programs[average, mirrored] = self.mapping.map(step, donate=False)
+            self.programs[average, mirrored] = self.mapping.map(
+                make_scoring_step(self.model, average=average, mirrored=mirrored, axis_name=AXIS_NAME),
+                donate=False,
+            )
         return self.programs[average, mirrored]
 
     def scores(
@@ -131,13 +133,10 @@ class Scorer:
             most=min(batch_size, count),
         )
         examples = SeenExamples(source, look_of(protocol, source))
-        ahead = max(_AHEAD, 2 * workers)
-        for number, label, stacks in read_ahead(examples, 0, count, workers=workers, buffer=ahead):
-            batcher.expect(number, label, views=sum(map(len, stacks.values())))
-            for stack in stacks.values():
-                yield from batcher.add(number, stack)
-        if not batcher.expected:
-            raise DataError("no image of the split can be decoded")
+        for number, label, stacks in read_ahead(
+            examples, 0, count, workers=workers, buffer=max(_AHEAD, 2 * workers)
+        ):
+            yield from batcher.add(number, label, stacks)
         yield from batcher.rest()
 
 
@@ -165,7 +164,7 @@ class _Open:
 
 
 class _Batcher:
-    """Fills batches of one shape while the devices score the batch before, and sums scores by example."""
+    # Fills batches of one shape while the devices score the batch before, and sums scores by example.
 
     def __init__(
         self,
@@ -183,25 +182,23 @@ class _Batcher:
         self._means: dict[tuple[int, int], PyTree] = {}
         self._softmax = protocol.average == SOFTMAX
         self._pixels, self._most, self._sides = pixels, most, 2 if protocol.both else 1
-        self.expected = 0
         self._open: dict[int, _Open] = {}
         self._waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = defaultdict(list)
         self._flying: tuple[list[int], int, Array] | None = None
 
-    def expect(self, number: int, label: int, *, views: int) -> None:
-        """Begins with an example."""
-        self.expected += 1
+    def add(self, number: int, label: int, stacks: dict[tuple[int, int], np.ndarray]) -> Iterator[Scores]:
+        """Takes the views of an example, by shape, and yields the scores that have come in."""
+        views = sum(map(len, stacks.values()))
         self._open[number] = _Open(label, views, left=views)
-
-    def add(self, number: int, stack: np.ndarray) -> Iterator[Scores]:
-        """Takes views of one shape of an example, and yields the scores that have come in."""
-        shape = (stack.shape[1], stack.shape[2])
-        self._waiting[shape].append((number, stack))
-        if len(self._waiting[shape]) == self._size(stack):
-            yield from self._dispatch(shape)
+        for shape, stack in stacks.items():
+            self._waiting[shape].append((number, stack))
+            if len(self._waiting[shape]) == self._size(stack):
+                yield from self._dispatch(shape)
 
     def rest(self) -> Iterator[Scores]:
         """Scores what is left over."""
+        if not self._waiting and not self._means:
+            raise DataError("no image of the split can be decoded")
         for shape in list(self._waiting):
             yield from self._dispatch(shape)
         yield from self._land()
@@ -225,7 +222,6 @@ class _Batcher:
         self._flying = numbers, len(stacks[0]), self._step((self._variables, self._means[shape]), placed)
 
     def _land(self) -> Iterator[Scores]:
-        """Waits for the batch under way and yields the examples that it completes."""
         if self._flying is None:
             return
         numbers, views, scores = self._flying
@@ -247,9 +243,10 @@ class _Batcher:
             finished = [self._open.pop(number) for number in done]
             totals = np.stack([np.asarray(example.total) for example in finished])
             counts = np.array([example.views for example in finished])[:, None]
-            averages = (
+            yield Scores(
+                np.array(done),
+                np.array([example.label for example in finished]),
                 totals - np.log(counts)
                 if self._softmax
-                else scipy.special.log_softmax(totals / counts, axis=1)
+                else scipy.special.log_softmax(totals / counts, axis=1),
             )
-            yield Scores(np.array(done), np.array([example.label for example in finished]), averages)

@@ -1,4 +1,4 @@
-"""A checkpoint of a run, opened on a split that it is to be evaluated on; or evaluated by the run's own task."""
+"""A checkpoint of a run, opened on a split to be evaluated on, or evaluated by the run's own task."""
 
 import dataclasses
 import os
@@ -61,8 +61,10 @@ class Trial:
             ProtocolError: The net takes images of one size, and the protocol shows others.
         """
         side, fixed = self.source.image_shape[0], not self.scorer.model.takes_any_size
-        sights = look_of(protocol, self.source)(side, side)
-        if fixed and any((sight.height, sight.width) != (side, side) for sight in sights):
+        if fixed and any(
+            (sight.height, sight.width) != (side, side)
+            for sight in look_of(protocol, self.source)(side, side)
+        ):
             raise ProtocolError(
                 f"{self.checkpoint.model['name']} takes images of {side}×{side} pixels only, for which its "
                 f"fully connected layers are made, and the protocol {protocol.name} shows others"
@@ -90,10 +92,9 @@ def open_trials(
     Raises:
         DataError: The nets have different classes, or are evaluated on different examples.
     """
-    workdirs = [workdir] if isinstance(workdir, str) or not isinstance(workdir, Sequence) else list(workdir)
     trials = [
         open_trial(each, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics)
-        for each in workdirs
+        for each in ([workdir] if isinstance(workdir, str | os.PathLike) else workdir)
     ]
     first = trials[0]
     for other in trials[1:]:

@@ -69,7 +69,6 @@ def read_program(text: str) -> Reading:
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """Returns the lines of every computation by its name, and the name of the one that is the program."""
     computations: dict[str, list[str]] = {}
     entry, lines = "", []
     for line in text.splitlines():
@@ -90,12 +89,8 @@ def _trips(loop: str, condition: list[str]) -> int:
 
 
 def _bytes(shape: str, *, half: bool) -> int:
-    arrays = re.findall(r"\b(pred|(?:s|u|f|bf|c)\d+(?:e\w+)?)\[([\d,]*)\]", shape)
+    arrays = re.findall(r"\b(?:pred|(?:s|u|f|bf|c)(\d+)(?:e\w+)?)\[([\d,]*)\]", shape)
     return sum(
-        _width(kind) * prod(map(int, filter(None, sides.split(","))))
-        for kind, sides in arrays[len(arrays) // 2 if half else 0 :]
+        max(1, int(bits or 8) // 8) * prod(map(int, filter(None, sides.split(","))))
+        for bits, sides in arrays[len(arrays) // 2 if half else 0 :]
     )
-
-
-def _width(kind: str) -> int:
-    return 1 if kind == "pred" else max(1, int(re.findall(r"\d+", kind)[0]) // 8)

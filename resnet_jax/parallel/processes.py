@@ -144,10 +144,10 @@ class Processes:
                     f"process {process} did not say its {topic} within {_ANSWER_MS // 1000} s"
                 ) from error
         if differences := _differences(answers):
-            shown = "; ".join(differences[:_SHOWN])
-            more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+            if len(differences) > _SHOWN:
+                differences[_SHOWN:] = [f"and {len(differences) - _SHOWN} more"]
             raise ProcessError(
-                f"the processes do not have the same {topic}: {shown}{more}; "
+                f"the processes do not have the same {topic}: {'; '.join(differences)}; "
                 "start all with the same command, set up alike"
             )
 
@@ -229,8 +229,11 @@ def _may_be_one_of_several() -> bool:
 
 def _check_kubernetes() -> None:
     # JAX could not find the other pods, and each would train by itself.
-    pod = "KUBERNETES_SERVICE_HOST" in os.environ and "TPU_WORKER_ID" not in os.environ
-    if pod and importlib.util.find_spec("kubernetes") is None:
+    if (
+        "KUBERNETES_SERVICE_HOST" in os.environ
+        and "TPU_WORKER_ID" not in os.environ
+        and importlib.util.find_spec("kubernetes") is None
+    ):
         raise ProcessError(
             "this pod is one of an indexed job, and the package kubernetes finds the others: "
             "pip install 'jax[k8s]', or name them by --coordinator, --processes and --process, "
@@ -239,8 +242,15 @@ def _check_kubernetes() -> None:
 
 
 def _check(coordinator: str, count: int | None, index: int | None) -> None:
-    given = {"--coordinator": coordinator or None, "--processes": count, "--process": index}
-    missing = [name for name, value in given.items() if value is None]
+    missing = [
+        name
+        for name, value in (
+            ("--coordinator", coordinator or None),
+            ("--processes", count),
+            ("--process", index),
+        )
+        if value is None
+    ]
     if missing or count is None or index is None:
         raise ProcessError(
             f"--coordinator, --processes and --process belong together; give {' and '.join(missing)} too"
