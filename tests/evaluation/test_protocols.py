@@ -135,7 +135,7 @@ def test_fully_convolutional_scores_are_those_of_every_place_averaged(folder: Pa
     for number, image in enumerate(pictures(folder)):
         height, width = (side // 32 * 32 for side in image.shape[:2])
         top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        smaller = next(stack[0] for shape, stack in seen[number].stacks.items() if min(shape) == 64)  # type: ignore[union-attr]
+        smaller = next(stack[0] for shape, stack in seen[number][2].items() if min(shape) == 64)  # type: ignore[index]
         views = [smaller - mean, image[top : top + height, left : left + width] - mean]
         scores = [dense_scores(workdir, view) for view in [*views, *(view[:, ::-1] for view in views)]]
         expected.append(scipy.special.softmax(scores, axis=1).mean(0))
