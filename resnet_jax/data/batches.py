@@ -46,8 +46,12 @@ class TrainBatches:
         cropped = self.source.view is not None  # Other sources take no draws, and need not wait for them.
         given = draws(self.seed, step, self.batch_size)[self.share] if cropped else None
         images, labels = read_decodable(self.source, examples, given)
-        mask = np.ones(len(positions), bool)
-        return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
+        return {
+            "image": images,
+            "label": labels,
+            "index": positions.astype(np.int32),
+            "mask": np.ones(len(positions), bool),
+        }
 
     def examples_at(self, positions: np.ndarray) -> np.ndarray:
         """Returns the numbers of the examples at positions of the endless sequence of examples."""
@@ -59,7 +63,7 @@ class TrainBatches:
 
 @functools.lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Returns the order of an epoch. NumPy keeps RandomState's stream: upgrades do not change the order."""
+    # NumPy keeps RandomState's stream: upgrades do not change the order.
     return np.random.RandomState([seed, epoch]).permutation(count)
 
 
@@ -113,8 +117,9 @@ class EvaluationBatches:
 
 def reading_threads(workers: int | None) -> int:
     """Returns the number of threads that `workers` means: None is one per core that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return workers or cores
+    return workers or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
 
 class Numbered(Protocol[Item_co]):

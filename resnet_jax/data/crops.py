@@ -12,9 +12,7 @@ from typing import NamedTuple, Protocol
 DRAWS = 32
 """Uniform numbers in [0, 1) that a view may use for one example."""
 
-
-STRIDE = 32
-"""Pixels of the image from one place of the ImageNet nets' last map to the next."""
+_STRIDE = 32  # Pixels of the image from one place of the ImageNet nets' last map to the next.
 
 
 class Box(NamedTuple):
@@ -65,9 +63,14 @@ class ScaleCrop:
     def box(self, width: int, height: int, draws: Sequence[float]) -> Box:
         shorter = self.shortest + math.floor(draws[0] * (self.longest - self.shortest + 1))
         scaled_width, scaled_height = scaled(width, height, shorter)
-        left = math.floor(draws[1] * (scaled_width - self.size + 1))
-        top = math.floor(draws[2] * (scaled_height - self.size + 1))
-        return crop_of_scaled(width, height, shorter=shorter, left=left, top=top, size=self.size)
+        return crop_of_scaled(
+            width,
+            height,
+            shorter=shorter,
+            left=math.floor(draws[1] * (scaled_width - self.size + 1)),
+            top=math.floor(draws[2] * (scaled_height - self.size + 1)),
+            size=self.size,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +94,12 @@ class ResizedCrop:
             aspect = math.exp(low + aspect_draw * (high - low))
             box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < box_width <= width and 0 < box_height <= height:
-                left = math.floor(left_draw * (width - box_width + 1))
-                top = math.floor(top_draw * (height - box_height + 1))
-                return Box(left, top, box_width, box_height)
+                return Box(
+                    math.floor(left_draw * (width - box_width + 1)),
+                    math.floor(top_draw * (height - box_height + 1)),
+                    box_width,
+                    box_height,
+                )
         # None of eight fits: the largest box in the middle whose aspect ratio is allowed.
         box_width = min(width, max(1, round(height * self.aspects[1])))
         box_height = min(height, max(1, round(width / self.aspects[0])))
@@ -123,9 +129,9 @@ def corners_and_center(width: int, height: int, *, shorter: int, size: int) -> l
     """Returns five boxes of 10-crop testing: four corners and the center; mirror them for the other five."""
     scaled_width, scaled_height = scaled(width, height, shorter)
     right, bottom = scaled_width - size, scaled_height - size
-    places = [(0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2)]
     return [
-        crop_of_scaled(width, height, shorter=shorter, left=left, top=top, size=size) for left, top in places
+        crop_of_scaled(width, height, shorter=shorter, left=left, top=top, size=size)
+        for left, top in ((0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2))
     ]
 
 
@@ -143,7 +149,7 @@ def fully_convolutional(width: int, height: int, *, shorter: int) -> Sight:
         shorter: Pixels of the shorter side.
     """
     scaled_width, scaled_height = scaled(width, height, shorter)
-    step = math.ceil(shorter / 4 / STRIDE) * STRIDE
+    step = math.ceil(shorter / 4 / _STRIDE) * _STRIDE
     longer = shorter + min(max(scaled_width, scaled_height) - shorter, shorter) // step * step
     seen_width, seen_height = (longer, shorter) if scaled_width >= scaled_height else (shorter, longer)
     left, top = (scaled_width - seen_width) // 2, (scaled_height - seen_height) // 2

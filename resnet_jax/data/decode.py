@@ -19,11 +19,10 @@ from resnet_jax.data.data_error import CorruptImageError
 from resnet_jax.data.scale import Pixels, crop, keep_to_one_thread, surroundings, thread_memory
 from resnet_jax.data.turbojpeg import ALIGNMENT, Region, decode_region
 
-MAX_PIXELS = 2**27
-"""Images with more are refused before they are decoded: 400 MB of pixels each."""
-
+_MAX_PIXELS = 2**27  # Images with more are refused before they are decoded: 400 MB of pixels each.
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _END = b"\xff\xd9"
+_FOUR_COLORS = ("CMYK", "YCCK")  # Which only OpenCV turns into RGB.
 _EDGE = 2  # Pixels at a region's edges whose chroma may differ from that of the whole image's.
 
 
@@ -43,9 +42,9 @@ def image_size(encoded: bytes) -> tuple[int, int]:
         width, height = struct.unpack(">II", encoded[16:24])
     else:
         width, height = _size_of_other(encoded)
-    if not width or not height or width * height > MAX_PIXELS:
+    if not width or not height or width * height > _MAX_PIXELS:
         raise CorruptImageError(
-            f"it claims to be {width}×{height} pixels; allowed are 1 to {MAX_PIXELS:,} in all"
+            f"it claims to be {width}×{height} pixels; allowed are 1 to {_MAX_PIXELS:,} in all"
         )
     return width, height
 
@@ -61,7 +60,7 @@ def decode(encoded: bytes) -> Pixels:
     """
     width, height = image_size(encoded)
     if encoded.startswith(_JPEG):
-        if _is_rgb(encoded):
+        if _jpeg_header(encoded)[2] not in _FOUR_COLORS:
             return _decode_jpeg(encoded, width, height, 1)
         if not encoded.rstrip(b"\0").endswith(_END):
             raise CorruptImageError("the JPEG is cut short")
@@ -92,7 +91,7 @@ def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], ou
     Raises:
         CorruptImageError: As `decode`.
     """
-    if encoded.startswith(_JPEG) and _is_rgb(encoded):
+    if encoded.startswith(_JPEG) and _jpeg_header(encoded)[2] not in _FOUR_COLORS:
         pixels, origin, decoded = _decode_part(encoded, boxes, size, outs)
     else:
         pixels, origin, decoded = decode(encoded), (0, 0), size
@@ -101,7 +100,6 @@ def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], ou
 
 
 def _scaled(box: Box, size: tuple[int, int], decoded: tuple[int, int]) -> Box:
-    """Returns a box of an image of the one size in pixels of the same image at the other."""
     across, down = decoded[0] / size[0], decoded[1] / size[1]
     return Box(box.left * across, box.top * down, box.width * across, box.height * down)
 
@@ -116,11 +114,13 @@ def _decode_part(
     factor = next((factor for factor in (8, 4, 2) if shrink >= 2 * factor), 1)
     width, height = -(-size[0] // factor), -(-size[1] // factor)
     if encoded.rstrip(b"\0").endswith(_END):  # Else it may be cut short, below the part too.
-        parts = [
-            surroundings(_scaled(box, size, (width, height)), *out.shape[:2])
-            for box, out in zip(boxes, outs, strict=True)
-        ]
-        lefts, tops, rights, bottoms = zip(*parts, strict=True)
+        lefts, tops, rights, bottoms = zip(
+            *(
+                surroundings(_scaled(box, size, (width, height)), *out.shape[:2])
+                for box, out in zip(boxes, outs, strict=True)
+            ),
+            strict=True,
+        )
         left, top = max(0, min(lefts) - _EDGE) // ALIGNMENT * ALIGNMENT, max(0, min(tops) - _EDGE)
         right, bottom = min(width, max(rights) + _EDGE), min(height, max(bottoms) + _EDGE)
         pixels = thread_memory("decoded", bottom - top, right - left)
@@ -161,11 +161,6 @@ def _decode_other(encoded: bytes) -> Pixels:
     if pixels is None:
         raise CorruptImageError("it is damaged, or of a format that is not read; JPEG, PNG, WebP and BMP are")
     return pixels
-
-
-def _is_rgb(encoded: bytes) -> bool:
-    """Tells whether a JPEG is one that its decoders turn into RGB."""
-    return _jpeg_header(encoded)[2] not in ("CMYK", "YCCK")
 
 
 def _jpeg_header(encoded: bytes) -> tuple[int, int, str]:

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from resnet_jax.data.choices import DIGITS_SIDE
 
-TRAIN_EXAMPLES, TEST_EXAMPLES = 1437, 360
+TRAIN_EXAMPLES = 1437
 
 
 class SklearnDigits(tfds.core.GeneratorBasedBuilder):
@@ -25,17 +25,16 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=(DIGITS_SIDE, DIGITS_SIDE, 3), encoding_format="png"),
-                "label": tfds.features.ClassLabel(num_classes=10),
-            }
-        )
         return tfds.core.DatasetInfo(
             builder=self,
             description="Scikit-learn's handwritten digits "
             "(a part of UCI's Optical Recognition of Handwritten Digits).",
-            features=features,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(DIGITS_SIDE, DIGITS_SIDE, 3), encoding_format="png"),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
             supervised_keys=("image", "label"),
             homepage="https://archive.ics.uci.edu/dataset/80",
         )
@@ -43,20 +42,19 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[object]]:
         del dl_manager
         images, labels = load_digits()
-        train = slice(0, TRAIN_EXAMPLES)
-        test = slice(TRAIN_EXAMPLES, TRAIN_EXAMPLES + TEST_EXAMPLES)
         return {
-            "train": self._generate_examples(images[train], labels[train]),
-            "test": self._generate_examples(images[test], labels[test]),
+            "train": self._generate_examples(images[:TRAIN_EXAMPLES], labels[:TRAIN_EXAMPLES]),
+            "test": self._generate_examples(images[TRAIN_EXAMPLES:], labels[TRAIN_EXAMPLES:]),
         }
 
     def _generate_examples(
         self, images: np.ndarray, labels: np.ndarray
     ) -> Iterator[tuple[int, dict[str, io.BytesIO | int]]]:
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            encoded, png = cv2.imencode(".png", image)
-            assert encoded
-            yield index, {"image": io.BytesIO(png.tobytes()), "label": int(label)}
+            yield (
+                index,
+                {"image": io.BytesIO(cv2.imencode(".png", image)[1].tobytes()), "label": int(label)},
+            )
 
 
 def load_digits() -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +65,6 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     # RandomState's stream is frozen by NumPy, so the split is the same everywhere and for ever.
     order = np.random.RandomState(0).permutation(len(bunch.target))
     gray = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    images = (
-        gray.repeat(DIGITS_SIDE // 8, axis=1).repeat(DIGITS_SIDE // 8, axis=2)[..., None].repeat(3, axis=-1)
-    )
+    scale = DIGITS_SIDE // 8
+    images = gray.repeat(scale, axis=1).repeat(scale, axis=2)[..., None].repeat(3, axis=-1)
     return images[order], bunch.target[order]

@@ -2,17 +2,16 @@
 
 import dataclasses
 import sys
-import threading
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from resnet_jax.data.choices import ERROR, RESIZED, SCALE
-from resnet_jax.data.crops import CenterCrop, Look, ResizedCrop, ScaleCrop, View
+from resnet_jax.data.crops import Box, CenterCrop, Look, ResizedCrop, ScaleCrop, View
 from resnet_jax.data.data_error import CorruptImageError, DataError
-from resnet_jax.data.decode import decode_crop, decode_crops, image_size
-from resnet_jax.data.scale import Pixels, crop, look_at
+from resnet_jax.data.decode import decode_crops, image_size
+from resnet_jax.data.scale import Pixels, crop
 from resnet_jax.data.source import Draws, Indices, Labels, Mask, PixelBatch
 
 Payload = bytes | Pixels
@@ -38,30 +37,6 @@ class Examples(Protocol):
         """Returns where an example is, for messages."""
 
 
-class Skipped:
-    """Examples that could not be decoded, each reported once; shared by the threads of a process."""
-
-    def __init__(self) -> None:
-        self._reasons: dict[int, str] = {}
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._reasons)
-
-    def __getstate__(self) -> dict[int, str]:
-        return self._reasons
-
-    def __setstate__(self, reasons: dict[int, str]) -> None:
-        self._reasons, self._lock = reasons, threading.Lock()
-
-    def add(self, index: int, reason: str) -> None:
-        """Reports an example on stderr, the first time that it is met."""
-        with self._lock:
-            if index not in self._reasons:
-                self._reasons[index] = reason
-                print(f"resnet-jax: left out {reason}; {len(self._reasons)} so far", file=sys.stderr)
-
-
 @dataclasses.dataclass(frozen=True)
 class DecodedSource:
     """A split, decoded and cropped as it is read.
@@ -71,14 +46,14 @@ class DecodedSource:
         view: What evaluation sees of an image.
         random_view: What training sees of it.
         corrupt: "error" or "skip".
-        skipped: Counts what was left out.
+        skipped: Why an example was left out, by number; shared by the threads of a process.
     """
 
     examples: Examples
     view: CenterCrop
     random_view: View
     corrupt: str = ERROR
-    skipped: Skipped = dataclasses.field(default_factory=Skipped, compare=False)
+    skipped: dict[int, str] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -103,7 +78,8 @@ class DecodedSource:
         for place, (index, drawn) in enumerate(zip(map(int, indices), rows, strict=True)):
             payload, label = self.examples.read(index)
             try:
-                _see(payload, view, drawn, images[place])
+                size = _size(payload)
+                _see(payload, [view.box(*size, drawn)], size, [images[place]])
                 labels[place] = label
             except CorruptImageError as error:
                 self._leave_out(index, error)
@@ -113,7 +89,11 @@ class DecodedSource:
     def look(self, index: int, look: Look) -> tuple[list[Pixels], int] | None:
         payload, label = self.examples.read(index)
         try:
-            return _look(payload, look), label
+            size = _size(payload)
+            sights = look(*size)
+            seen = [np.empty((sight.height, sight.width, 3), np.uint8) for sight in sights]
+            _see(payload, [sight.box for sight in sights], size, seen)
+            return seen, label
         except CorruptImageError as error:
             self._leave_out(index, error)
             return None
@@ -122,12 +102,11 @@ class DecodedSource:
         return self.examples.describe(index)
 
     def _leave_out(self, index: int, error: CorruptImageError) -> None:
-        where = self.describe(index)
+        reason = f"{self.describe(index)}: {error}"
         if self.corrupt == ERROR:
-            raise DataError(
-                f"{where}: {error}; fix or remove it, or set --config.data.corrupt=skip"
-            ) from error
-        self.skipped.add(index, f"{where}: {error}")
+            raise DataError(f"{reason}; fix or remove it, or set --config.data.corrupt=skip") from error
+        if self.skipped.setdefault(index, reason) is reason:  # Of several threads one reports it.
+            print(f"resnet-jax: left out {reason}; {len(self.skipped)} so far", file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +114,7 @@ class DecodeOptions:
     """How encoded images are decoded: which part of them, at which size.
 
     Attributes:
-        crop: Of training images: "scale", "resized" or "centre".
+        crop: Of training images: "scale", "resized" or "center".
         size: Side of all crops.
         scales: The range of the shorter side, for "scale".
         areas: The range of the share of the area, for "resized".
@@ -160,20 +139,13 @@ class DecodeOptions:
         return DecodedSource(examples, center, random_views.get(self.crop, center), self.corrupt)
 
 
-def _look(payload: Payload, look: Look) -> list[Pixels]:
-    if isinstance(payload, np.ndarray):
-        return look_at(payload, look)
-    size = image_size(payload)
-    sights = look(*size)
-    seen = [np.empty((sight.height, sight.width, 3), np.uint8) for sight in sights]
-    decode_crops(payload, [sight.box for sight in sights], size, seen)
-    return seen
+def _size(payload: Payload) -> tuple[int, int]:
+    return (payload.shape[1], payload.shape[0]) if isinstance(payload, np.ndarray) else image_size(payload)
 
 
-def _see(payload: Payload, view: View, drawn: Sequence[float], out: Pixels) -> None:
-    if isinstance(payload, np.ndarray):
-        height, width = payload.shape[:2]
-        crop(payload, view.box(width, height, drawn), out)
-    else:
-        width, height = image_size(payload)
-        decode_crop(payload, view.box(width, height, drawn), (width, height), out)
+def _see(payload: Payload, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]) -> None:
+    if not isinstance(payload, np.ndarray):
+        return decode_crops(payload, boxes, size, outs)
+    for box, out in zip(boxes, outs, strict=True):
+        crop(payload, box, out)
+    return None

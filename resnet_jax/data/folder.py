@@ -35,7 +35,10 @@ class FolderExamples:
     def read(self, index: int) -> tuple[bytes, int]:
         path = f"{self.root}/{self.files[index]}"
         try:
-            return _read_bytes(path), self.labels[index]
+            if "://" in path:
+                return epath.Path(path).read_bytes(), self.labels[index]
+            with open(path, "rb", buffering=0) as file:
+                return file.read(), self.labels[index]
         except OSError as error:
             raise DataError(
                 f"{self.describe(index)} cannot be read: {error.strerror or error}; see to the file"
@@ -54,16 +57,18 @@ def open_folder(root: str, split: str) -> FolderExamples:
     Raises:
         DataError: There is no such folder or split, or a class has no image.
     """
-    path = split_folder(root, split)
-    classes = sorted(
-        entry.name for entry in _entries(path) if not entry.name.startswith(".") and entry.is_dir()
-    )
+    path = _split_folder(root, split)
+    classes = splits_of(path)
     if not classes:
         raise DataError(f"{path} has no folders of classes; images are expected at {path}/CLASS/NAME.jpg")
     files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        images = sorted(entry.name for entry in _entries(path / name) if _is_image(entry.name))
+        images = sorted(
+            entry.name
+            for entry in _entries(path / name)
+            if not entry.name.startswith(".") and os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+        )
         if not images:
             raise DataError(
                 f"class {name!r} has no images in {path / name}; add some "
@@ -74,36 +79,26 @@ def open_folder(root: str, split: str) -> FolderExamples:
     return FolderExamples(os.fspath(path), classes, files, labels)
 
 
-def split_folder(root: str, split: str) -> epath.Path:
-    """Returns where a split is; "validation" and "val" are one name.
-
-    Raises:
-        DataError: Neither is there.
-    """
+def _split_folder(root: str, split: str) -> epath.Path:
     directory = epath.Path(root)
     for name in (split, ALIASES.get(split, split)):
         if "[" not in name and (directory / name).is_dir():
             return directory / name
-    there = splits_of(root)
     hint = "parts of a split, in brackets, are for sets of TFDS; " if "[" in split else ""
     raise DataError(
-        f"{root} has no split {split!r}; {hint}its folders are {', '.join(there) or 'none'}; an image "
-        "folder holds "
-        "SPLIT/CLASS/NAME.jpg, and config.data.train_split and test_split name the splits"
+        f"{root} has no split {split!r}; {hint}its folders are "
+        f"{', '.join(splits_of(root)) or 'none'}; an image folder holds SPLIT/CLASS/NAME.jpg, and "
+        "config.data.train_split and test_split name the splits"
     )
 
 
-def splits_of(root: str) -> list[str]:
-    """Returns the names of the folders in an image folder."""
+def splits_of(root: epath.PathLike) -> list[str]:
+    """Returns the names of the folders in an image folder, or of those in a split."""
     return sorted(
         entry.name
         for entry in _entries(epath.Path(root))
         if not entry.name.startswith(".") and entry.is_dir()
     )
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _entries(path: epath.Path) -> Sequence[os.DirEntry[str] | epath.Path]:
@@ -114,10 +109,3 @@ def _entries(path: epath.Path) -> Sequence[os.DirEntry[str] | epath.Path]:
             return list(entries)
     except OSError as error:
         raise DataError(f"{path} cannot be listed: {error.strerror or error}") from error
-
-
-def _read_bytes(path: str) -> bytes:
-    if "://" in path:
-        return epath.Path(path).read_bytes()
-    with open(path, "rb", buffering=0) as file:
-        return file.read()

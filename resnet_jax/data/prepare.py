@@ -6,8 +6,8 @@ alone. So a preparation that was killed goes on with the shards that are missing
 an undisturbed one.
 """
 
-import dataclasses
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -38,28 +38,12 @@ from resnet_jax.data.prepared import (
     verify,
 )
 from resnet_jax.data.scale import keep_to_one_thread
-from resnet_jax.data.tars import has_tars, open_tars
+from resnet_jax.data.tars import TRAIN, open_tars
 from resnet_jax.files import is_partial, read_json, replace_when_written, write_json
 
-PLAN = "plan.json"
-"""What the shards that are there are parts of; removed at the end."""
-
-PREPARE_LOCK = ".lock"
-QUALITY = 95
-"""Of JPEGs that are shrunk."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PrepareOptions:
-    """What becomes of each image.
-
-    Attributes:
-        shrink: The shorter side that greater images are shrunk to; 0 keeps all as they are.
-        raw_share: Share of the images that are stored as pixels, spread evenly: more disk, less decoding.
-    """
-
-    shrink: int = 0
-    raw_share: float = 0.0
+_PLAN = "plan.json"  # What the shards that are there are parts of; removed at the end.
+_LOCK = ".lock"
+_QUALITY = 95  # Of JPEGs that are shrunk.
 
 
 def prepare(
@@ -77,8 +61,8 @@ def prepare(
     Args:
         source: An image folder (SPLIT/CLASS/NAME.jpg), or a folder with ImageNet's tars.
         dest: A folder that is empty, or was begun by the same preparation.
-        shrink: See PrepareOptions.
-        raw_share: See PrepareOptions.
+        shrink: See `convert`.
+        raw_share: See `convert`.
         shard_examples: Examples per file.
         workers: Threads, each of which writes a file at a time.
         progress: Is told the number of examples that are done, and that of all.
@@ -87,7 +71,6 @@ def prepare(
         DataError: The source cannot be read, or the destination holds something else.
         OSError: The disk is full; what is whole is kept.
     """
-    options = PrepareOptions(shrink, raw_share)
     if shrink < 0 or not 0 <= raw_share <= 1 or shard_examples < 1:
         raise DataError(
             f"shrink {shrink}, raw share {raw_share}, shard size {shard_examples}: allowed are 0 or more, 0 "
@@ -96,20 +79,20 @@ def prepare(
     if Path(dest).resolve().is_relative_to(Path(source).resolve()):
         raise DataError(f"{dest} is in {source}, where it would be taken for a split; choose another DEST")
     splits = open_splits(source)
-    plan = _plan(splits, options, shard_examples)
+    plan = _plan(splits, {"shrink": shrink, "raw_share": raw_share}, shard_examples)
     directory = Path(dest)
     _claim(directory)
-    with filelock.FileLock(
-        directory / PREPARE_LOCK
-    ):  # Another that prepares the same set is waited for, and its set found whole.
+    # Another that prepares the same set is waited for, and its set found whole.
+    with filelock.FileLock(directory / _LOCK):
         _begin(directory, plan)
         if (directory / MANIFEST).exists():
             manifest = read_manifest(dest)
             verify(dest, manifest)
             return manifest
-        manifest = _write_shards(directory, splits, options, shard_examples, workers, progress)
+        stored = functools.partial(convert, shrink=shrink, raw_share=raw_share)
+        manifest = _write_shards(directory, splits, stored, shard_examples, workers, progress)
         write_json(directory / MANIFEST, {**manifest, "plan": plan}, indent=1)
-        (directory / PLAN).unlink()
+        (directory / _PLAN).unlink()
     return manifest
 
 
@@ -122,7 +105,7 @@ def open_splits(source: str) -> dict[str, Examples]:
     root = os.path.expanduser(source)
     if not epath.Path(root).is_dir():
         raise DataError(f"there is no folder {source}; SOURCE is an image folder or one with ImageNet's tars")
-    if has_tars(root):
+    if os.path.exists(os.path.join(root, TRAIN)):
         return open_tars(root)
     names = splits_of(root)
     if not names:
@@ -130,14 +113,14 @@ def open_splits(source: str) -> dict[str, Examples]:
             f"{source} is empty of splits: it should hold train/CLASS/NAME.jpg and val/CLASS/NAME.jpg, or "
             "ImageNet's tars"
         )
-    splits: dict[str, Examples] = {}
     if {"val", "validation"} <= set(names):
         raise DataError(
             f"{source} has both val and validation, which are names of one split; remove or rename one of "
             "them"
         )
-    for name in names:
-        splits["validation" if name == "val" else name] = open_folder(root, name)
+    splits: dict[str, Examples] = {
+        "validation" if name == "val" else name: open_folder(root, name) for name in names
+    }
     first, *others = splits.items()
     for name, examples in others:
         if list(examples.class_names) != list(first[1].class_names):
@@ -149,9 +132,9 @@ def open_splits(source: str) -> dict[str, Examples]:
     return splits
 
 
-def _plan(splits: dict[str, Examples], options: PrepareOptions, shard_examples: int) -> str:
+def _plan(splits: dict[str, Examples], options: dict[str, float], shard_examples: int) -> str:
     """Returns a digest of all that the shards depend on but for the contents of the images."""
-    digest = hashlib.sha256(json.dumps([SET_FORMAT, dataclasses.asdict(options), shard_examples]).encode())
+    digest = hashlib.sha256(json.dumps([SET_FORMAT, options, shard_examples]).encode())
     for name, examples in splits.items():
         digest.update(f"{name} {len(examples)} {list(examples.class_names)}".encode())
         for index in range(len(examples)):
@@ -160,15 +143,14 @@ def _plan(splits: dict[str, Examples], options: PrepareOptions, shard_examples: 
 
 
 def _claim(directory: Path) -> None:
-    """Makes the destination, or checks that it is empty or this command's."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise DataError(
             f"{directory} cannot be made a folder: a file is in its place; choose another DEST"
         ) from error
-    entries = {entry.name for entry in directory.iterdir() if not is_partial(entry.name)} - {PREPARE_LOCK}
-    if entries and not entries & {MANIFEST, PLAN}:
+    entries = {entry.name for entry in directory.iterdir() if not is_partial(entry.name)} - {_LOCK}
+    if entries and not entries & {MANIFEST, _PLAN}:
         raise DataError(
             f"{directory} is not empty, and holds no set that was begun (it has {min(entries)}); choose "
             "another DEST"
@@ -181,10 +163,10 @@ def _begin(directory: Path, plan: str) -> None:
             entry.unlink()
     if (directory / MANIFEST).exists():
         found = read_manifest(str(directory)).get("plan")
-    elif (directory / PLAN).exists():
-        found = read_json(directory / PLAN)["plan"]
+    elif (directory / _PLAN).exists():
+        found = read_json(directory / _PLAN)["plan"]
     else:
-        write_json(directory / PLAN, {"plan": plan})
+        write_json(directory / _PLAN, {"plan": plan})
         return
     if found != plan:
         raise DataError(
@@ -196,7 +178,7 @@ def _begin(directory: Path, plan: str) -> None:
 def _write_shards(
     directory: Path,
     splits: dict[str, Examples],
-    options: PrepareOptions,
+    stored: Callable[[Payload, int], Payload],
     shard_examples: int,
     workers: int,
     progress: Callable[[int, int], object],
@@ -214,7 +196,7 @@ def _write_shards(
             for number in range(count):
                 path = directory / f"{name}-{number:05d}-of-{count:05d}.array_record"
                 part = range(number * shard_examples, min((number + 1) * shard_examples, len(examples)))
-                jobs[name].append(pool.submit(_write_shard, path, examples, part, options))
+                jobs[name].append(pool.submit(_write_shard, path, examples, part, stored))
         try:
             for name, futures in jobs.items():
                 shards = []
@@ -229,15 +211,16 @@ def _write_shards(
     return manifest
 
 
-def _write_shard(path: Path, examples: Examples, part: Sequence[int], options: PrepareOptions) -> Shard:
-    """Writes a shard, if it is not there, and counts what it holds."""
+def _write_shard(
+    path: Path, examples: Examples, part: Sequence[int], stored: Callable[[Payload, int], Payload]
+) -> Shard:
     if not path.exists():
         try:
             with replace_when_written(path) as temporary:
                 # JPEGs do not compress, and one record a group is what random access wants.
                 writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
                 for index in part:
-                    writer.write(_record(examples, index, options))
+                    writer.write(_record(examples, index, stored))
                 writer.close()
         except RuntimeError as error:
             raise _writing_failed(error, path) from error
@@ -250,21 +233,27 @@ def _write_shard(path: Path, examples: Examples, part: Sequence[int], options: P
             f"{path} held {count} of its {len(part)} records, and is removed; see to the disk and run the "
             "same command again"
         )
-    return Shard(name=path.name, examples=count, bytes=path.stat().st_size, sha256=checksum(epath.Path(path)))
+    return Shard(name=path.name, examples=count, bytes=path.stat().st_size, sha256=checksum(path))
 
 
-def _record(examples: Examples, index: int, options: PrepareOptions) -> bytes:
+def _record(examples: Examples, index: int, stored: Callable[[Payload, int], Payload]) -> bytes:
     payload, label = examples.read(index)
     try:
-        return pack(convert(payload, index, options), label)
+        return pack(stored(payload, index), label)
     except CorruptImageError as error:
         raise DataError(
             f"{examples.describe(index)}: {error}; fix or remove it, and prepare again"
         ) from error
 
 
-def convert(payload: Payload, index: int, options: PrepareOptions) -> Payload:
+def convert(payload: Payload, index: int, *, shrink: int, raw_share: float) -> Payload:
     """Returns an image as it is stored; every image is decoded at least in its header.
+
+    Args:
+        payload: The image.
+        index: Of the example.
+        shrink: The shorter side that greater images are shrunk to; 0 keeps all as they are.
+        raw_share: Share of the images that are stored as pixels, spread evenly: more disk, less decoding.
 
     Raises:
         CorruptImageError: It is none, or damaged, where it is decoded.
@@ -272,18 +261,18 @@ def convert(payload: Payload, index: int, options: PrepareOptions) -> Payload:
     if isinstance(payload, np.ndarray):
         return payload
     width, height = image_size(payload)
-    raw = int((index + 1) * options.raw_share) > int(index * options.raw_share)
-    smaller = options.shrink and min(width, height) > options.shrink
+    raw = int((index + 1) * raw_share) > int(index * raw_share)
+    smaller = shrink and min(width, height) > shrink
     if not raw and not smaller:
         return payload
     pixels = decode(payload)
     if smaller:
         keep_to_one_thread()
-        pixels = cv2.resize(pixels, scaled(width, height, options.shrink), interpolation=cv2.INTER_AREA)
+        pixels = cv2.resize(pixels, scaled(width, height, shrink), interpolation=cv2.INTER_AREA)
     return (
         pixels.copy()
         if raw
-        else simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=QUALITY, colorsubsampling="420")
+        else simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=_QUALITY, colorsubsampling="420")
     )
 
 

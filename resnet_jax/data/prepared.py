@@ -6,6 +6,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -73,12 +74,11 @@ class PreparedExamples:
         path, number = self._place(index)
         try:
             (record,) = _reader(path).read([number])
-            payload, label = unpack(record)
+            return unpack(record)
         except (RuntimeError, IndexError, ValueError, struct.error) as error:
             raise DataError(
                 f"{self.describe(index)} cannot be read: the file is damaged; copy or prepare the set again"
             ) from error
-        return payload, label
 
     def label(self, index: int) -> int:
         return self.read(index)[1]
@@ -89,8 +89,7 @@ class PreparedExamples:
 
     def _place(self, index: int) -> tuple[str, int]:
         shard = int(np.searchsorted(self.ends, index, side="right"))
-        start = self.ends[shard - 1] if shard else 0
-        return f"{self.root}/{self.shards[shard]['name']}", index - start
+        return f"{self.root}/{self.shards[shard]['name']}", index - (self.ends[shard - 1] if shard else 0)
 
 
 def pack(payload: Payload, label: int) -> bytes:
@@ -173,7 +172,7 @@ def verify(root: str, manifest: Manifest) -> int:
     examples = 0
     for split in manifest["splits"].values():
         for shard in split["shards"]:
-            path = epath.Path(root) / shard["name"]
+            path = Path(root, shard["name"])
             if not path.exists() or checksum(path) != shard["sha256"]:
                 raise DataError(
                     f"{path} is missing or damaged; delete it and {MANIFEST}, and prepare the set again"
@@ -182,16 +181,12 @@ def verify(root: str, manifest: Manifest) -> int:
     return examples
 
 
-def checksum(path: epath.Path) -> str:
+def checksum(path: Path) -> str:
     """Returns the SHA-256 of a file."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.lru_cache(maxsize=256)
 def _reader(path: str) -> ArrayRecordReader:
-    """Opens a shard once per process: readers hold a file each, and are safe in threads."""
-    return ArrayRecordReader(path, "readahead_buffer_size:0")
+    return ArrayRecordReader(path, "readahead_buffer_size:0")  # One a process: it is safe in threads.

@@ -21,12 +21,8 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 LINEAR_LIMIT = 1.5
 """Images are interpolated linearly up to this shrinkage and averaged beyond it, to avoid aliasing."""
 
-PHASES = 16
-"""Pixels before the crop that are tried as its beginning."""
-
-TOLERANCE = 0.08
-"""How far from where it should be a box may be taken, in pixels of the image."""
-
+_PHASES = 16  # Pixels before the crop that are tried as its beginning.
+_TOLERANCE = 0.08  # How far from where it should be a box may be taken, in pixels of the image.
 _threads = threading.local()
 _BEYOND = 4  # Pixels on the right and below a box that its last ones are interpolated with.
 _SUBPIXELS = 32  # Of OpenCV's table of interpolation.
@@ -40,9 +36,12 @@ def surroundings(box: Box, height: int, width: int) -> tuple[int, int, int, int]
         height: Of the result.
         width: Of the result.
     """
-    left = math.floor(box.left - PHASES * box.width / width) - 1
-    top = math.floor(box.top - PHASES * box.height / height) - 1
-    return left, top, math.ceil(box.left + box.width) + _BEYOND, math.ceil(box.top + box.height) + _BEYOND
+    return (
+        math.floor(box.left - _PHASES * box.width / width) - 1,
+        math.floor(box.top - _PHASES * box.height / height) - 1,
+        math.ceil(box.left + box.width) + _BEYOND,
+        math.ceil(box.top + box.height) + _BEYOND,
+    )
 
 
 def crop(
@@ -71,7 +70,7 @@ def crop(
         _whole_start(box.top, down),
     )
     average = max(across, down) > LINEAR_LIMIT
-    if max(error_x, error_y) > TOLERANCE:
+    if max(error_x, error_y) > _TOLERANCE:
         if not average:
             _interpolate(pixels, box, out, origin)
             return
@@ -85,9 +84,15 @@ def crop(
     left, top = left - origin[0], top - origin[1]
     right = min(pixels.shape[1], left + math.ceil((width + skip_x) * across) + 1)
     bottom = min(pixels.shape[0], top + math.ceil((height + skip_y) * down) + 1)
-    method = cv2.INTER_AREA if average else cv2.INTER_LINEAR
     target = thread_memory("scaled", round((bottom - top) / down), round((right - left) / across))
-    result = cv2.resize(pixels[top:bottom, left:right], None, target, 1 / across, 1 / down, method)
+    result = cv2.resize(
+        pixels[top:bottom, left:right],
+        None,
+        target,
+        1 / across,
+        1 / down,
+        cv2.INTER_AREA if average else cv2.INTER_LINEAR,
+    )
     result = result[skip_y : skip_y + height, skip_x : skip_x + width]
     missing = height - result.shape[0], width - result.shape[1]
     if any(missing):  # The image ends half a pixel short of the crop.
@@ -113,7 +118,7 @@ def keep_to_one_thread() -> None:
 def _whole_start(start: float, step: float) -> tuple[int, int, float]:
     """Returns the whole pixel to begin at, the pixels of the result to cut off, and the error in pixels."""
     best, pixel, skip = math.inf, 0, 0
-    for count in range(PHASES):
+    for count in range(_PHASES):
         begin = start - count * step
         if begin < -1e-6:
             break
@@ -139,7 +144,6 @@ def thread_memory(purpose: str, height: int, width: int) -> Pixels:
 def _interpolate(
     pixels: UInt8[np.ndarray, "H W 3"], box: Box, out: UInt8[np.ndarray, "h w 3"], origin: tuple[int, int]
 ) -> None:
-    """Writes a box that begins anywhere, scaled linearly."""
     height, width = out.shape[:2]
     left, top = (
         max(0, math.floor(box.left) - 1),

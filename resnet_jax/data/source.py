@@ -169,6 +169,7 @@ def read_decodable(source: Source, indices: Indices, draws: Draws | None = None)
         if not len(left):
             return images, labels
         numbers = (numbers + 1) % len(source)
-        rows = None if draws is None else draws[left]
-        images[left], labels[left], mask[left] = source.read(numbers[left], rows)
+        images[left], labels[left], mask[left] = source.read(
+            numbers[left], None if draws is None else draws[left]
+        )
     raise DataError(f"none of the {len(source)} images can be decoded")

@@ -8,8 +8,7 @@ from etils import epath
 from jaxtyping import Float
 
 from resnet_jax.data.batches import EvaluationBatches
-from resnet_jax.data.choices import PIXEL, PUBLISHED
-from resnet_jax.data.choices import STATISTICS_SUFFIX as SUFFIX
+from resnet_jax.data.choices import PIXEL, PUBLISHED, STATISTICS_SUFFIX
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.files import open_for_replacing
@@ -17,8 +16,7 @@ from resnet_jax.files import open_for_replacing
 IMAGENET_CHANNEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 """The published mean of ImageNet's training set, RGB in units of pixels."""
 
-MOST_DECODED = 50_000
-"""Largest set of encoded images whose mean is computed at every start; larger ones keep it in a file."""
+_MOST_DECODED = 50_000  # Images whose mean is computed at every start; larger sets keep it in a file.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +58,11 @@ def measure_pixels(source: Source, *, workers: int = 1) -> Statistics:
     covariance = products / (examples * mean.size / 3) - np.outer(center, center)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance / 255**2)
     order = np.argsort(-eigenvalues)
-    color = ColorComponents(eigenvalues[order].astype(np.float32), eigenvectors[:, order].astype(np.float32))
-    return Statistics(mean.astype(np.float32), color, examples)
+    return Statistics(
+        mean.astype(np.float32),
+        ColorComponents(eigenvalues[order].astype(np.float32), eigenvectors[:, order].astype(np.float32)),
+        examples,
+    )
 
 
 def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarray, "..."]:
@@ -79,21 +80,19 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
     """
     if kind == PUBLISHED:
         return IMAGENET_CHANNEL_MEAN
-    if kind.endswith(SUFFIX):
+    if kind.endswith(STATISTICS_SUFFIX):
         mean = load_statistics(kind).mean
         if mean.shape != source.image_shape:
-            raise DataError(
-                f"{kind} is of images of {_shape(mean.shape)}, and config.data has "
-                f"{_shape(source.image_shape)}"
-            )
+            its, ours = ("×".join(map(str, shape[:2])) for shape in (mean.shape, source.image_shape))
+            raise DataError(f"{kind} is of images of {its}, and config.data has {ours}")
         return mean
-    if source.view is not None and len(source) > MOST_DECODED:
+    if source.view is not None and len(source) > _MOST_DECODED:
         raise DataError(
             f"config.data.mean={kind} would decode all {len(source)} images at every start; set it to "
             f"{PUBLISHED}, the published "
             "mean, or to the file that `resnet-jax statistics` writes"
         )
-    mean, _ = _mean(source, workers)
+    mean = _mean(source, workers)[0]
     return (mean if kind == PIXEL else mean.mean((0, 1))).astype(np.float32)
 
 
@@ -112,8 +111,8 @@ def save_statistics(path: str, statistics: Statistics) -> None:
     Raises:
         DataError: The path does not end in .npz.
     """
-    if not path.endswith(SUFFIX):
-        raise DataError(f"the file of statistics is {path!r}; its name must end in {SUFFIX}")
+    if not path.endswith(STATISTICS_SUFFIX):
+        raise DataError(f"the file of statistics is {path!r}; its name must end in {STATISTICS_SUFFIX}")
     with open_for_replacing(path) as file:
         np.savez(
             file,
@@ -132,11 +131,15 @@ def load_statistics(path: str) -> Statistics:
     """
     try:
         with epath.Path(path).open("rb") as file, np.load(file) as arrays:
-            color = ColorComponents(arrays["eigenvalues"], arrays["eigenvectors"])
-            return Statistics(arrays["mean"], color, int(arrays["examples"]))
+            return Statistics(
+                arrays["mean"],
+                ColorComponents(arrays["eigenvalues"], arrays["eigenvectors"]),
+                int(arrays["examples"]),
+            )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{path} is not a file of statistics; `resnet-jax statistics SOURCE FILE{SUFFIX}` writes one"
+            f"{path} is not a file of statistics; `resnet-jax statistics SOURCE FILE{STATISTICS_SUFFIX}` "
+            "writes one"
         ) from error
 
 
@@ -156,7 +159,3 @@ def _mean(
     if not examples:
         raise DataError("no image of the split can be decoded")
     return total / examples, examples
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape[:2]))

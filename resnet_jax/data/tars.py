@@ -46,11 +46,6 @@ class TarExamples:
         return f"{self.path}/{self.members[index][0]} (example {index})"
 
 
-def has_tars(root: str) -> bool:
-    """Tells whether a folder holds ImageNet's tar of training images."""
-    return os.path.exists(os.path.join(root, TRAIN))
-
-
 def open_tars(root: str) -> dict[str, Examples]:
     """Lists the splits; validation is there if its tar is, and needs the development kit for its labels.
 
@@ -67,7 +62,6 @@ def open_tars(root: str) -> dict[str, Examples]:
 
 
 def _open_train(path: str) -> TarExamples:
-    """Lists a tar that holds a tar per class."""
     members: list[tuple[str, int, int, int]] = []
     with tarfile.open(path, "r:") as outer:
         classes = sorted((m for m in outer if m.name.endswith(".tar")), key=lambda member: member.name)
@@ -76,8 +70,9 @@ def _open_train(path: str) -> TarExamples:
         for label, member in enumerate(classes):
             with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
                 files = sorted((file for file in inner if file.isfile()), key=lambda file: file.name)
-            start = member.offset_data
-            members += [(file.name, start + file.offset_data, file.size, label) for file in files]
+            members += [
+                (file.name, member.offset_data + file.offset_data, file.size, label) for file in files
+            ]
     return TarExamples(path, [member.name.removesuffix(".tar") for member in classes], members)
 
 
@@ -97,9 +92,13 @@ def _open_validation(root: str, class_names: Sequence[str]) -> TarExamples:
     unknown = sorted(set(names) - set(label))
     if unknown:
         raise DataError(f"{kit} names {unknown[0]}, which is no class of {TRAIN}; download both again")
-    pairs = zip(files, names, strict=True)
     return TarExamples(
-        path, class_names, [(file.name, file.offset_data, file.size, label[name]) for file, name in pairs]
+        path,
+        class_names,
+        [
+            (file.name, file.offset_data, file.size, label[name])
+            for file, name in zip(files, names, strict=True)
+        ],
     )
 
 
@@ -111,10 +110,9 @@ def _validation_classes(kit: str) -> list[str]:
         content = {os.path.basename(member.name): member for member in tar if member.isfile()}
 
         def read(name: str) -> bytes:
-            if name not in content:
+            file = tar.extractfile(content[name]) if name in content else None
+            if file is None:
                 raise DataError(f"{kit} holds no {name}; download it again")
-            file = tar.extractfile(content[name])
-            assert file is not None
             return file.read()
 
         synsets = scipy.io.loadmat(io.BytesIO(read("meta.mat")), squeeze_me=True)["synsets"]

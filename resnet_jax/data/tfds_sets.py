@@ -63,7 +63,7 @@ def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsExamples:
         DataError: There is no such set or split, it cannot be prepared, or it is not one of images and
             labels.
     """
-    builder = prepared_builder(name, data_dir)
+    builder = _prepared_builder(name, data_dir)
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not isinstance(features["label"], tfds.features.ClassLabel):
         raise DataError(
@@ -113,8 +113,7 @@ def is_tfds_prepared(name: str, data_dir: str | None) -> bool:
     return bool(_create(name, data_dir).info.splits)
 
 
-def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    """Returns the builder of a set that is prepared, and prepares it first where it is not."""
+def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     builder = _create(name, data_dir)
     if builder.info.splits:
         return builder
@@ -129,9 +128,7 @@ def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilde
             builder = _create(name, data_dir)
             if not builder.info.splits:
                 builder.download_and_prepare()
-    except (
-        Exception
-    ) as error:  # TFDS, the network and the disk raise what they like, and all of it ends here.
+    except Exception as error:  # TFDS, the network and the disk raise what they like; all of it ends here.
         raise DataError(
             f"{name} could not be prepared in {builder.data_dir}: {_first_line(error)}; check the network "
             "and the disk, or prepare "
@@ -168,7 +165,6 @@ def tfds_class_names(name: str, data_dir: str | None) -> Sequence[str]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps TFDS quiet about a set that takes a second."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):

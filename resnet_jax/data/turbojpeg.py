@@ -18,7 +18,6 @@ from jaxtyping import UInt8
 ALIGNMENT = 16
 """A region begins at a multiple of this column: the widest block of 4:2:0 and 4:2:2 images."""
 
-_PACKAGE = "turbojpeg"
 _DECOMPRESS, _RGB = 1, 0  # TJINIT_DECOMPRESS and TJPF_RGB.
 _threads = threading.local()
 
@@ -84,7 +83,7 @@ def find() -> ctypes.CDLL | None:
 
 def _packaged() -> str | None:
     try:
-        files = importlib.metadata.files(_PACKAGE) or []
+        files = importlib.metadata.files("turbojpeg") or []
     except importlib.metadata.PackageNotFoundError:
         return None
     return next(

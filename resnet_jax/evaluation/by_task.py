@@ -20,8 +20,7 @@ def evaluate_by_task(
     """
     checkpoint = read_checkpoint(workdir, step)
     config = from_json(checkpoint.config)
-    fields = {"run.devices": None, "run.data_dir": data_dir or config.run.data_dir}
-    config = with_fields(config, fields)
+    config = with_fields(config, {"run.devices": None, "run.data_dir": data_dir or config.run.data_dir})
     prepare_jax(config)
     experiment = build_experiment(config, begun=workdir)
     state = experiment.mapping.replicate(from_arrays(experiment.initial_state(), checkpoint.arrays))

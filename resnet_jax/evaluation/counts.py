@@ -45,8 +45,12 @@ class Counts:
         loss, top1 = self._loss / examples, float(self.confusion.trace() / examples)
         if len(self.confusion) <= TOP:
             return {"loss": loss, "top1": top1, "examples": examples}
-        top5 = float(self._among_top.sum() / examples)
-        return {"loss": loss, "top1": top1, "top5": top5, "examples": examples}
+        return {
+            "loss": loss,
+            "top1": top1,
+            "top5": float(self._among_top.sum() / examples),
+            "examples": examples,
+        }
 
     def per_class(self) -> list[dict[str, float | None]]:
         """Returns `label`, `examples`, `top1` and `top5` of each class; None for a class without examples."""
@@ -63,8 +67,7 @@ class Counts:
 def ranks_of_labels(scores: Scores) -> Int[np.ndarray, " n"]:
     """Returns how many other classes score at least as high as the label; NaN counts as higher."""
     values = scores.log_probabilities
-    of_label = np.take_along_axis(values, scores.labels[:, None], axis=1)
-    return np.sum(~(values < of_label), axis=1) - 1
+    return np.sum(~(values < np.take_along_axis(values, scores.labels[:, None], axis=1)), axis=1) - 1
 
 
 def predicted(scores: Scores) -> Int[np.ndarray, " n"]:

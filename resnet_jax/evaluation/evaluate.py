@@ -141,9 +141,14 @@ def predictions(
         workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics
     )
     protocol = Protocol(protocol) if isinstance(protocol, str) else protocol
-    scores = concatenate_scores(all_scores(trials, protocol, batch_size=batch_size))
-    first, steps = trials[0], tuple(trial.checkpoint.step for trial in trials)
-    return Predictions(*scores, first.source.class_names, first.source, first.split, steps)
+    first = trials[0]
+    return Predictions(
+        *concatenate_scores(all_scores(trials, protocol, batch_size=batch_size)),
+        first.source.class_names,
+        first.source,
+        first.split,
+        tuple(trial.checkpoint.step for trial in trials),
+    )
 
 
 def all_scores(

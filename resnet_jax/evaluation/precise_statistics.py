@@ -9,8 +9,7 @@ float64, so that neither the batch nor the number of devices matters.
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -114,28 +113,28 @@ def measure_statistics(
     reader = _Chosen(
         source, TrainBatches(source, batch_size, seed, slice(0, 0)).examples_at(np.arange(images)), batch_size
     )
-    batches: Iterator[np.ndarray] = read_ahead(reader, 0, -(-images // batch_size), workers=workers, buffer=2)
-    measure = _Measure(net, frozen)
+    program = cache(partial(_program, net, frozen))
     sums: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros(()))
-    for batch in batches:
-        for part, size in _parts(batch, group_size):
-            _add(sums, measure(part, size), len(part))
+    for batch in read_ahead(reader, 0, -(-images // batch_size), workers=workers, buffer=2):
+        whole = len(batch) // group_size * group_size
+        for part, size in ((batch[:whole], group_size), (batch[whole:], len(batch) - whole)):
+            if len(part):
+                count = next(n for n in range(len(net.mapping.devices), 0, -1) if fits(len(part), size, n))
+                mapping, step, placed = program(count, size)
+                measured = jax.device_get(step(placed, mapping.shard(part)))
+                _add(sums, flatten_dict(measured, sep="/"), len(part))
     statistics = {}
     for name, total in sums.items():
         if name.endswith("/mean"):
             statistics[name] = total / images
             squares = name.removesuffix("mean") + "var"
             statistics[squares] = np.maximum(sums[squares] / images - statistics[name] ** 2, 0)
-    stored = unstack_arrays(
-        {f"{PREFIX}{name}": np.asarray(array, np.float32) for name, array in statistics.items()}
-    )
-    return {name: np.array(array) for name, array in stored.items()}
+    named = {f"{PREFIX}{name}": np.asarray(array, np.float32) for name, array in statistics.items()}
+    return {name: np.array(array) for name, array in unstack_arrays(named).items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Chosen:
-    """Chosen examples of a split in batches, as evaluation sees them; the next for one that is skipped."""
-
     source: Source
     numbers: np.ndarray
     batch_size: int
@@ -145,43 +144,22 @@ class _Chosen:
         return read_decodable(self.source, numbers)[0]
 
 
-class _Measure:
-    """Statistics of every layer over some images, normalized in groups."""
-
-    def __init__(self, net: Scorer, frozen: tuple[str, ...]) -> None:
-        self._net, self._frozen = net, frozen
-        self._programs: dict[tuple[int, int], tuple[Mapping, PerDevice, PyTree]] = {}
-
-    def __call__(self, images: np.ndarray, group_size: int) -> dict[str, np.ndarray]:
-        """Returns means and variances by path; groups must divide the images."""
-        devices = self._net.mapping.devices
-        count = next(n for n in range(len(devices), 0, -1) if fits(len(images), group_size, n))
-        if (count, group_size) not in self._programs:
-            self._programs[count, group_size] = self._program(count, group_size)
-        mapping, program, net = self._programs[count, group_size]
-        return flatten_dict(jax.device_get(program(net, mapping.shard(images))), sep="/")
-
-    def _program(self, count: int, group_size: int) -> tuple[Mapping, PerDevice, PyTree]:
-        net = self._net
-        mapping = create_mapping("auto", net.mapping.devices[:count])
-        forgetful = partial(net.model.norm, momentum=0.0, variance="biased")
-        norm = partial(freeze_statistics, norm=forgetful, patterns=self._frozen)
-        model = net.model.clone(norm=norm, group_size=group_size, axis_name=AXIS_NAME)
-        program = mapping.map(partial(_batch_statistics, model), donate=False)
-        return mapping, program, mapping.replicate((net.variables, net.image_mean))
+def _program(
+    net: Scorer, frozen: tuple[str, ...], count: int, group_size: int
+) -> tuple[Mapping, PerDevice, PyTree]:
+    """Returns so many devices, the step that measures groups on them, and its first argument."""
+    mapping = create_mapping("auto", net.mapping.devices[:count])
+    forgetful = partial(net.model.norm, momentum=0.0, variance="biased")
+    norm = partial(freeze_statistics, norm=forgetful, patterns=frozen)
+    model = net.model.clone(norm=norm, group_size=group_size, axis_name=AXIS_NAME)
+    step = mapping.map(partial(_batch_statistics, model), donate=False)
+    return mapping, step, mapping.replicate((net.variables, net.image_mean))
 
 
 def _batch_statistics(model: nn.Module, net: tuple[VariableDict, Array], images: Array) -> VariableDict:
     variables, mean = net
     _, updated = model.apply(variables, normalize(images, mean), train=True, mutable=["batch_stats"])
     return updated["batch_stats"]
-
-
-def _parts(batch: np.ndarray, group_size: int) -> list[tuple[np.ndarray, int]]:
-    """Returns the images of whole groups, and those of the last smaller one, each with its group size."""
-    whole = len(batch) // group_size * group_size
-    parts = [(batch[:whole], group_size), (batch[whole:], len(batch) - whole)]
-    return [(part, size) for part, size in parts if len(part)]
 
 
 def _add(sums: defaultdict[str, np.ndarray], statistics: dict[str, np.ndarray], images: int) -> None:

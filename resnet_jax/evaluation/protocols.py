@@ -15,14 +15,9 @@ from resnet_jax.errors import UsageError
 SINGLE, TEN_CROP, MULTI_SCALE = PROTOCOLS = ("single", "ten-crop", "multi-scale")
 SOFTMAX, LOGITS = AVERAGES = ("softmax", "logits")
 
-PAPER_SIDE = 224
-"""Of the images that the paper's ImageNet nets are trained on."""
-
-SCALES = (224, 256, 384, 480, 640)
-"""Shorter sides of the fully convolutional evaluation (§3.4)."""
-
-LEAST = 8
-"""Pixels of a side that a crop or a scale may have at least."""
+_PAPER_SIDE = 224  # Of the images that the paper's ImageNet nets are trained on.
+_SCALES = (224, 256, 384, 480, 640)  # Shorter sides of the fully convolutional evaluation (§3.4).
+_LEAST = 8  # Pixels of a side that a crop or a scale may have at least.
 
 
 class ProtocolError(UsageError, ValueError):
@@ -65,10 +60,10 @@ class Protocol:
             f"a crop is for the protocol {TEN_CROP}, and this one is {self.name}; leave it out": (
                 self.crop and self.name != TEN_CROP
             ),
-            f"the scales are {self.scales}; they must be different numbers of pixels from {LEAST}": (
-                len(set(self.scales)) < len(self.scales) or any(scale < LEAST for scale in self.scales)
+            f"the scales are {self.scales}; they must be different numbers of pixels from {_LEAST}": (
+                len(set(self.scales)) < len(self.scales) or any(scale < _LEAST for scale in self.scales)
             ),
-            f"the crop is {self.crop}; it must be a number of pixels from {LEAST}": 0 < self.crop < LEAST,
+            f"the crop is {self.crop}; it must be a number of pixels from {_LEAST}": 0 < self.crop < _LEAST,
         }
         for problem, found in problems.items():
             if found:
@@ -91,7 +86,7 @@ def look_of(protocol: Protocol, source: Source) -> Look:
         size, shorter = protocol.crop or view.size, view.shorter
     else:
         shorter = min(source.image_shape[:2])
-        size = protocol.crop or max(min(shorter, LEAST), shorter * 7 // 8)
+        size = protocol.crop or max(min(shorter, _LEAST), shorter * 7 // 8)
     if protocol.name == MULTI_SCALE:
         scales = protocol.scales or default_scales(source)
         return lambda width, height: [fully_convolutional(width, height, shorter=scale) for scale in scales]
@@ -112,9 +107,9 @@ def look_of(protocol: Protocol, source: Source) -> Look:
 def default_scales(source: Source) -> tuple[int, ...]:
     """Returns the paper's scales; for images of one size, the same in proportion to their side."""
     if source.view is not None:
-        return SCALES
+        return _SCALES
     shorter = min(source.image_shape[:2])
-    return tuple(round(scale * shorter / PAPER_SIDE) for scale in SCALES)
+    return tuple(round(scale * shorter / _PAPER_SIDE) for scale in _SCALES)
 
 
 class Seen(NamedTuple):

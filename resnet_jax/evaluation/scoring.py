@@ -25,10 +25,7 @@ from resnet_jax.parallel.mapping import PerDevice, PyTree
 
 ViewShape = tuple[int, int]
 
-ScoringStep = Callable[[tuple[VariableDict, Array], Array], Array]
-
-AHEAD = 32
-"""Examples that are read ahead at least."""
+_AHEAD = 32  # Examples that are read ahead at least.
 
 
 class Scores(NamedTuple):
@@ -45,7 +42,7 @@ class Scores(NamedTuple):
     log_probabilities: Float[np.ndarray, "n classes"]
 
 
-def make_scoring_step(model: nn.Module, *, average: str, mirrored: bool, axis_name: str) -> ScoringStep:
+def make_scoring_step(model: nn.Module, *, average: str, mirrored: bool, axis_name: str) -> PerDevice:
     """Returns `scoring_step((variables, mean), views) -> scores [global batch, classes]`.
 
     `views` is a device's part, uint8[n, v, h, w, 3], v views of one shape of each of n examples. The net is
@@ -128,17 +125,15 @@ class Scorer:
             DataError: An image cannot be decoded and is not to be skipped, or all are skipped.
         """
         count = min(len(source), limit or len(source))
-        look = look_of(protocol, source)
-        pixels = batch_size * source.image_shape[0] * source.image_shape[1]
         batcher = _Batcher(
             self,
             protocol,
             means_of(self.image_mean, source, protocol),
-            pixels=pixels,
+            pixels=batch_size * source.image_shape[0] * source.image_shape[1],
             most=min(batch_size, count),
         )
-        examples = SeenExamples(source, look)
-        for seen in read_ahead(examples, 0, count, workers=workers, buffer=max(AHEAD, 2 * workers)):
+        examples = SeenExamples(source, look_of(protocol, source))
+        for seen in read_ahead(examples, 0, count, workers=workers, buffer=max(_AHEAD, 2 * workers)):
             batcher.expect(seen.number, seen.label, views=sum(map(len, seen.stacks.values())))
             for stack in seen.stacks.values():
                 yield from batcher.add(seen.number, stack)
@@ -164,8 +159,6 @@ def examples_at_once(stack: tuple[int, ...], pixels: int, *, sides: int, most: i
 
 @dataclasses.dataclass
 class _Open:
-    """An example of which some views are still to be scored: the sum so far, and the views that are left."""
-
     label: int
     views: int
     left: int
@@ -222,8 +215,8 @@ class _Batcher:
     def _dispatch(self, shape: ViewShape) -> Iterator[Scores]:
         waiting = self._waiting.pop(shape)
         numbers, stacks = [number for number, _ in waiting], [stack for _, stack in waiting]
-        size = self._size(stacks[0])
-        views = np.zeros((size, *stacks[0].shape), np.uint8)  # Filled up, so that a shape is one program.
+        # Filled up, so that a shape is one program.
+        views = np.zeros((self._size(stacks[0]), *stacks[0].shape), np.uint8)
         np.stack(stacks, out=views[: len(stacks)])
         placed = self._mapping.shard(views)
         if shape not in self._means:

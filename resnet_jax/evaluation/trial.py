@@ -62,14 +62,17 @@ class Trial:
         side, fixed = self.source.image_shape[0], not self.scorer.model.takes_any_size
         sights = look_of(protocol, self.source)(side, side)
         if fixed and any((sight.height, sight.width) != (side, side) for sight in sights):
-            name = self.checkpoint.model["name"]
             raise ProtocolError(
-                f"{name} takes images of {side}×{side} pixels only, for which its fully connected layers are "
-                f"made, and the protocol {protocol.name} shows others"
+                f"{self.checkpoint.model['name']} takes images of {side}×{side} pixels only, for which its "
+                f"fully connected layers are made, and the protocol {protocol.name} shows others"
             )
-        workers = reading_threads(self.config.run.workers)
-        size = batch_size or self.config.batch_size
-        return self.scorer.scores(self.source, protocol, batch_size=size, workers=workers, limit=limit)
+        return self.scorer.scores(
+            self.source,
+            protocol,
+            batch_size=batch_size or self.config.batch_size,
+            workers=reading_threads(self.config.run.workers),
+            limit=limit,
+        )
 
 
 def open_trials(
@@ -93,10 +96,9 @@ def open_trials(
     ]
     first = trials[0]
     for other in trials[1:]:
-        same = list(other.source.class_names) == list(first.source.class_names) and len(other.source) == len(
-            first.source
-        )
-        if not same:
+        if list(other.source.class_names) != list(first.source.class_names) or (
+            len(other.source) != len(first.source)
+        ):
             raise DataError(
                 f"{other.workdir} has {len(other.source.class_names)} classes and {len(other.source)} "
                 f"examples in {other.split}, "
@@ -150,8 +152,9 @@ def open_trial(
 def build_scorer(checkpoint: Checkpoint, config: Config) -> Scorer:
     """Returns the net of a checkpoint on all devices of this process."""
     model = with_scanned_stages(create_model(**checkpoint.model), config)
-    arrays = stack_arrays(checkpoint.arrays) if model.scanned else checkpoint.arrays
-    variables, image_mean = split_variables(arrays)
+    variables, image_mean = split_variables(
+        stack_arrays(checkpoint.arrays) if model.scanned else checkpoint.arrays
+    )
     return Scorer(
         model, variables, np.asarray(image_mean), create_mapping(config.run.mapping, jax.local_devices())
     )

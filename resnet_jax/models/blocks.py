@@ -9,17 +9,15 @@ from jaxtyping import Array, Float
 from resnet_jax.models.layers import Activation, LayerFactory, Residual, unchanged
 from resnet_jax.models.shortcuts import Shortcut
 
+# Makes a block: `block(filters=…, stride=…, conv=…, norm=…, activation=…, shortcut=…, name=…)`.
 BlockFactory = Callable[..., nn.Module]
-"""Makes a block: `block(filters=…, stride=…, conv=…, norm=…, activation=…, shortcut=…, name=…)`."""
-
+# Makes a block of a stage: `block(number, stride=…, name=…)`. The first has number 1; in a loop it is an
+# array.
 NumberedBlock = Callable[..., nn.Module]
-"""Makes a block of a stage: `block(number, stride=…, name=…)`. The number is 1 for the first, and an array in a loop."""
-
+# Makes the blocks of a stage from what they have in common: `vary(block, net=…, before=…, train=…)`. It is
+# called inside the ResNet `net`, so that it can draw random numbers; `before` is the number of blocks before
+# the stage.
 VaryBlocks = Callable[..., NumberedBlock]
-"""Makes the blocks of a stage from what they have in common: `vary(block, net=…, before=…, train=…)`.
-
-It is called inside the ResNet `net`, so that it can draw random numbers; `before` blocks are before the stage.
-"""
 
 
 def alike(block: BlockFactory, **_: object) -> NumberedBlock:
@@ -27,14 +25,14 @@ def alike(block: BlockFactory, **_: object) -> NumberedBlock:
     return lambda number, **options: block(**options)  # noqa: ARG005
 
 
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions (Fig. 5, left): [N, H, W, C] → [N, ⌈H/stride⌉, ⌈W/stride⌉, filters].
+class Block(nn.Module):
+    """What a block is made from.
 
     Attributes:
-        filters: Of each convolution, and the channels of the output.
-        stride: Of the first convolution.
+        filters: Number of filters, which the stage doubles from the one before.
+        stride: Stride of the block, of its first convolution unless it says otherwise.
         conv, norm: Make the layers: `conv(channels, size, stride, name=…)`, `norm(name=…)`.
-        activation: After the first normalization and after the addition.
+        activation: The non-linearity.
         shortcut: The path around F.
         residual: What becomes of F(x) before the addition; see Residual.
     """
@@ -46,6 +44,11 @@ class BasicBlock(nn.Module):
     activation: Activation
     shortcut: Shortcut
     residual: Residual = unchanged
+
+
+class BasicBlock(Block):
+    """Two 3×3 convolutions (Fig. 5, left): [N, H, W, C] → [N, ⌈H/stride⌉, ⌈W/stride⌉, filters]."""
+
     expansion: ClassVar[int] = 1
     convolutions: ClassVar[int] = 2
 
@@ -59,25 +62,16 @@ class BasicBlock(nn.Module):
         return self.activation(self.residual(y) + shortcut)
 
 
-class BottleneckBlock(nn.Module):
+class BottleneckBlock(Block):
     """1×1, 3×3 and 1×1 convolutions (Fig. 5, right): [N, H, W, C] → [N, ⌈H/stride⌉, ⌈W/stride⌉, 4 · filters].
 
     Attributes:
-        filters: Of the first two convolutions; the third has four times as many.
-        stride: Of the block.
-        conv, norm, activation, shortcut, residual: As in BasicBlock.
-        stride_on: The convolution that strides: "1x1", the first, as in the authors' models, or "3x3", known as v1.5.
+        stride_on: The convolution that strides: "1x1", the first, as in the authors' models, or "3x3", known
+            as v1.5.
         widening: Of the first two convolutions; the third has four times `filters` all the same.
         groups: Of the 3×3 convolution (arXiv 1611.05431).
     """
 
-    filters: int
-    stride: int
-    conv: LayerFactory
-    norm: LayerFactory
-    activation: Activation
-    shortcut: Shortcut
-    residual: Residual = unchanged
     stride_on: str = "1x1"
     widening: float = 1.0
     groups: int = 1
@@ -99,5 +93,5 @@ class BottleneckBlock(nn.Module):
 
 
 def strides_of(stride: int, stride_on: str) -> tuple[int, int]:
-    """Returns the strides of the 1×1 and of the 3×3 convolution of a bottleneck, of which `stride_on` names the one that has it."""
+    """Returns the strides of the 1×1 and the 3×3 convolution of a bottleneck, where `stride_on` strides."""
     return {"1x1": (stride, 1), "3x3": (1, stride)}[stride_on]

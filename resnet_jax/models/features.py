@@ -1,4 +1,4 @@
-"""What a net computes on the way to its logits: the maps of stem and stages, for detection, segmentation and retrieval."""
+"""The feature maps of a network, which are the outputs of its stem and stages."""
 
 from typing import NamedTuple
 
@@ -9,19 +9,21 @@ from jaxtyping import Array, Float, PyTree
 
 from resnet_jax.models.layers import ModelError
 
+# Side in pixels of the image whose maps are measured; every stride divides it.
 PROBE = 256
-"""Side in pixels of the image whose maps are measured; every stride divides it."""
 
 
 class FeatureShape(NamedTuple):
-    """Of a map: pixels of the image from one place to the next, down and across, and channels. `pooled` has stride 0."""
+    """Stride of a feature map in pixels of the image, and its number of channels. `pooled` has stride 0."""
 
     stride: int
     channels: int
 
 
 def features(model: nn.Module, variables: PyTree, images: Float[Array, "n h w 3"]) -> dict[str, Array]:
-    """Returns the outputs of stem and stages [N, ⌈H/stride⌉, ⌈W/stride⌉, channels], and the pooled vector [N, channels], by name.
+    """Returns the outputs of stem and stages, and the pooled vector [N, channels], by name.
+
+    Maps are [N, ⌈H/stride⌉, ⌈W/stride⌉, channels].
 
     | | ImageNet family: stride | channels, basic blocks | bottlenecks | CIFAR family: stride | channels |
     |---|---|---|---|---|---|
@@ -32,9 +34,9 @@ def features(model: nn.Module, variables: PyTree, images: Float[Array, "n h w 3"
     | `stage4` | 32 | 512 | 2048 | | |
     | `pooled` | | 512 | 2048 | | 64 |
 
-    `feature_shapes` gives them for any net. Maps are in the model's dtype, `pooled`, the mean over the last of them and what the
-    head takes, in float32 at least. Normalization is with the running statistics. A pure function, to be put under `jax.jit` with
-    the model fixed, and differentiable.
+    `feature_shapes` gives them for any net. Maps are in the model's dtype, `pooled`, the mean over the last
+    of them and what the head takes, in float32 at least. Normalization is with the running statistics. A pure
+    function, to be put under `jax.jit` with the model fixed, and differentiable.
 
     Args:
         model: A residual or plain net.

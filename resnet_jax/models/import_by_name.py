@@ -1,7 +1,7 @@
-"""What a net or a run is composed of, by name: "package.module:function", as a config and a checkpoint hold it.
+"""Functions and classes by name, "package.module:function", as a config and a checkpoint store them.
 
-A name may give arguments, which are Python's literals: "my_parts:Block(ratio=2)". The module is looked for where Python looks, in
-the directory that is given, which is that of the config, and in the current one.
+A name may give arguments, which are Python's literals: "my_parts:Block(ratio=2)". The module is looked for
+where Python looks, in the directory that is given, which is that of the config, and in the current one.
 """
 
 import ast
@@ -11,7 +11,8 @@ import os
 import re
 import sys
 from functools import partial
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeGuard
 
 from resnet_jax.models.layers import ModelError
 
@@ -21,12 +22,12 @@ IMPORT_NAME = re.compile(
 IMPORT_FORM = "package.module:name, with arguments where there are any: my_parts:Block(ratio=2)"
 
 
-def is_import_name(value: Any) -> bool:
+def is_import_name(value: object) -> TypeGuard[str]:
     """Tells whether a value is such a name; of the named options of this package none has a colon."""
     return isinstance(value, str) and ":" in value
 
 
-def import_by_name(value: Any, *, field: str, directory: str | None = None) -> Any:
+def import_by_name(value: object, *, field: str, directory: str | None = None) -> Any:
     """Returns what a name means, with its arguments bound; any other value as it is.
 
     Its module is imported, which runs it: names come from a config or a checkpoint that the user trusts.
@@ -34,7 +35,8 @@ def import_by_name(value: Any, *, field: str, directory: str | None = None) -> A
     Args:
         value: A name or anything else.
         field: Of the config, for messages.
-        directory: Searched before the current one, both after Python's own path, and kept on it for what the module imports later.
+        directory: Searched before the current one, both after Python's own path, and kept on it for what the
+            module imports later.
 
     Raises:
         ModelError: The name has another form, or what it means cannot be imported or called.
@@ -53,7 +55,7 @@ def import_by_name(value: Any, *, field: str, directory: str | None = None) -> A
     return partial(found, **arguments) if arguments else found
 
 
-def _module(name: str, value: str, field: str, directory: str | None) -> Any:
+def _module(name: str, value: str, field: str, directory: str | None) -> ModuleType:
     places = list(dict.fromkeys(os.path.abspath(place) for place in (directory, ".") if place))
     sys.path += [place for place in places if place not in sys.path]
     importlib.invalidate_caches()
@@ -65,8 +67,9 @@ def _module(name: str, value: str, field: str, directory: str | None) -> Any:
                 f"{field} is {value!r}, and {name} needs the module {error.name!r}, which is not installed"
             ) from error
         raise ModelError(
-            f"{field} is {value!r}, and there is no module {error.name!r}: looked in {', '.join(places)} and on Python's path; put "
-            f"{name.partition('.')[0]}.py into one of them, install its package, or set PYTHONPATH or --config.run.code_dir"
+            f"{field} is {value!r}, and there is no module {error.name!r}: looked in {', '.join(places)} and "
+            f"on Python's path; put {name.partition('.')[0]}.py into one of them, install its package, or "
+            "set PYTHONPATH or --config.run.code_dir"
         ) from error
     except Exception as error:  # The module is the user's code and may raise anything.
         raise ModelError(
@@ -74,8 +77,8 @@ def _module(name: str, value: str, field: str, directory: str | None) -> Any:
         ) from error
 
 
-def _attribute(module: Any, path: str, value: str, field: str) -> Any:
-    found = module
+def _attribute(module: ModuleType, path: str, value: str, field: str) -> object:
+    found: object = module
     for part in path.split("."):
         if not hasattr(found, part):
             close = difflib.get_close_matches(
@@ -90,7 +93,7 @@ def _attribute(module: Any, path: str, value: str, field: str) -> Any:
     return found
 
 
-def _arguments(text: str, value: str, field: str) -> dict[str, Any]:
+def _arguments(text: str, value: str, field: str) -> dict[str, object]:
     try:
         call = ast.parse(f"f{text}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args or not all(keyword.arg for keyword in call.keywords):

@@ -14,23 +14,20 @@ from resnet_jax.errors import UsageError
 from resnet_jax.models.kernels.convolution import convolve
 
 T = TypeVar("T")
+# Makes a layer of the calling module: `conv(channels, (3, 3), stride, name="conv1")` or `norm(name="norm1")`.
 LayerFactory = Callable[..., Callable[..., Array]]
-"""Makes a layer of the calling module: `conv(channels, (3, 3), stride, name="conv1")` or `norm(name="norm1")`."""
-
+# Makes a submodule of the calling module.
 ModuleFactory = Callable[..., nn.Module]
-"""Makes a submodule of the calling module."""
-
+# The non-linearity, element by element.
 Activation = Callable[[Array], Array]
-"""The non-linearity, element by element."""
-
+# What becomes of F(x) before it is added. It is called inside the block, and layers that it makes are the
+# block's.
 Residual = Callable[[Array], Array]
-"""What becomes of F(x) of a block before it is added. It is called inside the block: layers that it makes are the block's."""
-
+# What comes between the last block and the head's average: `end(x, norm=…, activation=…)`.
 End = Callable[..., Array]
-"""What comes between the last block and the head's average: `end(x, norm=…, activation=…)`."""
 
+# He initialization (arXiv 1502.01852, eq. 10): zero-mean normal, variance 2 / fan_in, the gain of a ReLU.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-"""He initialization (arXiv 1502.01852, eq. 10): zero-mean normal, variance 2 / fan_in, the gain of a ReLU."""
 
 
 class ModelError(UsageError, ValueError):
@@ -38,23 +35,30 @@ class ModelError(UsageError, ValueError):
 
 
 def parameter_dtype(dtype: DTypeLike) -> DTypeLike:
-    """Returns the dtype of parameters, statistics and logits: float64 where `dtype` is float64, else float32."""
+    """Returns the dtype of parameters, statistics and logits: float64 if `dtype` is, else float32."""
     return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
+
+
+def unchanged(y: Array) -> Array:
+    """Returns the array as it is."""
+    return y
 
 
 class Conv(nn.Module):
     """Convolution without bias, with explicit symmetric padding of (size - 1) / 2 pixels (Table 1).
 
-    Takes [N, H, W, C] and gives [N, ceil(H / stride), ceil(W / stride), channels]. 'SAME' would pad a strided convolution on
-    other sides and be another network.
+    Takes [N, H, W, C] and gives [N, ceil(H / stride), ceil(W / stride), channels]. 'SAME' would pad a strided
+    convolution on other sides and be another network.
 
     Attributes:
         channels: Number of filters.
         size: Height and width of the kernel in pixels, both odd.
         stride: Step of the kernel in pixels, the same in both directions.
-        groups: Into which the channels of input and output are cut; each filter sees those of its group (arXiv 1611.05431).
+        groups: Into which the channels of input and output are cut; each filter sees those of its group
+            (arXiv 1611.05431).
         dtype: Of the computation; the kernel is kept in `parameter_dtype(dtype)`.
         kernel_init: Initializer of the kernel [height, width, C / groups, channels].
+        transform: What becomes of the kernel before it is used.
     """
 
     channels: int
@@ -63,25 +67,27 @@ class Conv(nn.Module):
     groups: int = 1
     dtype: DTypeLike = jnp.float32
     kernel_init: nn.initializers.Initializer = he_normal
+    transform: Callable[[Array], Array] = unchanged
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
-        check_groups(self.groups, x.shape[-1], self.channels)
+        groups, into = self.groups, x.shape[-1]
+        if groups < 1 or into % groups or self.channels % groups:
+            raise ModelError(
+                f"a convolution from {into} to {self.channels} channels cannot be cut into {groups} groups; "
+                "take a divisor of both"
+            )
         shape = (*self.size, x.shape[-1] // self.groups, self.channels)
         kernel = self.param("kernel", self.kernel_init, shape, parameter_dtype(self.dtype))
-        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.groups)
-
-
-def check_groups(groups: int, into: int, out: int) -> None:
-    """Raises ModelError unless so many groups divide the channels that go in and those that come out."""
-    if groups < 1 or into % groups or out % groups:
-        raise ModelError(
-            f"a convolution from {into} to {out} channels cannot be cut into {groups} groups; take a divisor of both"
-        )
+        kernel = self.transform(kernel).astype(self.dtype)
+        return convolve(x.astype(self.dtype), kernel, self.stride, self.groups)
 
 
 def path_matches(path: str, patterns: Iterable[str]) -> bool:
-    """Returns whether a pattern means the path or a module around it: `stage1` and `stage*/block1` mean `stage1/block1/norm1`."""
+    """Returns whether a pattern means the path or a module around it.
+
+    `stage1` and `stage*/block1` both mean `stage1/block1/norm1`.
+    """
     parts = path.split("/")
     ancestors = ["/".join(parts[: count + 1]) for count in range(len(parts))]
     return any(fnmatchcase(ancestor, pattern) for pattern in patterns for ancestor in ancestors)
@@ -97,20 +103,13 @@ def unwrap_factory(factory: Callable[..., T]) -> tuple[Callable[..., T], dict[st
     return (factory.func, dict(factory.keywords)) if isinstance(factory, partial) else (factory, {})
 
 
-def unchanged(y: Array) -> Array:
-    """F(x) is added as it is."""
-    return y
-
-
-def no_norm(*, name: str) -> Callable[[Array], Array]:
+def no_norm(**_: object) -> Callable[[Array], Array]:
     """Makes no normalization: for a block to hand to a stem or a shortcut."""
-    del name
     return unchanged
 
 
-def without_end(x: Array, *, norm: LayerFactory, activation: Activation) -> Array:
+def without_end(x: Array, **_: object) -> Array:
     """Nothing comes between the last block and the head's average."""
-    del norm, activation
     return x
 
 

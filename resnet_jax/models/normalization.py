@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,30 +22,33 @@ class Moments(NamedTuple):
     values: int
 
 
-def of_one_batch(layer: nn.Module, moments: Moments) -> Moments:
+def of_one_batch(layer: nn.Module, moments: Moments) -> Moments:  # noqa: ARG001
     """The batch is computed at once: its moments are complete."""
-    del layer
     return moments
 
 
 class BatchNorm(nn.Module):
     """Batch normalization (arXiv 1502.03167) with statistics over groups of a stated number of images.
 
-    A group may be part of a device's batch, all of it, or span devices; so a net computes the same function on any number of
-    devices. The running statistics are those of the whole global batch: the mean of the groups' means, and by the law of total
-    variance the mean of their variances plus the variance of their means.
+    A group may be part of a device's batch, all of it, or span devices; so a net computes the same function
+    on any number of devices. The running statistics are those of the whole global batch: the mean of the
+    groups' means, and by the law of total variance the mean of their variances plus the variance of their
+    means.
 
     Attributes:
         use_running_average: Normalize with the running statistics and leave them alone (evaluation).
-        group_size: Images per group; None is the whole global batch. The paper: 32 on ImageNet (8 GPUs × 32), 64 on CIFAR-10.
-        axis_name: Mapped axis that the global batch is spread over; None where the batch is all on one device.
+        group_size: Images per group; None is the whole global batch. The paper: 32 on ImageNet (8 GPUs × 32),
+            64 on CIFAR-10.
+        axis_name: Mapped axis that the global batch is spread over; None where the batch is all on one
+            device.
         momentum: Of the running statistics: running = momentum · running + (1 - momentum) · batch.
         epsilon: Added to the variance.
-        variance: Of the running variance, "biased" (divided by N, as Caffe) or "unbiased" (by N - 1, as PyTorch). The batch is
-            always normalized with the biased one.
+        variance: Of the running variance, "biased" (divided by N, as Caffe) or "unbiased" (by N - 1, as
+            PyTorch). The batch is always normalized with the biased one.
         dtype: Of the output; statistics, scale and bias are kept in `parameter_dtype(dtype)`.
         scale_init: Initializer of the scale [C].
-        gather: Makes the moments of the whole batch from those of the images at hand, given the layer; see `over_micro_batches`.
+        gather: Makes the moments of the whole batch from those of the images at hand, given the layer; see
+            `over_micro_batches`.
     """
 
     use_running_average: bool
@@ -64,7 +67,8 @@ class BatchNorm(nn.Module):
     ) -> Float[Array, "n h w c"]:
         """Returns the normalized images; `use_running_average` overrides the attribute."""
         stored = parameter_dtype(self.dtype)
-        # The cast is here: within what is computed again, it costs ResNet-50 on a TPU 1 % more bytes, by the compiler.
+        # The cast is here: within what is computed again, it costs ResNet-50 on a TPU 1 % more bytes, by the
+        # compiler.
         x = x.astype(stored)
         channels = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), stored)
@@ -72,9 +76,8 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", self.scale_init, (channels,), stored)
         bias = self.param("bias", nn.initializers.zeros, (channels,), stored)
 
-        if use_running_average is None:
-            use_running_average = self.use_running_average
-        if use_running_average or self.is_initializing():
+        frozen = self.use_running_average if use_running_average is None else use_running_average
+        if frozen or self.is_initializing():
             mean, variance = running_mean.value[None], running_variance.value[None]
             return standardize(x, mean, variance, scale, bias, self.epsilon).astype(self.dtype)
         mean, square = self._group_statistics(x)
@@ -105,7 +108,7 @@ class BatchNorm(nn.Module):
         return self.group_size or images * devices, devices
 
     def _batch_statistics(self, mean: Array, square: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        """Returns the mean and variance [c] of the global batch from the mean and mean square of its groups."""
+        """Returns the mean and variance [c] of the global batch from the moments of its groups."""
         batch_mean, batch_square = lax.stop_gradient((mean.mean(0), square.mean(0)))
         size, devices = self._group(shape[0])
         if size < shape[0] * devices and devices > 1:
@@ -119,10 +122,11 @@ class BatchNorm(nn.Module):
 
 
 def over_micro_batches(layer: nn.Module, moments: Moments, *, parts: int) -> Moments:
-    """Returns the moments of a batch that comes in micro-batches, one after the other (gradient accumulation).
+    """Returns the moments of a batch that comes in micro-batches (gradient accumulation).
 
-    The collection `moments`, shaped like `batch_stats` and zero before the first micro-batch, gathers them. Given the running
-    statistics from before the step with every micro-batch, the updated ones are right after the last.
+    The collection `moments`, shaped like `batch_stats` and zero before the first micro-batch, gathers them.
+    Given the running statistics from before the step with every micro-batch, the updated ones are right after
+    the last.
 
     Args:
         layer: Normalization layer whose variables gather the moments.
@@ -137,24 +141,26 @@ def over_micro_batches(layer: nn.Module, moments: Moments, *, parts: int) -> Mom
 
 
 def freeze_statistics(
-    *, norm: LayerFactory, patterns: Iterable[str], **options: Any
+    *, norm: LayerFactory, patterns: Iterable[str], **options: object
 ) -> Callable[[Array], Array]:
-    """Makes a normalization; one that a pattern means uses its running statistics in training too, and leaves them alone.
+    """Makes a normalization; one that a pattern means uses its running statistics in training too.
+
+    The running statistics of that one do not change.
 
     Args:
-        norm: Makes the layer. Where it has running statistics, it takes `use_running_average` when it is called.
+        norm: Makes the layer. Where it has running statistics, it takes `use_running_average` when it is
+            called.
         patterns: Patterns of paths; see `path_matches`.
         **options: Of the layer.
     """
     layer = norm(**options)
-    if isinstance(layer, nn.Module) and layer.has_variable("batch_stats", "mean"):
-        frozen = path_matches("/".join(layer.path), patterns)
-        return partial(layer, use_running_average=True) if frozen else layer
-    return layer
+    if not isinstance(layer, nn.Module) or not layer.has_variable("batch_stats", "mean"):
+        return layer
+    return partial(layer, use_running_average=True) if path_matches("/".join(layer.path), patterns) else layer
 
 
 def begin_at_zero(
-    *, name: str, layer: str, norm: LayerFactory = BatchNorm, **options: Any
+    *, name: str, layer: str, norm: LayerFactory = BatchNorm, **options: object
 ) -> Callable[..., Array]:
     """Makes a normalization; the layers of that name begin with the scale 0.
 
@@ -164,11 +170,12 @@ def begin_at_zero(
 
 
 def check_group_size(size: int, images: int, devices: int) -> None:
-    """Raises ValueError unless `devices` devices of `images` images each can be cut into groups of `size` images."""
+    """Raises ValueError unless devices with so many images each can be cut into groups of `size` images."""
     fits_device = size > 0 and images % size == 0
     spans_devices = size > 0 and size % images == 0 and (images * devices) % size == 0
     if not (fits_device or spans_devices):
         raise ValueError(
-            f"batch normalization over groups of {size} images does not fit {devices} device(s) with {images} images each; "
-            f"the group must divide a device's images, or be a multiple of them that divides the global batch of {images * devices}"
+            f"batch normalization over groups of {size} images does not fit {devices} device(s) with "
+            f"{images} images each; the group must divide a device's images, or be a multiple of them that "
+            f"divides the global batch of {images * devices}"
         )

@@ -1,7 +1,7 @@
 """From a name to a net: `create_model("resnet50")`, `create_model("cifar_resnet110")`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,12 +17,12 @@ from resnet_jax.models.shortcuts import SHORTCUTS, Shortcut, no_shortcut
 from resnet_jax.models.variants import Attributes, apply_variants
 from resnet_jax.models.vgg import VGG
 
-T = TypeVar("T")
 Model = TypeVar("Model", ResNet, VGG)
 
+# Arguments of create_model, which declares their types.
 ModelArguments = dict[str, Any]
-"""Arguments of create_model; their types are those of the network's attributes."""
 
+# Block and blocks per stage of the residual nets of Table 1, by depth.
 IMAGENET_STAGES = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
@@ -30,7 +30,6 @@ IMAGENET_STAGES = {
     101: (BottleneckBlock, (3, 4, 23, 3)),
     152: (BottleneckBlock, (3, 8, 36, 3)),
 }
-"""Block and blocks per stage of the residual nets of Table 1, by depth."""
 
 PLAIN_DEPTHS = (18, 34)
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
@@ -39,8 +38,8 @@ STRIDE_ON = ("1x1", "3x3")
 VARIANCES = ("biased", "unbiased")
 MODEL_DTYPES = ("float32", "bfloat16", "float64")
 NORM_OPTIONS = ("variance", "momentum", "epsilon")
+# Padding of the maximum of the stem, before and after.
 POOLS = {"centered": (1, 1), "caffe": (0, 1)}
-"""Padding of the stem's maximum, before and after."""
 
 
 def list_models() -> list[str]:
@@ -55,7 +54,7 @@ def list_models() -> list[str]:
 
 
 def default_image_size(name: str) -> int:
-    """Returns the height and width of the images that a net is meant for: 32 for the CIFAR family (§4.2), 224 for ImageNet."""
+    """Returns the side of the images that a net is meant for: 32 in the CIFAR family (§4.2), else 224."""
     return 32 if _parse(name)[0].startswith("cifar") else 224
 
 
@@ -104,17 +103,22 @@ def create_model(
 ) -> ResNet | VGG:
     """Returns the net of that name, a Linen module whose `apply` gives logits [N, num_classes].
 
-    Functions and classes may be given by name: block="my_parts:Block"; see `resnet_jax.models.import_by_name`.
+    Functions and classes may be given by name: block="my_parts:Block"; see
+    `resnet_jax.models.import_by_name`.
 
     Args:
-        name: `resnet18 … resnet152`, `plain18`, `plain34`, `vgg16`, `vgg19`, `cifar_resnet20`, `cifar_plain20` and so on: the
-            CIFAR family has depths 6n + 2 (§4.2). Any other depth needs `stage_depths` that add up to it.
+        name: `resnet18 … resnet152`, `plain18`, `plain34`, `vgg16`, `vgg19`, `cifar_resnet20`,
+            `cifar_plain20` and so on: the CIFAR family has depths 6n + 2 (§4.2). Any other depth needs
+            `stage_depths` that add up to it.
         num_classes: Length of the logits. Defaults to 1,000, and to 10 in the CIFAR family.
         dtype: Of the computation: float32, bfloat16 or float64.
         stage_depths: Blocks in each stage; convolutions, for VGG.
-        shortcut: "A", "B", "C" or a function. Defaults to B in the ImageNet family and to A in the CIFAR family.
-        stride_on: Which convolution of a bottleneck strides: "1x1" (the paper, the default) or "3x3" ("v1.5").
-        variants: Names of `resnet-jax list --variants`, applied in order: ("preactivation", "squeeze_excitation:8").
+        shortcut: "A", "B", "C" or a function. Defaults to B in the ImageNet family and to A in the CIFAR
+            family.
+        stride_on: Which convolution of a bottleneck strides: "1x1" (the paper, the default) or "3x3"
+            ("v1.5").
+        variants: Names of `resnet-jax list --variants`, applied in order: ("preactivation",
+            "squeeze_excitation:8").
         block: Makes a block. Defaults to the paper's.
         norm: Makes a normalization layer. Defaults to BatchNorm.
         conv: Makes a convolution. Defaults to Conv.
@@ -137,7 +141,8 @@ def create_model(
         code_dir: Directory that is searched for the modules of functions given by name.
 
     Raises:
-        ModelError: The name, its depth or the value of an option does not exist, or such nets do not have the option.
+        ModelError: The name, its depth or the value of an option does not exist, or such nets do not have the
+            option.
 
     Example:
         >>> model = create_model("cifar_resnet20", num_classes=10)
@@ -185,50 +190,46 @@ def _parse(name: str) -> tuple[str, int]:
     match = re.fullmatch(r"(cifar_resnet|cifar_plain|resnet|plain|vgg)([1-9]\d*)", name)
     if not match:
         raise ModelError(
-            f"unknown model {name!r}; names are resnetN, plainN, vggN, cifar_resnetN and cifar_plainN, for example resnet50 or "
-            "cifar_resnet20; `resnet-jax list` prints them all"
+            f"unknown model {name!r}; names are resnetN, plainN, vggN, cifar_resnetN and cifar_plainN, for "
+            "example resnet50 or cifar_resnet20; `resnet-jax list` prints them all"
         )
     return match[1], int(match[2])
 
 
-def _look_up(name: str, depth: int, known: Mapping[int, T]) -> T:
-    if depth not in known:
-        raise ModelError(
-            f"unknown model {name!r}; depths of this family are {', '.join(map(str, sorted(known)))}"
-        )
-    return known[depth]
-
-
 def _stages(name: str, family: str, depth: int, given: Iterable[int] | None) -> Attributes:
-    """Returns the depths of the stages, and the block except for VGG: the paper's, or as given if they add up to the depth."""
+    """Returns the depths of the stages, and the block except for VGG: the paper's, or the given ones."""
     if given is not None:
         return _given_stages(name, family, depth, tuple(given))
-    if family == "vgg":
-        return {"stage_depths": _look_up(name, depth, VGG_STAGES)}
-    if not family.startswith("cifar"):
-        depths = PLAIN_DEPTHS if family == "plain" else IMAGENET_STAGES
-        block, stages = _look_up(name, depth, {known: IMAGENET_STAGES[known] for known in depths})
-        return {"block": block, "stage_depths": stages}
-    if depth < 8 or (depth - 2) % 6:
-        lower = max(8, depth - (depth - 2) % 6)
-        raise ModelError(
-            f"unknown model {name!r}; depths of this family are 6n + 2 (§4.2), the nearest are {lower} and {lower + 6}"
-        )
-    return {"block": BasicBlock, "stage_depths": ((depth - 2) // 6,) * 3}
+    if family.startswith("cifar"):
+        if depth < 8 or (depth - 2) % 6:
+            lower = max(8, depth - (depth - 2) % 6)
+            raise ModelError(
+                f"unknown model {name!r}; depths of this family are 6n + 2 (§4.2), the nearest are "
+                f"{lower} and {lower + 6}"
+            )
+        return {"block": BasicBlock, "stage_depths": ((depth - 2) // 6,) * 3}
+    residual = {n: {"block": block, "stage_depths": stages} for n, (block, stages) in IMAGENET_STAGES.items()}
+    of_family: dict[str, dict[int, Attributes]] = {
+        "vgg": {number: {"stage_depths": stages} for number, stages in VGG_STAGES.items()},
+        "resnet": residual,
+        "plain": {number: residual[number] for number in PLAIN_DEPTHS},
+    }
+    if depth not in of_family[family]:
+        known = ", ".join(map(str, of_family[family]))
+        raise ModelError(f"unknown model {name!r}; depths of this family are {known}")
+    return dict(of_family[family][depth])
 
 
 def _given_stages(name: str, family: str, depth: int, stages: tuple[int, ...]) -> Attributes:
     if not stages or min(stages) < 1:
         raise ModelError(f"stage_depths must be at least 1 for every stage, and are {stages}")
-    if family == "vgg":
-        options: dict[int, Attributes] = {sum(stages) + 3: {}}
-    else:
-        options = {
-            block.convolutions * sum(stages) + 2: {"block": block} for block in (BasicBlock, BottleneckBlock)
-        }
+    kinds = (BasicBlock, BottleneckBlock)
+    residual: dict[int, Attributes] = {kind.convolutions * sum(stages) + 2: {"block": kind} for kind in kinds}
+    options = {sum(stages) + 3: {}} if family == "vgg" else residual
     if depth not in options:
         raise ModelError(
-            f"{name} does not have stage_depths {stages}, which add up to depth {' or '.join(map(str, options))}"
+            f"{name} does not have stage_depths {stages}, which add up to depth "
+            f"{' or '.join(map(str, options))}"
         )
     return {"stage_depths": stages, **options[depth]}
 
@@ -246,7 +247,8 @@ def _shortcut(name: str, family: str, given: str | Shortcut | None) -> Shortcut:
     if not callable(shortcut):
         if shortcut not in SHORTCUTS:
             raise ModelError(
-                f"unknown shortcut {shortcut!r}; options are {', '.join(SHORTCUTS)} (§3.3), or a function, also by name"
+                f"unknown shortcut {shortcut!r}; options are {', '.join(SHORTCUTS)} (§3.3), or a function, "
+                "also by name"
             )
         shortcut = SHORTCUTS[shortcut]
     if plain and shortcut is not no_shortcut:

@@ -1,4 +1,4 @@
-"""Residual and plain nets as stem, stages and head: the ImageNet family (Table 1) and the CIFAR family (§4.2)."""
+"""Residual and plain nets: the ImageNet family (Table 1) and the CIFAR family (§4.2)."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from resnet_jax.models import layers
 from resnet_jax.models.blocks import BlockFactory, NumberedBlock, VaryBlocks, alike
@@ -18,18 +18,22 @@ from resnet_jax.models.shortcuts import Shortcut
 from resnet_jax.models.stacking import stack_blocks
 
 
-class ImageNetStem(nn.Module):
-    """conv1 and the pool before conv2_x (Table 1): 7×7 and a 3×3 maximum, both with stride 2; a quarter of the side.
-
-    Attributes:
-        channels, conv, norm, activation: As in ResNet; `channels` is the number of filters.
-        pool_padding: Padding of the maximum, before and after; (0, 1) is what Caffe computes without padding.
-    """
+class Stem(nn.Module):
+    """What the layers before the first stage are made from; their output has so many channels."""
 
     channels: int
     conv: LayerFactory
     norm: LayerFactory
     activation: Activation
+
+
+class ImageNetStem(Stem):
+    """conv1 and the pool before conv2_x (Table 1): 7×7 and a 3×3 maximum, both with stride 2.
+
+    Attributes:
+        pool_padding: Padding of the maximum, before and after; (0, 1) is what Caffe computes without padding.
+    """
+
     pool_padding: tuple[int, int] = (1, 1)
 
     @nn.compact
@@ -39,13 +43,8 @@ class ImageNetStem(nn.Module):
         return max_pool(x, size=3, stride=2, padding=self.pool_padding)
 
 
-class CifarStem(nn.Module):
-    """The first layer of §4.2: 3×3 with stride 1; the side stays."""
-
-    channels: int
-    conv: LayerFactory
-    norm: LayerFactory
-    activation: Activation
+class CifarStem(Stem):
+    """The first layer of §4.2: 3×3 with stride 1."""
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h w c"]:
@@ -54,7 +53,7 @@ class CifarStem(nn.Module):
 
 
 class Stage(nn.Module):
-    """`depth` blocks on maps of one size (conv2_x … conv5_x): the first has the stage's stride, the others stride 1."""
+    """`depth` blocks on maps of one size (conv2_x … conv5_x); the first has the stage's stride."""
 
     depth: int
     stride: int
@@ -70,8 +69,8 @@ class Stage(nn.Module):
 class ResNet(nn.Module):
     """A residual net: stem, stages, global average pool, fully connected layer (Table 1).
 
-    `apply(variables, images, train=False)` takes normalized images [N, H, W, 3] and gives logits [N, num_classes]. With
-    `train=True` batch normalization uses the batch and updates the collection `batch_stats`, which must be mutable.
+    `apply(variables, images, train=False)` takes normalized images [N, H, W, 3] and gives logits. With
+    `train=True`, batch normalization updates the collection `batch_stats`, which must be mutable.
 
     Attributes:
         stage_depths: Number of blocks in each stage.
@@ -80,7 +79,7 @@ class ResNet(nn.Module):
         stem: Makes the layers before the first stage.
         width: Filters of the first stage; every later stage has twice as many on half the side.
         num_classes: Length of the logits.
-        dtype: Of the computation; parameters, statistics and logits are float32 (float64 where it is float64).
+        dtype: Of the computation; parameters, statistics and logits are in `parameter_dtype(dtype)`.
         norm, conv, activation: The layers; see BatchNorm and Conv.
         stage: Makes a stage from depth, stride and block: Stage, or ScannedStage for stacked variables.
         vary: Makes blocks differ by their place in the net; see VaryBlocks.
@@ -142,7 +141,7 @@ class ResNet(nn.Module):
         return getattr(self.stage, "func", self.stage) is ScannedStage
 
     @nn.nowrap
-    def init_with_output(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    def init_with_output(self, *args: Any, **kwargs: Any) -> tuple[PyTree, PyTree]:
         """Returns logits and initial variables; a scanned net has those of the unrolled one, stacked."""
         if not self.scanned:
             return super().init_with_output(*args, **kwargs)

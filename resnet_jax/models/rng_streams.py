@@ -1,8 +1,9 @@
 """Random numbers of a net in training: the two sequences that `apply` takes as `rngs`.
 
-What draws from "examples", whose key is the same on every device, folds the position of an example in the global batch into it
-(`example_keys`), so that a result does not depend on the topology: stochastic depth does. "dropout" has another key on every
-device: what draws from it for a whole batch, such as `nn.Dropout`, does depend on it.
+What draws from "examples", whose key is the same on every device, folds the position of an example in the
+global batch into it (`example_keys`), so that a result does not depend on the topology: stochastic depth
+does. "dropout" has another key on every device: what draws from it for a whole batch, such as `nn.Dropout`,
+does depend on it.
 """
 
 import jax
@@ -22,5 +23,5 @@ def example_keys(key: Array, count: int, axis_name: str | None) -> Array:
         count: Of the examples on this device.
         axis_name: Mapped axis that the global batch is spread over; None where it is all on one device.
     """
-    first = lax.axis_index(axis_name) * count if axis_name else 0
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(count))
+    positions = jnp.arange(count) + (lax.axis_index(axis_name) * count if axis_name else 0)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, positions)

@@ -1,7 +1,6 @@
 """A stage whose identical blocks are one loop, so that the size of the program does not grow with depth."""
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -12,12 +11,11 @@ from resnet_jax.models.blocks import NumberedBlock
 from resnet_jax.models.rng_streams import RNG_STREAMS
 from resnet_jax.models.stacking import STACKED
 
-Carry = TypeVar("Carry")
-Slice = TypeVar("Slice")
-
 
 class ScannedStage(nn.Module):
-    """A stage in a loop over the variables of its blocks, stacked from the second on (`resnet_jax.models.stacking`).
+    """A stage as a loop over the variables of its blocks, stacked from the second on.
+
+    `resnet_jax.models.stacking` describes the variables.
 
     Attributes:
         depth, stride, block: As in Stage.
@@ -44,23 +42,24 @@ class ScannedStage(nn.Module):
             block = self.block(number, stride=1, parent=None)
             return block.apply(variables, x, mutable=mutable, rngs=rngs)
 
-        numbers = jnp.arange(2, self.depth + 1)
-        x, updated = scan_blocks(one_block, x, (variables, numbers), remat=self.remat)
+        stacked = variables, jnp.arange(2, self.depth + 1)
+        x, updated = scan_blocks(one_block, x, stacked, remat=self.remat)
         for name in mutable:
             self.put_variable(name, STACKED, updated[name])
         return x
 
 
 def scan_blocks(
-    body: Callable[[Carry, Slice], tuple[Carry, PyTree]], carry: Carry, stacked: Slice, *, remat: int
-) -> tuple[Carry, PyTree]:
-    """Returns what `jax.lax.scan(body, carry, stacked)` does; with `remat`, recomputing so many iterations together.
+    body: Callable[[Array, PyTree], tuple[Array, PyTree]], carry: Array, stacked: PyTree, *, remat: int
+) -> tuple[Array, PyTree]:
+    """Returns `jax.lax.scan(body, carry, stacked)`; with `remat`, recomputes so many iterations at once.
 
-    In the backward pass, activations are then kept between groups of `remat` iterations only, and those of one group at a time are
-    computed again: of N iterations, N / remat carries and what `remat` iterations hold (arXiv 1604.06174).
+    In the backward pass, activations are then kept between groups of `remat` iterations only, and those of
+    one group at a time are computed again: of N iterations, N / remat carries and what `remat` iterations
+    hold (arXiv 1604.06174).
     """
 
-    def run(carry: Carry, xs: Slice) -> tuple[Carry, PyTree]:
+    def run(carry: Array, xs: PyTree) -> tuple[Array, PyTree]:
         return jax.lax.scan(body, carry, xs)
 
     count = jax.tree.leaves(stacked)[0].shape[0]

@@ -9,7 +9,7 @@ from resnet_jax.models.layers import LayerFactory
 
 
 class Shortcut(Protocol):
-    """The path around a block: from its input, and what its output is to be, to what is added to F(x) (eq. 1 and 2)."""
+    """The path around a block: from its input to what is added to F(x) (eq. 1 and 2)."""
 
     def __call__(
         self, x: Array, *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
@@ -17,10 +17,9 @@ class Shortcut(Protocol):
 
 
 def identity_or_padding(
-    x: Float[Array, "n h w c"], *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
+    x: Float[Array, "n h w c"], *, channels: int, stride: int, **_: object
 ) -> Float[Array, "n h2 w2 k"]:
-    """Option A: identity; where dimensions rise, every stride-th pixel with zeros for the new channels. No parameters."""
-    del conv, norm
+    """Option A: identity; where dimensions rise, every stride-th pixel with zeros for the new channels."""
     return jnp.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
 
 
@@ -41,9 +40,8 @@ def identity_or_projection(
     return projection(x, channels=channels, stride=stride, conv=conv, norm=norm)
 
 
-def no_shortcut(x: Array, *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory) -> float:
+def no_shortcut(x: Array, **_: object) -> float:  # noqa: ARG001
     """Nothing is added: the plain nets of the paper."""
-    del x, channels, stride, conv, norm
     return 0.0
 
 

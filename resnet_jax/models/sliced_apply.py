@@ -1,19 +1,18 @@
 """A net's answers in evaluation, at the speed of the platform."""
 
-from typing import Any
-
 import flax.linen as nn
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 
 def apply_in_slices(
-    model: nn.Module, variables: Any, images: Float[Array, "n h w c"]
+    model: nn.Module, variables: PyTree, images: Float[Array, "n h w c"]
 ) -> Float[Array, "n classes"]:
-    """Returns `model.apply(variables, images, train=False)`, and computes it on a CPU for a few images after the other.
+    """Returns `model.apply(variables, images, train=False)`; a CPU computes it for a few images at a time.
 
-    A CPU's caches hold the activations of so few: a net for 32×32 pixels takes a tenth less time (docs/performance.md). They are
-    4 to 16, if their number has such a divisor. The choice is made when a program is lowered, so TPUs and GPUs take all at once.
+    A CPU's caches hold the activations of so few: a net for 32×32 pixels takes a tenth less time
+    (docs/performance.md). They are 4 to 16, if their number has such a divisor. The choice is made when a
+    program is lowered, so TPUs and GPUs take all at once.
     """
 
     def net(images: Array) -> Array:

@@ -1,8 +1,9 @@
-"""Two layouts of a net's variables: every block by itself, and the identical blocks of a stage stacked, to be scanned.
+"""Two layouts of a net's variables: every block by itself, or the identical blocks of a stage stacked.
 
-`stage1/block2/conv1/kernel`, `stage1/block3/conv1/kernel`, … are slices of `stage1/blocks/conv1/kernel`, whose first axis counts
-blocks from the second on. The first block of a stage may have another shape or stride and stays as it is, and so does a stage of
-two. Both directions only copy, and hold for whatever has the names of the variables in its own: gradients, momentum, checkpoints.
+`stage1/block2/conv1/kernel`, `stage1/block3/conv1/kernel`, … are slices of `stage1/blocks/conv1/kernel`,
+whose first axis counts blocks from the second on. The first block of a stage may have another shape or stride
+and stays as it is, and so does a stage of two. Both directions only copy, and hold for whatever has the names
+of the variables in its own: gradients, momentum, checkpoints.
 """
 
 import re
@@ -23,17 +24,17 @@ A = TypeVar("A", Array, np.ndarray)
 
 
 def stack_blocks(variables: PyTree) -> PyTree:
-    """Returns variables (nested dictionaries) of a net with every block by itself as those of the same net with scanned stages."""
+    """Returns variables (nested dictionaries) with every block by itself as those of scanned stages."""
     return unflatten_dict(stack_arrays(flatten_dict(variables, keep_empty_nodes=True, sep="/")), sep="/")
 
 
 def unstack_blocks(variables: PyTree) -> PyTree:
-    """Returns variables (nested dictionaries) of a net with scanned stages as those of the same net with every block by itself."""
+    """Returns variables (nested dictionaries) of scanned stages as those with every block by itself."""
     return unflatten_dict(unstack_arrays(flatten_dict(variables, keep_empty_nodes=True, sep="/")), sep="/")
 
 
 def stack_arrays(arrays: Mapping[str, A]) -> dict[str, A]:
-    """Returns arrays by path with the blocks of every stage stacked, from the second on; what is stacked stays so."""
+    """Returns arrays by path with the blocks of every stage stacked, from the second on."""
     found: dict[str, dict[int, A]] = defaultdict(dict)
     stacked = {}
     for path, array in arrays.items():

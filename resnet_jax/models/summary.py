@@ -3,20 +3,19 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from resnet_jax.console import format_table
 from resnet_jax.files import JsonObject
 
-Path = tuple[str, ...]
+ModulePath = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Summary:
-    """The layers of a net that have parameters or multiply-adds, in the order of computation, and the sums over them."""
+    """The layers that have parameters or multiply-adds, in the order of computation, and their sums."""
 
     rows: tuple[Layer, ...]
     params: int
@@ -65,8 +64,8 @@ class Summary:
 def summarize(model: nn.Module, image_size: int) -> Summary:
     """Returns output shape, parameters and multiply-adds of a net by layer, for one square image.
 
-    Multiply-adds are those of convolutions and products of matrices, the "FLOPs" of the paper (Table 1). They are counted in the
-    traced program, whichever modules wrote it; no arithmetic is done.
+    Multiply-adds are those of convolutions and products of matrices, the "FLOPs" of the paper (Table 1). They
+    are counted in the traced program, whichever modules wrote it; no arithmetic is done.
 
     Args:
         model: Takes float32[1, image_size, image_size, 3].
@@ -76,10 +75,15 @@ def summarize(model: nn.Module, image_size: int) -> Summary:
         >>> summarize(create_model("resnet50"), image_size=224).macs
         3857973248
     """
-    calls: list[Path] = []
-    layers: dict[Path, tuple[str, tuple[int, ...]]] = {}
+    calls: list[ModulePath] = []
+    layers: dict[ModulePath, tuple[str, tuple[int, ...]]] = {}
 
-    def follow(call: Any, arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
+    def follow(
+        call: Callable[..., object],
+        arguments: tuple[object, ...],
+        options: Mapping[str, object],
+        context: nn.module.InterceptorContext,
+    ) -> object:
         calls.append(context.module.path)
         with jax.named_scope(f"call#{len(calls) - 1}#"):
             output = call(*arguments, **options)
@@ -92,10 +96,10 @@ def summarize(model: nn.Module, image_size: int) -> Summary:
         program, (_, variables) = jax.make_jaxpr(model.init_with_output, return_shape=True)(
             jax.random.key(0), image
         )
-    params: Counter[Path] = Counter()
+    params: Counter[ModulePath] = Counter()
     for path, array in flatten_dict(variables["params"]).items():
         params[path[:-1]] += math.prod(array.shape)
-    macs: Counter[Path] = Counter()
+    macs: Counter[ModulePath] = Counter()
     for call, count in _count(program.jaxpr, call=0).items():
         macs[calls[call]] += count
     rows = (
@@ -107,9 +111,9 @@ def summarize(model: nn.Module, image_size: int) -> Summary:
 
 
 def _count(program: Jaxpr, call: int) -> Counter[int]:
-    """Returns the multiply-adds of a program by the innermost call of a module that they are part of, `call` if there is none.
+    """Returns the multiply-adds of a program by the innermost call of a module, which is `call` by default.
 
-    The scope of an equation names its calls; that of an inner program begins anew, and continues the equation's.
+    The scope of an equation names its calls; that of an inner program continues the equation's.
     """
     counts: Counter[int] = Counter()
     for equation in program.eqns:
@@ -142,12 +146,12 @@ def _of_equation(equation: JaxprEqn) -> int:
     return terms * math.prod(_shape(equation.outvars[0]))
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    return value.aval.shape
+def _shape(value: Var | Literal) -> tuple[int, ...]:
+    return tuple(getattr(value.aval, "shape", ()))
 
 
 def _programs(equation: JaxprEqn) -> Iterator[Jaxpr]:
-    """Yields the programs inside an equation: of a jit, a scan, a custom derivative, the branches of a condition."""
+    """Yields the programs inside an equation: of a jit, a scan, a custom derivative, or branches."""
     for value in equation.params.values():
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, ClosedJaxpr):

@@ -13,10 +13,11 @@ from resnet_jax.models.layers import ModelError, he_normal, parameter_dtype, sca
 
 
 class VGG(nn.Module):
-    """Five stages of 3×3 convolutions with bias, each followed by a 2×2 maximum, and three fully connected layers.
+    """Five stages of 3×3 convolutions with bias and a 2×2 maximum, and three fully connected layers.
 
-    Takes normalized images [N, H, W, 3] with H and W multiples of 32 and gives logits [N, num_classes]. The size of the images
-    fixes that of the first fully connected layer. With `train=True` and a rate of dropout, apply needs an rng "dropout".
+    Takes normalized images [N, H, W, 3] with H and W multiples of 32 and gives logits [N, num_classes]. The
+    size of the images fixes that of the first fully connected layer. With `train=True` and a rate of dropout,
+    apply needs an rng "dropout".
 
     Attributes:
         stage_depths: Convolutions in each of the five stages.
@@ -25,7 +26,8 @@ class VGG(nn.Module):
         width: Filters of the first stage, doubled up to eight times as many.
         hidden: Units of the first two fully connected layers.
         dropout: Share of their outputs that is dropped in training.
-        input_scale: Factors of the channels of the images, for nets that were trained on images divided by a deviation.
+        input_scale: Factors of the channels of the images, for nets that were trained on images divided by a
+            deviation.
     """
 
     stage_depths: tuple[int, ...]
@@ -46,7 +48,8 @@ class VGG(nn.Module):
     def __call__(self, images: Float[Array, "n h w 3"], train: bool = False) -> Float[Array, "n classes"]:
         if min(images.shape[1:3]) < 2 ** len(self.stage_depths):
             raise ModelError(
-                f"images of {images.shape[1:3]} pixels are halved away; VGG needs at least {2 ** len(self.stage_depths)}"
+                f"images of {images.shape[1:3]} pixels are halved away; "
+                f"VGG needs at least {2 ** len(self.stage_depths)}"
             )
         stored = parameter_dtype(self.dtype)
         conv = partial(nn.Conv, kernel_size=(3, 3), padding=1, kernel_init=he_normal, param_dtype=stored)
@@ -55,8 +58,7 @@ class VGG(nn.Module):
         for stage, depth in enumerate(self.stage_depths):
             filters = self.width * min(2**stage, 8)
             for index in range(depth):
-                name = f"stage{stage + 1}_conv{index + 1}"
-                x = nn.relu(conv(filters, dtype=self.dtype, name=name)(x))
+                x = nn.relu(conv(filters, dtype=self.dtype, name=f"stage{stage + 1}_conv{index + 1}")(x))
             x = max_pool(x, size=2, stride=2, padding=0)
         x = x.reshape(x.shape[0], -1)
         for name in ("hidden1", "hidden2"):

@@ -26,7 +26,7 @@ class Chip:
         peak_flops: bfloat16 operations in a second.
         bandwidth: Bytes of memory moved in a second.
         clock: Cycles in a second; None where it is not published.
-        shapes: The slices that exist, in chips. Empty for those of three dimensions, see `slice_exists`.
+        shapes: The slices that exist, in chips. Empty for those of three dimensions, see `_slice_exists`.
         most_chips: Of a slice.
     """
 
@@ -89,7 +89,7 @@ def parse_topology(name: str) -> Topology:
             "and chips are " + ", ".join(CHIPS)
         )
     chip, shape = CHIPS[match[1]], tuple(map(int, match[2].split("x")))
-    if not slice_exists(chip, shape):
+    if not _slice_exists(chip, shape):
         allowed = ", ".join(chip.shapes) or (
             f"{', '.join(SMALL_CUBES)} and, up to {chip.most_chips} chips, "
             "three rising multiples of 4 such as 4x4x8"
@@ -98,10 +98,14 @@ def parse_topology(name: str) -> Topology:
     return Topology(name, chip, shape)
 
 
-def slice_exists(chip: Chip, shape: tuple[int, ...]) -> bool:
-    """Tells whether there is a slice of that shape: one of a list, or a cuboid of 4 × 4 × 4 cubes."""
+def _slice_exists(chip: Chip, shape: tuple[int, ...]) -> bool:
     text = "x".join(map(str, shape))
     if chip.shapes:
         return text in chip.shapes
-    cubes = len(shape) == 3 and all(side % 4 == 0 for side in shape) and tuple(sorted(shape)) == shape
-    return text in SMALL_CUBES or (cubes and math.prod(shape) <= chip.most_chips)
+    # A cuboid of 4 × 4 × 4 cubes.
+    return text in SMALL_CUBES or (
+        len(shape) == 3
+        and all(side % 4 == 0 for side in shape)
+        and tuple(sorted(shape)) == shape
+        and math.prod(shape) <= chip.most_chips
+    )

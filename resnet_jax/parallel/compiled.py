@@ -6,18 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from math import prod
 
-COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
-CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 COLLECTIVE = re.compile(
     r" = (?P<shape>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
     r"(?P<start>-start)?\("
 )
 LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 CALLED = re.compile(r"(?:true_computation|false_computation)=%?([\w.\-]+)|branch_computations=\{([^}]*)\}")
-ARRAY = re.compile(r"\b(pred|(?:s|u|f|bf|c)\d+(?:e\w+)?)\[([\d,]*)\]")
-TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-BOUND = re.compile(r" = s(?:32|64)\[\]\S* constant\((\d+)\)")
-BELOW = re.compile(r" compare\(.*direction=LT")
 TWO_SIDED = ("all-gather", "collective-permute")
 """Collectives whose start has the operand beside the result in its shape."""
 
@@ -59,7 +53,7 @@ def read_program(text: str) -> Reading:
     while pending:
         name, times = pending.pop()
         for line in computations.get(name, ()):
-            estimate = sum(map(int, CYCLES.findall(line)))
+            estimate = sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', line)))
             cycles += times * estimate
             once += estimate
             if match := COLLECTIVE.search(line):
@@ -78,7 +72,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     computations: dict[str, list[str]] = {}
     entry, lines = "", []
     for line in text.splitlines():
-        if match := COMPUTATION.match(line):
+        if match := re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line):
             lines = computations[match[2]] = []
             entry = match[2] if match[1] else entry
         else:
@@ -87,14 +81,15 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _trips(loop: str, condition: list[str]) -> int:
-    if known := TRIPS.search(loop):
+    if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop):
         return int(known[1])
-    bounds = [int(match[1]) for line in condition if (match := BOUND.search(line))]
-    return bounds[0] if len(bounds) == 1 and any(BELOW.search(line) for line in condition) else 1
+    text = "\n".join(condition)
+    bounds = re.findall(r" = s(?:32|64)\[\]\S* constant\((\d+)\)", text)
+    return int(bounds[0]) if len(bounds) == 1 and re.search(r" compare\(.*direction=LT", text) else 1
 
 
 def _bytes(shape: str, *, half: bool) -> int:
-    arrays = ARRAY.findall(shape)
+    arrays = re.findall(r"\b(pred|(?:s|u|f|bf|c)\d+(?:e\w+)?)\[([\d,]*)\]", shape)
     return sum(
         _width(kind) * prod(map(int, filter(None, sides.split(","))))
         for kind, sides in arrays[len(arrays) // 2 if half else 0 :]

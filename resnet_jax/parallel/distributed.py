@@ -11,8 +11,6 @@ from jaxtyping import Int32
 from resnet_jax.errors import UsageError
 from resnet_jax.parallel.processor import keep_freed_memory, keep_to_cores
 
-_CPU_DEVICES = "jax_num_cpu_devices"
-
 
 class DeviceError(UsageError, ValueError):
     """A number of devices, or a mapping, that the batch or the machine does not allow."""
@@ -49,7 +47,7 @@ def prepare_backend(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     best = next(n for n in range(cores, 0, -1) if n == 1 or fits(batch_size, group_size, n * processes))
     with contextlib.suppress(RuntimeError):  # JAX is in use already: choose_devices takes from what there is.
-        jax.config.update(_CPU_DEVICES, max(1, requested // processes) if requested else best)
+        jax.config.update("jax_num_cpu_devices", max(1, requested // processes) if requested else best)
 
 
 def choose_devices(batch_size: int, group_size: int | None, requested: int | None = None) -> list[jax.Device]:
@@ -61,8 +59,10 @@ def choose_devices(batch_size: int, group_size: int | None, requested: int | Non
     if group_size and batch_size % group_size:
         below = batch_size // group_size * group_size
         raise DeviceError(
-            f"batch_size {batch_size} is not divisible by model.group_size {group_size}, the images per group "
-            f"of batch normalization; the nearest batch sizes are {below or group_size} and {below + group_size}"
+            f"batch_size {batch_size} is not divisible by model.group_size {group_size}, the images per "
+            "group "
+            f"of batch normalization; the nearest batch sizes are {below or group_size} and "
+            f"{below + group_size}"
         )
     available, processes = jax.devices(), jax.process_count()
     if requested is not None and requested > len(available):
@@ -85,12 +85,11 @@ def choose_devices(batch_size: int, group_size: int | None, requested: int | Non
             f"a batch of {batch_size} in groups of {group_size or batch_size} does not fit {count} devices; "
             f"numbers that fit are {', '.join(map(str, legal)) or 'none'}"
         )
-    by_process = [[d for d in available if d.process_index == process] for process in range(processes)]
-    chosen = [
-        device
-        for devices in by_process
-        for device in (devices[: count // processes] if requested else devices)
-    ][:count]
+    chosen: list[jax.Device] = []
+    for process in range(processes):
+        own = [device for device in available if device.process_index == process]
+        chosen += own[: count // processes] if requested else own
+    chosen = chosen[:count]
     keep_to_cores([device for device in chosen if device.process_index == jax.process_index()])
     return chosen
 

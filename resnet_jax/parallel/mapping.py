@@ -79,12 +79,14 @@ class PmapMapping:
         return jax.device_put(split, NamedSharding(mesh, PartitionSpec(AXIS_NAME)))
 
     def map(self, function: PerDevice, *, donate: bool) -> PerDevice:
-        donated = (0,) if donate else ()
-        devices = (
-            None if jax.process_count() > 1 and len(self.devices) == jax.device_count() else self.devices
-        )
+        every = jax.process_count() > 1 and len(self.devices) == jax.device_count()
         return jax.pmap(
-            function, AXIS_NAME, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=donated
+            function,
+            AXIS_NAME,
+            in_axes=(None, 0),
+            out_axes=None,
+            devices=None if every else self.devices,
+            donate_argnums=(0,) if donate else (),
         )
 
 

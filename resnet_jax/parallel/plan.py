@@ -22,7 +22,7 @@ from resnet_jax.parallel.compiled import Collective, read_program
 from resnet_jax.parallel.distributed import DeviceError
 from resnet_jax.parallel.mapping import AXIS_NAME, PerDevice, PyTree, create_mapping
 
-ENVIRONMENT = {
+_ENVIRONMENT = {  # No search for TPUs and metadata of the cloud; libtpu beside another process.
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -31,13 +31,6 @@ ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-"""Keeps libtpu from looking for TPUs and for the cloud's metadata, and lets it be loaded beside another
-process."""
-
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
-NEEDED = re.compile(r"(?:Used |HLO temporaries \()(\d+(?:\.\d+)?)([KMGT])")
-AVAILABLE = re.compile(r"(?:of |available HBM \()(\d+(?:\.\d+)?)([KMGT])")
-UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +90,7 @@ def prepare_compiler() -> None:
         raise DeviceError(
             "a plan needs libtpu, the TPU compiler, which is not installed: pip install 'resnet-jax[tpu]'"
         )
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(_ENVIRONMENT)
     jax.config.update("jax_platforms", "cpu")
 
 
@@ -132,19 +125,21 @@ def compile_step(
         devices: Of `devices_of`.
     """
     mesh = Mesh(np.array(devices), (AXIS_NAME,))
-    state = _placed(replicated, NamedSharding(mesh, PartitionSpec()))
-    parts = _placed(batch, NamedSharding(mesh, PartitionSpec(AXIS_NAME)))
     mapped = create_mapping("shard_map", devices).map(function, donate=True)
-    lowered = mapped.lower(state, parts)  # type: ignore[attr-defined]
+    lowered = mapped.lower(  # type: ignore[attr-defined]
+        _placed(replicated, NamedSharding(mesh, PartitionSpec())),
+        _placed(batch, NamedSharding(mesh, PartitionSpec(AXIS_NAME))),
+    )
     size = sum(_bytes(leaf) for leaf in jax.tree.leaves(replicated)) + sum(
         map(_bytes, jax.tree.leaves(batch))
     ) // len(devices)
     try:
         program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        if OUT_OF_MEMORY not in str(error):
+        if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        needed, available = _size(NEEDED, str(error)), _size(AVAILABLE, str(error))
+        needed = _size(r"Used |HLO temporaries \(", str(error))
+        available = _size(r"of |available HBM \(", str(error))
         return Compiled(False, size, max(0, (needed or 0) - size), needed or size, available)
     memory, cost, read = program.memory_analysis(), program.cost_analysis(), read_program(program.as_text())
     repeated = read.cycles / read.cycles_once if read.cycles_once else 1.0
@@ -166,11 +161,10 @@ def compile_step(
 def roofline(compiled: Compiled, topology: Topology) -> Roofline:
     """Returns the shortest time of a step at peak speed, at peak bandwidth, and by the compiler's cycles."""
     chip = topology.chip
-    cycles = compiled.cycles / chip.clock if chip.clock else None
     return Roofline(
         compiled.flops * chip.devices / chip.peak_flops,
         compiled.bytes_accessed * chip.devices / chip.bandwidth,
-        cycles,
+        compiled.cycles / chip.clock if chip.clock else None,
     )
 
 
@@ -217,6 +211,6 @@ def _bytes(leaf: jax.ShapeDtypeStruct) -> int:
     return int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
 
 
-def _size(pattern: re.Pattern[str], text: str) -> int | None:
-    match = pattern.search(text)
-    return int(float(match[1]) * UNITS[match[2]]) if match else None
+def _size(before: str, text: str) -> int | None:
+    match = re.search(rf"(?:{before})(\d+(?:\.\d+)?)([KMGT])", text)
+    return int(float(match[1]) * 2 ** (10 * (1 + "KMGT".index(match[2])))) if match else None

@@ -21,7 +21,6 @@ from resnet_jax.errors import DONE, FAILED, RESUMABLE, USAGE, UsageError, exit_s
 from resnet_jax.files import JsonObject
 from resnet_jax.parallel import watchdog
 
-HEARTBEAT_SECONDS = 30
 JOINING_SECONDS = 300
 _HOW_TO_JOIN = (
     "check that all were started and reach the first, name them by --coordinator, --processes and --process, "
@@ -82,13 +81,11 @@ class Processes:
         Raises:
             ProcessError: An argument is missing or wrong, or the others do not come.
         """
-        if not coordinator and count == 1 and not index:
-            return
         explicit = coordinator or count is not None or index is not None
+        if (not coordinator and count == 1 and not index) or not (explicit or _may_be_one_of_several()):
+            return
         if explicit:
             _check(coordinator, count, index)
-        elif not _may_be_one_of_several():
-            return
         else:
             _check_kubernetes()
         watchdog.on_abort(_nobody_came)
@@ -101,7 +98,7 @@ class Processes:
                     index,
                     cluster_detection_method="deactivate" if explicit else None,
                     initialization_timeout=JOINING_SECONDS,
-                    heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+                    heartbeat_timeout_seconds=30,
                     shutdown_timeout_seconds=JOINING_SECONDS,
                 )
         except Exception as error:
@@ -117,10 +114,12 @@ class Processes:
         state = _joined()
         self.index, self.count = state.process_id, state.num_processes
         if self.count > 1:
-            name = f"{socket.gethostname()}, process id {os.getpid()}"
-            address = state.coordinator_address
             self._watch = watchdog.Watch(
-                state.client, index=self.index, count=self.count, name=name, coordinator=address
+                state.client,
+                index=self.index,
+                count=self.count,
+                name=f"{socket.gethostname()}, process id {os.getpid()}",
+                coordinator=state.coordinator_address,
             )
 
     def agree(self, topic: str, facts: Mapping[str, object]) -> None:
@@ -164,10 +163,9 @@ class Processes:
         received: list[int] = []
         several = self.count > 1
 
-        def handle(number: int, frame: FrameType | None) -> None:
-            """The second signal acts at once, as without this."""
-            del frame
+        def handle(number: int, _: FrameType | None) -> None:
             received.append(number)
+            # The second signal acts at once, as without this.
             signal.signal(number, previous[signal.Signals(number)])
             if several:
                 os.kill(os.getpid(), signal.SIGTERM)  # JAX has a handler of its own for it, which must stay.
@@ -224,7 +222,7 @@ def _joined() -> Any:
 
 
 def _may_be_one_of_several() -> bool:
-    """Tells a pod of an indexed job from any other: JAX raises, or warns, in the others."""
+    # JAX raises, or warns, in a pod that is not of an indexed job.
     return (
         "KUBERNETES_SERVICE_HOST" not in os.environ
         or "JOB_COMPLETION_INDEX" in os.environ
@@ -233,7 +231,7 @@ def _may_be_one_of_several() -> bool:
 
 
 def _check_kubernetes() -> None:
-    """Raises ProcessError in an indexed job whose pods JAX cannot find, where each would train by itself."""
+    # JAX could not find the other pods, and each would train by itself.
     pod = "KUBERNETES_SERVICE_HOST" in os.environ and "TPU_WORKER_ID" not in os.environ
     if pod and importlib.util.find_spec("kubernetes") is None:
         raise ProcessError(
@@ -269,10 +267,8 @@ def _differences(answers: list[JsonObject]) -> list[str]:
         for process, facts in enumerate(answers):
             holders.setdefault(json.dumps(facts[name]) if name in facts else "absent", []).append(process)
         if len(holders) > 1:
-            who = ", ".join(
-                f"{value} on process {_numbers(processes)}" for value, processes in holders.items()
-            )
-            lines.append(f"{name} ({who})")
+            who = (f"{value} on process {_numbers(processes)}" for value, processes in holders.items())
+            lines.append(f"{name} ({', '.join(who)})")
     return lines
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import jax
 
-_THREADS = "tf_XLAEigen"  # That run the devices' programs.
 _ARENA_MAX, _MMAP_MAX, _TRIM_THRESHOLD = -8, -4, -1  # M_… of glibc's malloc.h.
 
 
@@ -38,32 +37,26 @@ def keep_to_cores(devices: Sequence[jax.Device]) -> None:
     Otherwise the system runs two devices' programs on one core at times, and the step takes twice as long.
     """
     tasks = Path("/proc/self/task")
-    if not (
-        sys.platform == "linux" and tasks.is_dir() and all(device.platform == "cpu" for device in devices)
-    ):
+    linux = sys.platform == "linux" and tasks.is_dir()
+    cores = sorted(os.sched_getaffinity(0)) if linux else []
+    if len(cores) < 2 or len(devices) != len(cores) or any(device.platform != "cpu" for device in devices):
         return
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) == 1 or len(devices) != len(cores):
-        return
-    threads = sorted(int(task.name) for task in tasks.iterdir() if _name(task) == _THREADS)
+    threads = sorted(int(task.name) for task in tasks.iterdir() if _runs_programs(task))
     for number, thread in enumerate(threads):
-        with contextlib.suppress(
-            OSError
-        ):  # It is not allowed here: the step is slower at times, and nothing else.
+        # Where it is not allowed, the step is slower at times, and nothing else.
+        with contextlib.suppress(OSError):
             os.sched_setaffinity(thread, [cores[number % len(cores)]])
 
 
-def _name(task: Path) -> str:
+def _runs_programs(task: Path) -> bool:
     try:
-        return (task / "comm").read_text().strip()
+        return (task / "comm").read_text().strip() == "tf_XLAEigen"
     except OSError:  # The thread ended meanwhile.
-        return ""
+        return False
 
 
 def _cpu_alone() -> bool:
-    """Tells whether JAX will find no accelerator, without asking it to look for one."""
-    platforms = jax.config.values["jax_platforms"]
-    if platforms:
+    if platforms := jax.config.values["jax_platforms"]:
         return platforms == "cpu"
     return not (
         importlib.util.find_spec("libtpu")

@@ -58,20 +58,18 @@ class Watch:
         self._names = {index: name, 0: client.blocking_key_value_get(f"{_NAMES}/0", _LISTENING_MS)}
         if index:
             on_abort(self._aborting)
-        threads = [
+        self._threads = [
             threading.Thread(target=target, daemon=True) for target in (self._give_signs, self._listen)
         ]
-        self._threads = threads
-        for thread in threads:
+        for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
         """Ends the watch, because all end in order: from here on others may go."""
         self._over.set()
         with contextlib.suppress(Exception):
-            self._client.key_value_set(
-                _WORD, json.dumps(None), allow_overwrite=True
-            )  # Wakes those that listen.
+            # Wakes those that listen.
+            self._client.key_value_set(_WORD, json.dumps(None), allow_overwrite=True)
         for thread in self._threads:
             thread.join(FAREWELL)  # A thread inside JAX when the interpreter ends would bring it down.
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
@@ -85,13 +83,13 @@ class Watch:
         )
 
     def _leave(self, word: Word, *, pass_on: bool) -> None:
-        """Waits until the others have heard why: if the coordinator ends before, the reason is lost."""
         self._leaving = word["code"]
         deadline = time.monotonic() + FAREWELL
         with contextlib.suppress(Exception):
             if pass_on:
                 self._client.key_value_set(_WORD, json.dumps(word), allow_overwrite=True)
             self._client.key_value_set(f"{_HEARD}/{self._index}", "")
+            # If the coordinator ends before all have heard, the reason is lost.
             while (
                 time.monotonic() < deadline
                 and len(self._client.key_value_dir_get(_HEARD)) < self._count - word["gone"]
@@ -108,7 +106,8 @@ class Watch:
                 signs = self._directory(_SIGNS)
                 self._names |= self._directory(_NAMES) if len(self._names) < self._count else {}
             except Exception:
-                return self._coordinator_is_gone()
+                self._coordinator_is_gone()
+                return
             now = time.monotonic()
             for process in range(self._count):
                 sign = signs.get(process, "")
@@ -119,20 +118,18 @@ class Watch:
                 who = ", ".join(map(self._describe, gone))
                 reason = f"{who} gave no sign of life for {PATIENCE:.0f} s and is gone; {_ADVICE}"
                 self._end({"code": FAILED, "reason": reason, "gone": len(gone)}, pass_on=True)
-        return None
 
     def _listen(self) -> None:
         while not self._over.is_set():
             try:
                 word = json.loads(self._client.blocking_key_value_get(_WORD, _LISTENING_MS))
             except Exception as error:
-                if "DEADLINE_EXCEEDED" in str(error):
-                    continue
-                return self._coordinator_is_gone()
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    self._coordinator_is_gone()
+                continue
             if word is None:
-                return None
+                return
             self._end(word, pass_on=False)
-        return None
 
     def _directory(self, name: str) -> dict[int, str]:
         return {int(key.rpartition("/")[2]): value for key, value in self._client.key_value_dir_get(name)}
@@ -144,9 +141,8 @@ class Watch:
 
     def _coordinator_is_gone(self) -> None:
         reason = f"{self._describe(0)}, which the others find each other through, is gone; {_ADVICE}"
-        self._end(
-            {"code": FAILED, "reason": reason, "gone": self._count}, pass_on=False
-        )  # There is nobody to ask.
+        # There is nobody to ask.
+        self._end({"code": FAILED, "reason": reason, "gone": self._count}, pass_on=False)
 
     def _aborting(self) -> None:
         if self._leaving is not None:
@@ -158,11 +154,11 @@ class Watch:
             self._coordinator_is_gone()
 
     def _end(self, word: Word, *, pass_on: bool) -> None:
-        """Ends this process, whose main thread may be in a collective that never returns."""
         with self._speaking:
             if self._over.is_set():
                 return
             self._over.set()
+        # The main thread may be in a collective that never returns.
         os.write(2, f"resnet-jax: {word['reason']}\n".encode())
         if word["gone"] < self._count:
             self._leave(word, pass_on=pass_on)
@@ -178,5 +174,4 @@ def on_abort(speak: Callable[[], None]) -> None:
     libc.signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
 
 
-_KEPT: list[object] = []
-"""Callbacks that the C library holds on to."""
+_KEPT: list[object] = []  # Callbacks that the C library holds on to.

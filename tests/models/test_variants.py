@@ -1,4 +1,7 @@
-"""The parts that variants are made of, against NumPy, PyTorch's definitions and closed forms; and published parameter counts."""
+"""The parts that variants are made of, against NumPy, PyTorch's definitions and closed forms.
+
+And published parameter counts.
+"""
 
 from functools import partial
 from typing import Any
@@ -17,7 +20,7 @@ from resnet_jax.models.normalization import BatchNorm
 from resnet_jax.models.shortcuts import SHORTCUTS
 from resnet_jax.models.variants import VARIANTS
 from resnet_jax.models.variants.downsampling import average_pool, blur_pool
-from resnet_jax.models.variants.norms import GroupNorm, StandardizedConv
+from resnet_jax.models.variants.norms import GroupNorm, standardize_filters
 from resnet_jax.models.variants.preactivation import PreactivationBlock, PreactivationBottleneckBlock
 from resnet_jax.models.variants.residuals import keep_at_random, squeeze_and_excitation
 from tests.models.numpy_reference import convolution, normalization, randomised, relu
@@ -75,7 +78,7 @@ SLOW = ("cifar_resnet110", "cifar_resnet164", "resnet101")
         for case in PUBLISHED
     ],
 )
-def test_the_number_of_parameters_is_the_published_one(name, variants, options, count) -> None:  # type: ignore[no-untyped-def]
+def test_the_number_of_parameters_is_the_published_one(name, variants, options, count) -> None:
     model = create_model(name, variants=variants, **options)
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
     found = sum(array.size for array in jax.tree.leaves(params))
@@ -174,7 +177,7 @@ def test_group_normalization_and_standardized_weights() -> None:
             np.testing.assert_allclose(
                 found[image, :, :, group], (part - part.mean()) / np.sqrt(part.var() + 1e-5), atol=1e-10
             )
-    layer = StandardizedConv(5, (3, 3), dtype=jnp.float64)
+    layer = Conv(5, (3, 3), dtype=jnp.float64, transform=standardize_filters)
     out, variables = layer.init_with_output(jax.random.key(0), jnp.asarray(x))
     kernel = np.asarray(variables["params"]["kernel"])
     standard = (kernel - kernel.mean((0, 1, 2))) / np.sqrt(kernel.var((0, 1, 2)) + 1e-5)

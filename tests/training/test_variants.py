@@ -1,4 +1,7 @@
-"""Every variant learns; scanned on four devices is unrolled on one; and it leaves as the formats can express it, or is refused."""
+"""Every variant learns; scanned on four devices is unrolled on one.
+
+And it leaves as the formats can express it, or is refused.
+"""
 
 import json
 from pathlib import Path

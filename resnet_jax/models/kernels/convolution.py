@@ -1,13 +1,16 @@
 """Convolution with a gradient of its own on CPU, and the maximum over windows likewise.
 
-XLA compiles the gradient of a convolution for a CPU into another convolution whose dimensions are permuted, which inside a loop is
-some forty times slower than outside, and makes the gradient of a 1×1 kernel a convolution too. Here the gradient is written as
-convolutions in XLA's canonical order (NHWC, HWIO, NHWC) and as products of matrices. Which is used where is a rule of the
-shapes, `weight_gradient_form`, and `benchmarks/weight_gradient.py` prints what it rests on. Convolutions of few channels, which
-XLA is slow at, are made of fewer with more channels (`pixels_at_once`). The choice between this and XLA's own is made when a
-program is lowered, so TPUs and GPUs get XLA's. A strided 1×1 kernel is one without a stride on the pixels that it sees, everywhere.
+XLA compiles the gradient of a convolution for a CPU into another convolution whose dimensions are permuted,
+which inside a loop is some forty times slower than outside, and makes the gradient of a 1×1 kernel a
+convolution too. Here the gradient is written as convolutions in XLA's canonical order (NHWC, HWIO, NHWC) and
+as products of matrices. Which is used where is a rule of the shapes, `weight_gradient_form`, and
+`benchmarks/weight_gradient.py` prints what it rests on. Convolutions of few channels, which XLA is slow at,
+are made of fewer with more channels (`pixels_at_once`). The choice between this and XLA's own is made when a
+program is lowered, so TPUs and GPUs get XLA's. A strided 1×1 kernel is one without a stride on the pixels
+that it sees, everywhere.
 
-Reverse mode, products with the Hessian (forward over reverse), `vmap` and `scan` work; a plain `jax.jvp` is refused by JAX.
+Reverse mode, products with the Hessian (forward over reverse), `vmap` and `scan` work; a plain `jax.jvp` is
+refused by JAX.
 """
 
 from collections.abc import Callable
@@ -20,8 +23,8 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float
 
 Size = tuple[int, int]
+# (images, gradient of the output, size of the kernel, stride) → gradient of the kernel.
 WeightGradient = Callable[[Array, Array, Size, int], Array]
-"""(images, gradient of the output, size of the kernel, stride) → gradient of the kernel."""
 
 CANONICAL = ("NHWC", "HWIO", "NHWC")
 
@@ -29,17 +32,19 @@ CANONICAL = ("NHWC", "HWIO", "NHWC")
 def convolve(
     x: Float[Array, "n h w c"], kernel: Float[Array, "a b i k"], stride: int, groups: int = 1
 ) -> Float[Array, "n h2 w2 k"]:
-    """Returns the convolution of x with symmetric padding of half the kernel's odd size: [N, ⌈H / stride⌉, ⌈W / stride⌉, K].
+    """Returns the convolution of x, padded by half the kernel's odd size: [N, ⌈H / stride⌉, ⌈W / stride⌉, K].
 
     Args:
         x: Images or activations.
-        kernel: Its third axis has C / groups channels: output channels of a group see the input channels of that group.
+        kernel: Its third axis has C / groups channels: output channels of a group see the input channels of
+            that group.
         stride: From one place of the kernel to the next.
         groups: Into which input and output channels are cut, in order; divides both.
     """
     if kernel.shape[:2] == (1, 1):
-        # The gradient of the pixels between, which it does not see, is padding and not arithmetic. By the TPU compiler ResNet-50's
-        # step has 1 to 3 % fewer cycles for that, and moves 2 to 3 % fewer bytes (docs/pods.md).
+        # The gradient of the pixels between, which it does not see, is padding and not arithmetic. By the TPU
+        # compiler ResNet-50's step has 1 to 3 % fewer cycles for that, and moves 2 to 3 % fewer bytes
+        # (docs/pods.md).
         x, stride = x[:, ::stride, ::stride], 1
     return _convolution(x, kernel, stride, groups)
 
@@ -58,9 +63,8 @@ def _on_this_platform(x: Array, kernel: Array, stride: int, groups: int) -> Arra
 
 def _convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
     padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
-    strides = (stride, stride)
     return lax.conv_general_dilated(
-        x, kernel, strides, padding, dimension_numbers=CANONICAL, feature_group_count=groups
+        x, kernel, (stride, stride), padding, dimension_numbers=CANONICAL, feature_group_count=groups
     )
 
 
@@ -90,8 +94,9 @@ def _cpu_gradients(
     size = kernel.shape[0], kernel.shape[1]
     whole = WEIGHT_GRADIENTS[weight_gradient_form(x.shape, kernel.shape, stride)]
     form = whole if groups == 1 else partial(by_columns, groups=groups)
-    # XLA is kept from merging this with the rest. Otherwise it fuses the transposition of x with all that x was computed from:
-    # normalizations and additions back to the beginning of the stage, once more for every block.
+    # XLA is kept from merging this with the rest. Otherwise it fuses the transposition of x with all that x
+    # was computed from: normalizations and additions back to the beginning of the stage, once more for every
+    # block.
     with set_xla_metadata(inlineable="false"):
         weights = jax.jit(form, static_argnums=(2, 3))(x, gradient, size, stride)
     return input_gradient(gradient, kernel, x.shape, stride, groups), weights
@@ -125,9 +130,10 @@ def input_gradient(
 
 
 def pixels_at_once(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int, groups: int = 1) -> int:
-    """Returns how many neighbors in a row of the output a CPU computes as channels of one, 1, 2 or 4: measured fastest on a core.
+    """Returns how many neighbors in a row of the output a CPU computes as channels of one pixel: 1, 2 or 4.
 
-    XLA's fast convolutions (YNNPACK) are for more channels than the first stage of a CIFAR net has.
+    The number was measured fastest on a core. XLA's fast convolutions (YNNPACK) are for more channels than
+    the first stage of a CIFAR net has.
 
     Args:
         shape: Of the images, [N, H, W, C].
@@ -144,7 +150,7 @@ def pixels_at_once(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int,
 
 
 def several_pixels(x: Float[Array, "n h w c"], kernel: Float[Array, "a b c k"]) -> Float[Array, "n h w k"]:
-    """Returns the convolution of stride 1, with neighbors in a row as channels and a kernel that covers all their windows."""
+    """Returns the convolution of stride 1, computed with neighbors in a row as channels of one pixel."""
     pixels = pixels_at_once(x.shape, kernel.shape, 1)
     height, width, _, filters = kernel.shape
     placed = [
@@ -171,9 +177,8 @@ def weight_gradient_form(shape: tuple[int, ...], kernel: tuple[int, ...], stride
     return "columns" if shape[3] >= 128 and pixels <= 14 * 14 else "convolution"
 
 
-def by_product(x: Array, gradient: Array, size: Size, stride: int) -> Array:
+def by_product(x: Array, gradient: Array, _: Size, stride: int) -> Array:
     """Of a 1×1 kernel: one product of matrices."""
-    del size
     return _product(x[:, ::stride, ::stride], gradient)[None, None]
 
 

@@ -1,4 +1,4 @@
-"""The maximum over windows, with a gradient of its own on CPU, chosen as in `resnet_jax.models.kernels.convolution`."""
+"""The maximum over windows, with a gradient of its own on CPU, as `kernels.convolution` has."""
 
 from functools import partial
 
@@ -50,17 +50,14 @@ def _backward(
 _pool.defvjp(_forward, _backward)
 
 
-def _xla_gradient(
-    x: Array, pooled: Array, gradient: Array, *, size: int, stride: int, padding: Padding
-) -> Array:
-    del pooled
+def _xla_gradient(x: Array, _: Array, gradient: Array, *, size: int, stride: int, padding: Padding) -> Array:
     return jax.vjp(partial(_max_pool, size=size, stride=stride, padding=padding), x)[1](gradient)[0]
 
 
 def _by_places(
     x: Array, pooled: Array, gradient: Array, *, size: int, stride: int, padding: Padding
 ) -> Array:
-    """Returns the gradient as a sum over the places in a window: of equal maxima, the first in row order has it."""
+    """Returns the gradient as a sum over the places in a window; the first of equal maxima gets it."""
     before, after = padding
     padded = lax.pad(
         x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), (before, after, 0), (before, after, 0), (0, 0, 0)]

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# Between the passes a normalization keeps its input and two vectors, and computes again what else its gradient needs. In a program
-# without loops a compiler finds that for itself; a loop over blocks keeps every array that differentiation names.
+# Between the passes a normalization keeps its input and two vectors, and computes again what else its
+# gradient needs. In a program without loops a compiler finds that for itself; a loop over blocks keeps every
+# array that differentiation names.
 _recomputed = partial(jax.checkpoint, prevent_cse=False)
 
 

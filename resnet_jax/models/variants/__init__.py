@@ -1,6 +1,7 @@
-"""Variants of residual nets from the papers that followed: each changes what a net is composed of, and several go together.
+"""Variants of residual nets from the papers that followed; several go together.
 
-A variant is a function from the attributes of a ResNet to those of the variant: another block, norm, stem or shortcut handed in.
+A variant is a function from the attributes of a ResNet to those of the variant: another block, norm, stem or
+shortcut.
 """
 
 from resnet_jax.models.variants.catalog import VARIANTS, Attributes, Variant, apply_variants

@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.layers import LayerFactory, ModelError, Residual, unwrap_factory
+from resnet_jax.models.layers import Conv, LayerFactory, ModelError, Residual, unwrap_factory
 from resnet_jax.models.normalization import BatchNorm, begin_at_zero
 from resnet_jax.models.resnet import CifarStem, ImageNetStem
 from resnet_jax.models.variants.downsampling import DeepStem, average_pool, blur_pool, pooled_shortcut
-from resnet_jax.models.variants.norms import StandardizedConv, bias, group_norm
+from resnet_jax.models.variants.norms import bias, group_norm, standardize_filters
 from resnet_jax.models.variants.preactivation import (
     PreactivationBlock,
     PreactivationBottleneckBlock,
@@ -24,12 +24,12 @@ from resnet_jax.models.variants.residuals import (
     stochastic_depth,
 )
 
+# Of a ResNet, by name.
 Attributes = dict[str, Any]
-"""Of a ResNet, by name."""
 
 
+# The stems of this package, and what ResNet-D has in their place: that for small images stays.
 STEMS = {ImageNetStem: DeepStem, CifarStem: CifarStem}
-"""The stems of this package, and what ResNet-D has in their place: that for small images stays."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Variant:
     """A change to a residual net.
 
     Attributes:
-        name: In `variants=…` and in `config.model.variants`; arguments follow a colon, separated by commas: "resnext:32,4".
+        name: In `variants=…` and in `config.model.variants`; arguments follow a colon, separated by commas:
+            "resnext:32,4".
         what: It does, in a line.
         paper: Where it is from.
         arguments: Their names and defaults.
@@ -57,7 +58,8 @@ def apply_variants(name: str, attributes: Attributes, specs: Iterable[str]) -> A
     Args:
         name: Of the net, for messages.
         attributes: Of a ResNet.
-        specs: Names, with arguments where those of the paper are not wanted: "squeeze_excitation", "stochastic_depth:0.8".
+        specs: Names, with arguments where those of the paper are not wanted: "squeeze_excitation",
+            "stochastic_depth:0.8".
 
     Raises:
         ModelError: There is no such variant, or it does not fit.
@@ -120,7 +122,8 @@ def _preactivation(attributes: Attributes) -> Attributes:
         raise ModelError("it changes block and stem, and one of them is changed already")
     if unwrap_factory(attributes.get("norm", BatchNorm))[0] is begin_at_zero:
         raise ModelError(
-            "its blocks do not end with a normalization, whose scale could begin at 0; leave out zero_last_scale"
+            "its blocks do not end with a normalization whose scale could begin at 0; "
+            "leave out zero_last_scale"
         )
     changes = {
         "block": partial(kinds[block], **options),
@@ -130,7 +133,7 @@ def _preactivation(attributes: Attributes) -> Attributes:
     return attributes | changes
 
 
-def _bottleneck(attributes: Attributes, **changes: Any) -> Attributes:
+def _bottleneck(attributes: Attributes, **changes: object) -> Attributes:
     block, options = unwrap_factory(attributes["block"])
     if block not in (BottleneckBlock, PreactivationBottleneckBlock):
         raise ModelError(
@@ -163,7 +166,9 @@ def _stochastic_depth(attributes: Attributes, survival: float) -> Attributes:
 
 
 def _group_norm(attributes: Attributes, groups: int) -> Attributes:
-    return _with_norm(attributes, partial(group_norm, groups=groups)) | {"conv": StandardizedConv}
+    return _with_norm(attributes, partial(group_norm, groups=groups)) | {
+        "conv": partial(Conv, transform=standardize_filters)
+    }
 
 
 def _resnet_d(attributes: Attributes) -> Attributes:
@@ -193,6 +198,7 @@ def _skip_init(attributes: Attributes) -> Attributes:
     return _with_residual(_with_norm(attributes, bias), residual_scale)
 
 
+# The variants, by name.
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
@@ -268,4 +274,3 @@ VARIANTS: dict[str, Variant] = {
         ),
     )
 }
-"""The variants, by name."""

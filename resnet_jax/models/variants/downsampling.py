@@ -9,20 +9,15 @@ from jaxtyping import Array, Float
 
 from resnet_jax.models.kernels.pooling import max_pool
 from resnet_jax.models.layers import LayerFactory
+from resnet_jax.models.resnet import Stem
 from resnet_jax.models.shortcuts import Shortcut
 
 
-class DeepStem(nn.Module):
-    """Three 3×3 convolutions, the first with stride 2, and the 3×3 maximum with stride 2 (arXiv 1812.01187, Fig. 2, ResNet-C).
+class DeepStem(Stem):
+    """Three 3×3 convolutions and a 3×3 maximum, the first and the last with stride 2.
 
-    Attributes:
-        channels, conv, norm, activation: As in ResNet; the first two convolutions have half the channels.
+    See arXiv 1812.01187, Fig. 2, ResNet-C. The first two convolutions have half the channels.
     """
-
-    channels: int
-    conv: LayerFactory
-    norm: LayerFactory
-    activation: Callable[[Array], Array]
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 c"]:
@@ -36,7 +31,7 @@ class DeepStem(nn.Module):
 
 
 def average_pool(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
-    """Returns means over windows of stride × stride pixels; a window over the edge counts the pixels that there are."""
+    """Returns means over windows of stride × stride pixels; beyond the edge there is nothing to count."""
     missing = [(0, -side % stride) for side in x.shape[1:3]]
 
     def total(x: Array) -> Array:
@@ -48,7 +43,7 @@ def average_pool(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 
 
 
 def blur_pool(x: Float[Array, "n h w c"], stride: int) -> Float[Array, "n h2 w2 c"]:
-    """Returns every stride-th pixel of x after the binomial filter 1-2-1 down and across, edges mirrored (arXiv 1904.11486)."""
+    """Returns every stride-th pixel after the filter 1-2-1 down and across (arXiv 1904.11486)."""
     for axis in (1, 2):
         around = [(1, 1) if each == axis else (0, 0) for each in range(4)]
         padded = jnp.pad(x, around, mode="reflect" if x.shape[axis] > 1 else "edge")
@@ -63,7 +58,8 @@ def pooled_shortcut(shortcut: Shortcut, pool: Callable[[Array, int], Array]) -> 
     def around(
         x: Array, *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
     ) -> Array | float:
-        same = stride == 1
-        return shortcut(x if same else pool(x, stride), channels=channels, stride=1, conv=conv, norm=norm)
+        return shortcut(
+            x if stride == 1 else pool(x, stride), channels=channels, stride=1, conv=conv, norm=norm
+        )
 
     return around

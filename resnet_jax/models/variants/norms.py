@@ -1,7 +1,6 @@
 """Normalization of every image by itself, convolutions with standardized weights, and no normalization."""
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,12 +8,11 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from resnet_jax.models.kernels.convolution import convolve
-from resnet_jax.models.layers import Conv, check_groups, parameter_dtype
+from resnet_jax.models.layers import parameter_dtype
 
 
 class GroupNorm(nn.Module):
-    """Normalizes every image by itself over groups of its channels (arXiv 1803.08494): [N, H, W, C] → the same.
+    """Normalizes every image by itself over groups of its channels (arXiv 1803.08494).
 
     Attributes:
         groups: Of channels, 32 in the paper; fewer where a group would have less than two.
@@ -41,27 +39,27 @@ class GroupNorm(nn.Module):
         return (normalized * scale + bias).astype(self.dtype)
 
 
-def group_norm(*, groups: int, dtype: DTypeLike, name: str, **options: Any) -> nn.Module:
-    """Makes a GroupNorm where a net asks for batch normalization; of its options `epsilon` and `scale_init` mean something here."""
-    kept = {key: value for key, value in options.items() if key in ("epsilon", "scale_init")}
-    return GroupNorm(groups, dtype=dtype, name=name, **kept)
+def group_norm(
+    *,
+    groups: int,
+    dtype: DTypeLike,
+    name: str,
+    epsilon: float = GroupNorm.epsilon,
+    scale_init: nn.initializers.Initializer = GroupNorm.scale_init,
+    **_: object,
+) -> nn.Module:
+    """Makes a GroupNorm where a net asks for batch normalization; the other options of that are ignored."""
+    return GroupNorm(groups, epsilon, dtype, scale_init, name=name)
 
 
-class StandardizedConv(Conv):
-    """A convolution whose filters have mean 0 and variance 1 over what they see (arXiv 1903.10520, eq. 5); otherwise a Conv."""
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
-        check_groups(self.groups, x.shape[-1], self.channels)
-        shape = (*self.size, x.shape[-1] // self.groups, self.channels)
-        kernel = self.param("kernel", self.kernel_init, shape, parameter_dtype(self.dtype))
-        kernel = kernel - kernel.mean((0, 1, 2))
-        kernel = kernel * lax.rsqrt(jnp.square(kernel).mean((0, 1, 2)) + 1e-5)
-        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.groups)
+def standardize_filters(kernel: Float[Array, "a b i k"]) -> Float[Array, "a b i k"]:
+    """Returns filters with mean 0 and variance 1 over what they see (arXiv 1903.10520, eq. 5)."""
+    kernel = kernel - kernel.mean((0, 1, 2))
+    return kernel * lax.rsqrt(jnp.square(kernel).mean((0, 1, 2)) + 1e-5)
 
 
 class Bias(nn.Module):
-    """Adds a learned number to every channel, where a net without normalization has a norm: [N, H, W, C] → the same."""
+    """Adds a learned number to every channel, in place of a normalization: [N, H, W, C] → the same."""
 
     dtype: DTypeLike = jnp.float32
 
@@ -72,6 +70,6 @@ class Bias(nn.Module):
         ).astype(self.dtype)
 
 
-def bias(*, dtype: DTypeLike, name: str, **_: Any) -> nn.Module:
+def bias(*, dtype: DTypeLike, name: str, **_: object) -> nn.Module:
     """Makes a Bias where a net asks for batch normalization."""
     return Bias(dtype, name=name)

@@ -1,33 +1,18 @@
-"""Blocks that normalize and activate before they convolve, and add without activating (arXiv 1603.05027, Fig. 1b)."""
-
-from collections.abc import Callable
-from typing import Any, ClassVar
+"""Blocks that normalize and activate before they convolve (arXiv 1603.05027, Fig. 1b)."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from resnet_jax.models.blocks import strides_of
-from resnet_jax.models.layers import LayerFactory, no_norm, unchanged
-from resnet_jax.models.shortcuts import Shortcut
+from resnet_jax.models.blocks import BasicBlock, Block, BottleneckBlock, strides_of
+from resnet_jax.models.layers import Activation, LayerFactory, ModuleFactory, no_norm, unchanged
 
 
-class PreactivationBlock(nn.Module):
-    """Two 3×3 convolutions, each behind its normalization and activation: [N, H, W, C] → [N, ⌈H/stride⌉, ⌈W/stride⌉, filters].
+class PreactivationBlock(BasicBlock):
+    """A BasicBlock whose convolutions are each behind their normalization and activation.
 
-    Attributes:
-        filters, stride, conv, norm, activation, shortcut, residual: As in BasicBlock. Where dimensions rise the shortcut takes what
-            the first convolution does (Appendix of the paper), and it has no normalization.
+    Where dimensions rise the shortcut takes what the first convolution does (Appendix of the paper), and it
+    has no normalization.
     """
-
-    filters: int
-    stride: int
-    conv: LayerFactory
-    norm: LayerFactory
-    activation: Callable[[Array], Array]
-    shortcut: Shortcut
-    residual: Callable[[Array], Array] = unchanged
-    expansion: ClassVar[int] = 1
-    convolutions: ClassVar[int] = 2
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
@@ -38,26 +23,8 @@ class PreactivationBlock(nn.Module):
         return self.residual(y) + around(self, x, active, channels=self.filters)
 
 
-class PreactivationBottleneckBlock(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions, each behind its normalization and activation: [N, H, W, C] → [N, …, 4 · filters].
-
-    Attributes:
-        filters, stride, conv, norm, activation, shortcut, residual, stride_on, widening, groups: As in BottleneckBlock; the
-            shortcut as in PreactivationBlock.
-    """
-
-    filters: int
-    stride: int
-    conv: LayerFactory
-    norm: LayerFactory
-    activation: Callable[[Array], Array]
-    shortcut: Shortcut
-    residual: Callable[[Array], Array] = unchanged
-    stride_on: str = "1x1"
-    widening: float = 1.0
-    groups: int = 1
-    expansion: ClassVar[int] = 4
-    convolutions: ClassVar[int] = 3
+class PreactivationBottleneckBlock(BottleneckBlock):
+    """A BottleneckBlock in the order, and with the shortcut, of PreactivationBlock."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 k"]:
@@ -73,29 +40,26 @@ class PreactivationBottleneckBlock(nn.Module):
 
 
 def around(
-    block: Any, x: Float[Array, "n h w c"], active: Float[Array, "n h w c"], *, channels: int
+    block: Block, x: Float[Array, "n h w c"], active: Float[Array, "n h w c"], *, channels: int
 ) -> Array | float:
-    """Returns the shortcut of a block: of x itself where dimensions stay, else of what its convolutions see."""
+    """Returns the shortcut of a block: of x where dimensions stay, else of what its convolutions see."""
     same = x.shape[-1] == channels and block.stride == 1
     return block.shortcut(
         x if same else active, channels=channels, stride=block.stride, conv=block.conv, norm=no_norm
     )
 
 
-def bare(stem: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def bare(stem: ModuleFactory) -> ModuleFactory:
     """Returns the stem without normalization and activation, which the first block brings."""
 
-    def make(
-        channels: int, *, conv: LayerFactory, norm: LayerFactory, activation: Any, name: str
-    ) -> nn.Module:
-        del norm, activation
+    def make(channels: int, *, conv: LayerFactory, name: str, **_: object) -> nn.Module:
         return stem(channels, conv=conv, norm=no_norm, activation=unchanged, name=name)
 
     return make
 
 
 def normalize_and_activate(
-    x: Float[Array, "n h w c"], *, norm: LayerFactory, activation: Callable[[Array], Array]
+    x: Float[Array, "n h w c"], *, norm: LayerFactory, activation: Activation
 ) -> Float[Array, "n h w c"]:
     """What follows the last block, which added without activating."""
     return activation(norm(name="end_norm")(x))

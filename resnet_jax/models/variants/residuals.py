@@ -1,7 +1,6 @@
-"""What becomes of F(x) before it is added: squeeze and excitation, stochastic depth, a learned scale; one after the other."""
+"""What becomes of F(x) before it is added: squeeze and excitation, stochastic depth, a learned scale."""
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -27,7 +26,7 @@ def in_turn(*residuals: Residual | None) -> Residual:
 
 
 def squeeze_and_excitation(y: Float[Array, "n h w c"], *, reduction: int) -> Float[Array, "n h w c"]:
-    """Returns y with every channel times a gate between 0 and 1, computed from the means of all channels (arXiv 1709.01507, §3).
+    """Returns y with every channel times a gate computed from the means of all (arXiv 1709.01507, §3).
 
     Args:
         y: F(x) of a block.
@@ -41,7 +40,7 @@ def squeeze_and_excitation(y: Float[Array, "n h w c"], *, reduction: int) -> Flo
 
 
 class ResidualScale(nn.Module):
-    """One learned factor, 0 at first, so that a net begins as its shortcuts: [N, H, W, C] → the same (arXiv 2002.10444, §4)."""
+    """One learned factor, 0 at first, so that a net begins as its shortcuts (arXiv 2002.10444, §4)."""
 
     @nn.compact
     def __call__(self, y: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
@@ -62,7 +61,7 @@ def stochastic_depth(
     survival: float,
     then: Residual | None = None,
 ) -> NumberedBlock:
-    """Makes blocks whose F(x) is left out at random, the more often the deeper; see VaryBlocks and `keep_at_random`.
+    """Makes blocks whose F(x) is left out at random, the more often the deeper; see `keep_at_random`.
 
     Args:
         block: Makes a block, of which only `residual` varies.
@@ -78,12 +77,11 @@ def stochastic_depth(
         )
     total = sum(net.stage_depths)
     depths = np.arange(1, total + 1) / total
-    key = net.make_rng(EXAMPLES_RNG) if train else None
+    key_of = partial(jax.random.fold_in, net.make_rng(EXAMPLES_RNG)) if train else lambda _: None
 
-    def make(number: int | Array, **options: Any) -> nn.Module:
+    def make(number: int | Array, **options: object) -> nn.Module:
         share = 1 - jnp.asarray(depths)[before + number - 1] * (1 - survival)
-        key_of_block = None if key is None else jax.random.fold_in(key, number)
-        keep = partial(keep_at_random, share=share, key=key_of_block, axis_name=net.axis_name)
+        keep = partial(keep_at_random, share=share, key=key_of(number), axis_name=net.axis_name)
         return block(residual=in_turn(block.keywords.get("residual"), keep, then), **options)
 
     return make
@@ -92,7 +90,7 @@ def stochastic_depth(
 def keep_at_random(
     y: Float[Array, "n h w c"], *, share: Float[Array, ""], key: Array | None, axis_name: str | None
 ) -> Float[Array, "n h w c"]:
-    """Returns y with some examples set to 0, drawn example by example; without a key, y times the share that is kept.
+    """Returns y with some examples set to 0 at random; without a key, y times the share that is kept.
 
     Args:
         y: F(x) of a block.
