@@ -1,4 +1,4 @@
-"""Trains a network: `python train.py --config=NAME --config.FIELD=VALUE --workdir=DIR`, the same as `resnet-jax train`."""
+"""Trains a network; the same as `resnet-jax train`: `python train.py --config=NAME --config.FIELD=VALUE`."""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Lifts the upper bounds of a requirements file, or sets them above what is installed: `bounds.py --lift|--set FILE`."""
+"""Lifts the upper bounds of a requirements file, or sets them above what is installed.
+
+`bounds.py --lift|--set FILE`.
+"""
 
 import re
 import sys
@@ -7,7 +10,10 @@ from pathlib import Path
 
 
 def above(installed: str) -> str:
-    """Returns the first version that is not to be trusted unseen: the next minor one of 0.x, the next major one otherwise."""
+    """Returns the first version that is not to be trusted unseen.
+
+    The next minor one of 0.x, the next major one otherwise.
+    """
     major, minor = (int(part) for part in installed.split(".")[:2])
     return f"0.{minor + 1}" if major == 0 else str(major + 1)
 

@@ -1,9 +1,12 @@
-"""What computing in bfloat16 costs in accuracy: logits, loss and gradient against float32 and float64, same net, same images.
+"""What computing in bfloat16 costs in accuracy.
+
+Logits, loss and gradient against float32 and float64, same net, same images.
 
     python benchmarks/bfloat16_error.py
     python benchmarks/bfloat16_error.py --json
 
-The peer is float32 in the same run; both are compared with float64. Errors are norms of differences relative to norms.
+The peer is float32 in the same run; both are compared with float64. Errors are norms of differences relative
+to norms.
 """
 
 import argparse
@@ -24,7 +27,7 @@ BATCH = 16
 
 
 def crops(size: int, seed: int) -> np.ndarray:
-    """Returns random crops, at half the size, of the two photographs that scikit-learn ships, less their mean."""
+    """Returns random crops, at half the size, of scikit-learn's two photographs, less their mean."""
     photographs = [
         image[::2, ::2].astype(np.float32) for image in sklearn.datasets.load_sample_images().images
     ]
@@ -38,7 +41,7 @@ def crops(size: int, seed: int) -> np.ndarray:
 
 
 def outputs(name: str, size: int, dtype: str, variables: Any) -> dict[str, np.ndarray]:
-    """Returns logits in evaluation and in training, and the gradient of the loss, of one net on fixed images."""
+    """Returns logits in evaluation and training, and the gradient of the loss, on fixed images."""
     model = create_model(name, num_classes=10, dtype=dtype)
     rng = np.random.RandomState(0)
     images = crops(size, seed=0)
@@ -55,7 +58,7 @@ def outputs(name: str, size: int, dtype: str, variables: Any) -> dict[str, np.nd
 
 
 def initial_variables(name: str, size: int) -> Any:
-    """Returns initial variables with running statistics of a batch, so that the evaluation is of a net that makes sense."""
+    """Returns initial variables with running statistics of a batch, for a net that makes sense."""
     model = create_model(name, num_classes=10, momentum=0.0)
     images = crops(size, seed=1)
     variables = model.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct(images.shape, jnp.float32))

@@ -3,9 +3,10 @@
     python benchmarks/compare_tree_times.py --old v0.1.0
     python benchmarks/compare_tree_times.py --old ../before --benchmarks steps --nets cifar_resnet20 --json
 
-Each tree runs its own benchmarks in processes of its own. `steps` takes turns of four training steps and inferences of
-`cpu_step.py`'s nets (needs PyTorch, as that script does), the first of which does not count; `compile` and `host` alternate whole
-runs of `compile_time.py` and `host_time.py`. Printed are medians, and the ratios of this tree to the other.
+Each tree runs its own benchmarks in processes of its own. `steps` takes turns of four training steps and
+inferences of `cpu_step.py`'s nets (needs PyTorch, as that script does), the first of which does not count;
+`compile` and `host` alternate whole runs of `compile_time.py` and `host_time.py`. Printed are medians, and
+the ratios of this tree to the other.
 """
 
 import argparse

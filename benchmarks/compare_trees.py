@@ -1,11 +1,14 @@
-"""Whether this tree computes what another revision of it computes: curves, steps, forward passes and resumed runs, bit for bit.
+"""Whether this tree computes what another revision of it computes.
+
+Curves, steps, forward passes and resumed runs, bit for bit.
 
     python benchmarks/compare_trees.py --old v0.1.0
     python benchmarks/compare_trees.py --old ../before --checks step --json
 
-Each tree trains in processes of its own, through its own `train.py`, with the same environment. What is compared: the losses and
-the final state of the default run, and the logits of ResNet-50, in float32; one float64 step of every recipe, reduced to a batch
-of 4 and images of 64 pixels; and runs that the old tree began and this one resumes. Exits with 1 if anything differs.
+Each tree trains in processes of its own, through its own `train.py`, with the same environment. What is
+compared: the losses and the final state of the default run, and the logits of ResNet-50, in float32; one
+float64 step of every recipe, reduced to a batch of 4 and images of 64 pixels; and runs that the old tree
+began and this one resumes. Exits with 1 if anything differs.
 """
 
 import argparse

@@ -1,11 +1,13 @@
-"""How long a training step takes to trace, lower and compile, by depth, scanned and unrolled; and what scanning costs at run time.
+"""How long a training step takes to trace, lower and compile, by depth, scanned and unrolled.
+
+And what scanning costs at run time.
 
     python benchmarks/compile_time.py
     python benchmarks/compile_time.py --steps 7 --json
 
-The step is that of `python train.py` at batch 128 and 32×32, one device per core. Times are medians of --repetitions compilations,
-which the nets take in turns, after one of each that does not count; the peer of the scanned step is the unrolled one, in turns too.
-The cache of compiled programs is off.
+The step is that of `python train.py` at batch 128 and 32×32, one device per core. Times are medians of
+--repetitions compilations, which the nets take in turns, after one of each that does not count; the peer of
+the scanned step is the unrolled one, in turns too. The cache of compiled programs is off.
 """
 
 import argparse

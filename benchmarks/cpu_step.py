@@ -3,11 +3,12 @@
     python benchmarks/cpu_step.py
     python benchmarks/cpu_step.py --nets cifar_resnet20 --repetitions 15 --json
 
-Needs PyTorch (`pip install -e '.[parity]'`). Ours is the step of `python train.py`: one virtual device per core, with decay,
-momentum and metrics. PyTorch is eager, contiguous or channels-last, whichever is faster; and compiled with --compiled. Plain Flax
-is `nn.Conv` and `nn.BatchNorm` under one `jit`. Each peer has a process of its own.
-They take turns of four steps, of which the first does not count, since it finds the caches full of another's; the median of each is
-printed, and our time over PyTorch's. Two steps of each are run first. The cache of compiled programs is off.
+Needs PyTorch (`pip install -e '.[parity]'`). Ours is the step of `python train.py`: one virtual device per
+core, with decay, momentum and metrics. PyTorch is eager, contiguous or channels-last, whichever is faster;
+and compiled with --compiled. Plain Flax is `nn.Conv` and `nn.BatchNorm` under one `jit`. Each peer has a
+process of its own. They take turns of four steps, of which the first does not count, since it finds the
+caches full of another's; the median of each is printed, and our time over PyTorch's. Two steps of each are
+run first. The cache of compiled programs is off.
 """
 
 import argparse
@@ -260,7 +261,7 @@ class Contender:
 
 
 def measure(name: str, repetitions: int, *, compiled: bool) -> dict[str, Any]:
-    """Returns times and ratios of training and of inference, in turns of four steps, the first of which does not count."""
+    """Returns times and ratios of training and inference, in turns of four steps, without the first."""
     contenders = {peer: Contender(peer, name) for peer in PEERS if compiled or peer != "pytorch compiled"}
     results: dict[str, Any] = {}
     for which, what in enumerate(("train", "infer")):

@@ -1,14 +1,15 @@
-"""Images per second of ten-crop and of multi-scale evaluation, from JPEGs on disk to counts, against the forward pass alone.
+"""Images per second of ten-crop and multi-scale evaluation from JPEGs, against the forward pass alone.
 
     python benchmarks/evaluate.py
     python benchmarks/evaluate.py --model resnet50 --images 24 --json
 
-The images are 500×375 JPEGs, every fourth one upright, cut out of the photographs that scikit-learn ships. Evaluation decodes them,
-scales and crops them, gathers views of one shape, and counts. The forward pass, its peer, is the net alone on as many devices, on
-normalized views of the same shapes that are on the devices already, in full batches of the same size; its images per second are
-those of a set in which every shape is as frequent. So what evaluation fills up in its last batches counts against it. Their turns
-alternate, after one that compiles; a ratio is the median over turns. Other programs on the machine disturb what is measured by
-the clock: the load is printed, and the same ratios by the processor's time.
+The images are 500×375 JPEGs, every fourth one upright, cut out of the photographs that scikit-learn ships.
+Evaluation decodes them, scales and crops them, gathers views of one shape, and counts. The forward pass, its
+peer, is the net alone on as many devices, on normalized views of the same shapes that are on the devices
+already, in full batches of the same size; its images per second are those of a set in which every shape is as
+frequent. So what evaluation fills up in its last batches counts against it. Their turns alternate, after one
+that compiles; a ratio is the median over turns. Other programs on the machine disturb what is measured by the
+clock: the load is printed, and the same ratios by the processor's time.
 """
 
 import argparse

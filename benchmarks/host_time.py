@@ -1,12 +1,15 @@
-"""Host time of a step on two processes: our mapping against a bare `jit(shard_map)` on the same state, in the same run.
+"""Host time of a step on two processes.
+
+Our mapping against a bare `jit(shard_map)` on the same state, in the same run.
 
     python benchmarks/host_time.py
     python benchmarks/host_time.py --rounds 21 --steps 50 --json
 
-Two processes of two CPU devices each join over Gloo on this machine. The state has the arrays of ResNet-50's, parameters, momentum
-and statistics, of a narrow net: what the host does grows with their number, not with their size. The step adds one to each and has
-no collective, so that next to nothing is computed. Timed is all that a training loop does for a step: placing the batch and calling
-the step, with at most one under way. Both take turns, round by round, on both processes; the first one's medians are printed.
+Two processes of two CPU devices each join over Gloo on this machine. The state has the arrays of ResNet-50's,
+parameters, momentum and statistics, of a narrow net: what the host does grows with their number, not with
+their size. The step adds one to each and has no collective, so that next to nothing is computed. Timed is all
+that a training loop does for a step: placing the batch and calling the step, with at most one under way. Both
+take turns, round by round, on both processes; the first one's medians are printed.
 """
 
 import argparse

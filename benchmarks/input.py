@@ -1,16 +1,18 @@
-"""Images per second from bytes on disk to batches in host memory, against tf.data, Pillow and the decoder alone.
+"""Images per second from disk to batches in host memory, against tf.data, Pillow and the decoder.
 
     pip install tensorflow-cpu
     python benchmarks/input.py
     python benchmarks/input.py --json
 
-All read the same 500×375 JPEGs, written here from the photographs that scikit-learn ships (quality 95, chroma halved), and see
-them as 224×224 crops in batches of 64. Each pipeline runs in a process of its own that may use one core, or two where it says so;
-their turns alternate, and the figures are medians over the turns. Files are in the page cache after the first turn. Ratios:
-tf.data's shape is that of Flax's ImageNet example (decode and crop, bicubic, normalized); Pillow scales the whole image and crops
-it in worker processes; the decoder is simplejpeg on whole images, with nothing read, scaled or assembled. Beside them: the same
-images prepared as ArrayRecord, encoded and as raw pixels. Other programs on the machine disturb what is measured by the clock, and
-favor pipelines of many threads: the load is printed, and the figures of one core are given per second of the processor's time too.
+All read the same 500×375 JPEGs, written here from the photographs that scikit-learn ships (quality 95, chroma
+halved), and see them as 224×224 crops in batches of 64. Each pipeline runs in a process of its own that may
+use one core, or two where it says so; their turns alternate, and the figures are medians over the turns.
+Files are in the page cache after the first turn. Ratios: tf.data's shape is that of Flax's ImageNet example
+(decode and crop, bicubic, normalized); Pillow scales the whole image and crops it in worker processes; the
+decoder is simplejpeg on whole images, with nothing read, scaled or assembled. Beside them: the same images
+prepared as ArrayRecord, encoded and as raw pixels. Other programs on the machine disturb what is measured by
+the clock, and favor pipelines of many threads: the load is printed, and the figures of one core are given per
+second of the processor's time too.
 """
 
 import argparse
@@ -49,7 +51,7 @@ PAUSE, IDLE = (
 
 
 def write_photographs(folder: Path) -> None:
-    """Writes parts of two photographs, drawn by number and scaled to 500×375, as an image folder of two classes."""
+    """Writes parts of two photographs, scaled to 500×375, as an image folder of two classes."""
     photographs = sklearn.datasets.load_sample_images().images
     random = np.random.RandomState(0)
     for number in range(EXAMPLES):
@@ -132,7 +134,7 @@ class Contender:
 
 
 def measure(turns: int) -> dict[str, tuple[float, float] | None]:
-    """Returns the median images per second of every pipeline, by the clock and per second of the processor's time."""
+    """Returns the median images per second of every pipeline, by wall clock and by CPU time."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     one = cores[:1]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,7 @@
-"""The pipelines that `input.py` compares: each takes a folder of JPEGs and a number of cores, and yields batches without end."""
+"""The pipelines that `input.py` compares.
+
+Each takes a folder of JPEGs and a number of cores, and yields batches without end.
+"""
 
 import collections
 import itertools
@@ -31,7 +34,10 @@ def ours(source: str, cores: int) -> Iterator[Any]:
 
 
 def tf_data(source: str, cores: int) -> Iterator[Any]:
-    """Yields bfloat16 batches of tf.data, in the shape of Flax's ImageNet example: less work in decoding, since only a box is."""
+    """Yields bfloat16 batches of tf.data, in the shape of Flax's ImageNet example.
+
+    Less work in decoding, since only a box is.
+    """
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelizm_threads(cores)
@@ -63,7 +69,7 @@ def tf_data(source: str, cores: int) -> Iterator[Any]:
 
 
 def pillow(source: str, cores: int) -> Iterator[Any]:
-    """Yields uint8 batches of worker processes, one per core, that scale the whole image with Pillow and crop it."""
+    """Yields uint8 batches of worker processes, one per core, that scale images with Pillow and crop."""
     global _shared
     _shared = RawArray("B", SLOTS * BATCH * SIZE * SIZE * 3)
     files = _files(source)
@@ -79,7 +85,10 @@ def pillow(source: str, cores: int) -> Iterator[Any]:
 
 
 def decoder(source: str, cores: int) -> Iterator[Any]:
-    """Yields after every 64 JPEGs that simplejpeg decoded whole: from memory, into memory that is used again."""
+    """Yields after every 64 JPEGs that simplejpeg decoded whole.
+
+    From memory, into memory that is used again.
+    """
     assert cores == 1
     encoded = [Path(file).read_bytes() for file in _files(source)]
     height, width = simplejpeg.decode_jpeg_header(encoded[0])[:2]

@@ -1,11 +1,12 @@
-"""Peak memory of a training step of a deep net, with and without computing its blocks again in the backward pass.
+"""Peak memory of a training step of a deep net, with and without remat of its blocks.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --depth 1202 --remat 7 14 28 --json
     python benchmarks/memory.py --depth 110 --remat 4 --steps 3
 
-The figures are the compiler's, of a scanned step at batch 128 and 32×32 on one CPU device: arguments and temporaries. The peer
-is the same step that keeps every activation. What it costs is timed with --steps, in turns; that needs the memory.
+The figures are the compiler's, of a scanned step at batch 128 and 32×32 on one CPU device: arguments and
+temporaries. The peer is the same step that keeps every activation. What it costs is timed with --steps, in
+turns; that needs the memory.
 """
 
 import argparse
@@ -61,7 +62,8 @@ def main() -> None:
     for remat, size in peak.items():
         took = f", {report['step_seconds'][remat]:.2f} s a step" if arguments.steps else ""
         print(
-            f"{arguments.depth} layers, remat {remat}: {size / 1e9:.2f} GB, {size / peak[0]:.3f} of keeping all{took}"
+            f"{arguments.depth} layers, remat {remat}: {size / 1e9:.2f} GB, {size / peak[0]:.3f} of keeping "
+            f"all{took}"
         )
 
 

@@ -1,12 +1,13 @@
-"""How long a save of ResNet-50's state holds the training loop, against a copy of the state to host memory and one step.
+"""How long a save of ResNet-50's state holds the training loop, against a copy of the state and a step.
 
     python benchmarks/save_stall.py
     python benchmarks/save_stall.py --batch 32 --size 224 --repetitions 5 --json
 
-A loop makes steps, as a run does, and saves when the save before is on the disk. What is timed is how long `CheckpointWriter.save`
-keeps the loop, all steps before it being finished; the peers, in turns with it, are a copy of every array to host memory and a step
-with nothing in the background. The steps while the save is written and its sums are computed are timed too: where the processor is
-the device, they share it. The small images stand for the short steps of an accelerator.
+A loop makes steps, as a run does, and saves when the save before is on the disk. What is timed is how long
+`CheckpointWriter.save` keeps the loop, all steps before it being finished; the peers, in turns with it, are a
+copy of every array to host memory and a step with nothing in the background. The steps while the save is
+written and its sums are computed are timed too: where the processor is the device, they share it. The small
+images stand for the short steps of an accelerator.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def seconds(action: Callable[[], None]) -> float:
 
 
 def measure(loop: Loop, workdir: str, *, repetitions: int, steps: int) -> dict[str, float]:
-    """Returns the medians of the seconds of a save, a copy, and of steps with and without a save in the background."""
+    """Returns the median seconds of a save, a copy, and a step with and without a save beside it."""
     writer = CheckpointWriter(workdir, keep=1, config={}, model=MODEL)
     taken: dict[str, list[float]] = {"save": [], "copy": [], "step": [], "step_during_save": []}
     loop.step(), loop.step()
@@ -135,7 +136,8 @@ def main() -> None:
     shown = ", ".join(f"{name.replace('_', ' ')} {1e3 * value:.0f}" for name, value in times.items())
     print(f"{len(arrays)} arrays, {report['bytes'] / 1e6:.0f} MB; ms: {shown}")
     print(
-        f"save_stall_ratio {report['save_stall_ratio']:.2f}, step_during_save_ratio {report['step_during_save_ratio']:.2f}"
+        f"save_stall_ratio {report['save_stall_ratio']:.2f}, step_during_save_ratio "
+        f"{report['step_during_save_ratio']:.2f}"
     )
 
 

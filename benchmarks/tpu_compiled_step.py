@@ -1,14 +1,15 @@
-"""The training step of ResNet-50 as the TPU compiler sees it, against that of Flax's ImageNet example, in one run.
+"""The training step of ResNet-50 by the TPU compiler, against that of Flax's ImageNet example.
 
     python benchmarks/tpu_compiled_step.py
     python benchmarks/tpu_compiled_step.py --images 32 --topology v6e:2x2 --json
     python benchmarks/tpu_compiled_step.py --only v1 --json
 
-Needs libtpu (`pip install 'resnet-jax[tpu]'`) and no TPU; each of the four programs takes minutes of a core. All are compiled by
-`resnet_jax.parallel.plan.compile_step`: bfloat16, 128 images a chip, donated state. Ours are the steps of the recipe
-imagenet_pod: uint8 images in, mirrored and varied in color on the device, label smoothing, metrics. The peer is written anew after
-the example (github.com/google/flax, examples/imagenet): v1.5, `nn.BatchNorm` by device, images that are bfloat16 already, Nesterov
-momentum, decay in the loss. Ratios are of cycles, which the compiler estimates, and of bytes; nothing is timed.
+Needs libtpu (`pip install 'resnet-jax[tpu]'`) and no TPU; each of the four programs takes minutes of a core.
+All are compiled by `resnet_jax.parallel.plan.compile_step`: bfloat16, 128 images a chip, donated state. Ours
+are the steps of the recipe imagenet_pod: uint8 images in, mirrored and varied in color on the device, label
+smoothing, metrics. The peer is written anew after the example (github.com/google/flax, examples/imagenet):
+v1.5, `nn.BatchNorm` by device, images that are bfloat16 already, Nesterov momentum, decay in the loss. Ratios
+are of cycles, which the compiler estimates, and of bytes; nothing is timed.
 """
 
 import argparse
@@ -162,7 +163,8 @@ def main() -> None:
         return
     for name, one in programs.items():
         print(
-            f"{name:14} {one.cycles / 1e6:7.2f} million cycles, {one.bytes_accessed / 1e9:6.2f} GB, {one.flops / 1e12:.3f} TFLOP"
+            f"{name:14} {one.cycles / 1e6:7.2f} million cycles, {one.bytes_accessed / 1e9:6.2f} GB, "
+            f"{one.flops / 1e12:.3f} TFLOP"
         )
     for name, value in ratios(programs).items():
         print(f"{name:20} {value:.4f}")

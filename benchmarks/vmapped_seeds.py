@@ -1,11 +1,12 @@
-"""Seeds trained together, by `vmap` of the step over their states, against the same seeds one after the other, in one run.
+"""Seeds trained together, by `vmap` of the step over their states, against one after the other.
 
     python benchmarks/vmapped_seeds.py
     python benchmarks/vmapped_seeds.py --seeds 8 --steps 20 --json
 
-A step is that of every seed once; the two ways take turns, and medians are printed. `ratio` is vmapped over separate: below 1
-`vmap` is the faster. `resnet-jax compare --vmap auto` rests on it: on CPU seeds are trained one by one, elsewhere the same is
-measured before training. Compilation is left out; together the seeds compile once, one by one each of them does.
+A step is that of every seed once; the two ways take turns, and medians are printed. `ratio` is vmapped over
+separate: below 1 `vmap` is the faster. `resnet-jax compare --vmap auto` rests on it: on CPU seeds are trained
+one by one, elsewhere the same is measured before training. Compilation is left out; together the seeds
+compile once, one by one each of them does.
 """
 
 import argparse

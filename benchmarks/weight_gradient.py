@@ -3,8 +3,9 @@
     python benchmarks/weight_gradient.py
     python benchmarks/weight_gradient.py --repetitions 15 --json
 
-Shapes are those of ResNet-20 with 64 images and of ResNet-50 with 8, one core of two in `benchmarks/cpu_step.py`. Times
-are milliseconds, medians of repetitions in which the forms take turns; a star marks the form that `weight_gradient_form` chooses.
+Shapes are those of ResNet-20 with 64 images and of ResNet-50 with 8, one core of two in
+`benchmarks/cpu_step.py`. Times are milliseconds, medians of repetitions in which the forms take turns; a star
+marks the form that `weight_gradient_form` chooses.
 """
 
 import argparse

@@ -55,7 +55,9 @@ def __dir__() -> list[str]:
 
 
 def load(source: str | os.PathLike[str], step: int | None = None, *, statistics: str = "moving") -> "Trained":
-    """Returns the trained network of a run or an import, with preprocessing and class names; it needs no data.
+    """Returns the trained network of a run or an import, with preprocessing and class names.
+
+    It needs no data.
 
     Args:
         source: Directory of the run or import, or its object-storage URL.

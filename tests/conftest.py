@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-# Before JAX is imported, and inherited by pytest's workers and by the processes that tests start: what one has
+# Before JAX is imported, and inherited by pytest's workers and by the processes that tests start: what one
+# has
 # compiled, the next need not.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="resnet_jax_compiled_")

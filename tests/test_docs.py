@@ -1,4 +1,5 @@
-"""The Python in the README and the docs runs, the commands of the tutorial too, and links between files lead somewhere."""
+"""The Python in the README and the docs runs, the commands of the tutorial too, and links between files lead
+somewhere."""
 
 import argparse
 import re

@@ -71,7 +71,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "prepare", "message"), BAD, ids=[message[:40] for *_, message in BAD])
-def test_a_mistake_ends_in_one_line(arguments, prepare, message, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_a_mistake_ends_in_one_line(arguments, prepare, message, tmp_path, capsys) -> None:
     prepare(tmp_path / "run")
     before = sorted(path.name for path in tmp_path.glob("**/*"))
     code = train([TINY, f"--workdir={tmp_path / 'run'}", *arguments])
@@ -161,7 +161,8 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken_with_a_warning(
     assert train([TINY, f"--workdir={tmp_path / 'run'}", "--config.run.fallback=false"]) == 2
     assert "is damaged" in (error := last_line(capsys))
     assert "go on from step 7" in error
-    # A run of 14 steps is complete with this checkpoint, and does not read it: it goes on when it is lengthened.
+    # A run of 14 steps is complete with this checkpoint, and does not read it: it goes on when it is
+    # lengthened.
     assert train([TINY, f"--workdir={tmp_path / 'run'}", "--config.run.steps=15"]) == 0
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
@@ -204,7 +205,7 @@ def test_evaluate_prints_what_the_run_recorded(finished: Path, capsys: pytest.Ca
         (["--step", "3"], "has no checkpoint of step 3; it has 7, 14"),
     ],
 )
-def test_evaluate_of_what_is_not_there(arguments, message, finished: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_evaluate_of_what_is_not_there(arguments, message, finished: Path, capsys) -> None:
     assert main(["evaluate", "--workdir", str(finished), *arguments]) == 2
     assert message in last_line(capsys)
 
@@ -230,7 +231,10 @@ def limit_size_of_files() -> None:
 
 @pytest.mark.slow
 def test_a_disk_that_fills_during_a_save_ends_in_one_line_and_the_run_goes_on_later(tmp_path: Path) -> None:
-    """Files that may not grow beyond 20 kB stand for the disk: the arrays of the first checkpoint do not fit."""
+    """Files that may not grow beyond 20 kB stand for the disk.
+
+    The arrays of the first checkpoint do not fit.
+    """
     workdir = tmp_path / "run"
     code, _, error = runs.finish(runs.start(workdir, remember_compiled=False, preexec_fn=limit_size_of_files))
     assert code == 1

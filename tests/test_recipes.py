@@ -1,4 +1,6 @@
-"""Golden files of every recipe: the whole of its fields, and of every parameter whether it decays and how it begins.
+"""Golden files of every recipe.
+
+The whole of its fields, and of every parameter whether it decays and how it begins.
 
 A change of a recipe is a change of these files. `python -m tests.test_recipes` writes them anew.
 """
@@ -37,7 +39,8 @@ LARGE = ("imagenet:resnet50", "imagenet_pod")
 
 
 def describe(spec: str) -> dict[str, Any]:
-    """Returns the fields of a recipe, and for each of its parameters the decay and the initial distribution."""
+    """Returns the fields of a recipe, and for each of its parameters the decay and the initial
+    distribution."""
     config = load_recipe(spec)
     model = create_model(
         config.model.name, group_size=config.model.group_size, variants=config.model.variants
@@ -54,7 +57,8 @@ def describe(spec: str) -> dict[str, Any]:
     return {
         "config": to_json(config),
         "params": {
-            name: f"{'decayed' if float(jnp.abs(moved[name]).max()) > 0 else 'not decayed'}, {distribution(np.asarray(value))}"
+            name: ("decayed" if float(jnp.abs(moved[name]).max()) > 0 else "not decayed")
+            + f", {distribution(np.asarray(value))}"
             for name, value in flatten_dict(params, sep="/").items()
         },
     }

@@ -141,7 +141,7 @@ FIELDS = option(
     action="append",
     type=_pair("--config.FIELD"),
     default=[],
-    help="change a field of the recipe; VALUE is a Python literal or a word, a tuple is '(40,)' (default: none)",
+    help="change a field of the recipe; VALUE is a literal or a word, a tuple is '(40,)' (default: none)",
 )
 """For commands that take fields of a recipe."""
 

@@ -1,8 +1,8 @@
 """Declared config fields: each states its type, default, meaning, allowed values and kind in one place.
 
-A section is a dataclass whose fields are declared with `recipe`, if another value makes another experiment, or
-with `operation`, if it may change when a run is resumed. Assigning to a field checks its type, so that a mistake
-in a recipe file is reported at the line that makes it.
+A section is a dataclass whose fields are declared with `recipe`, if another value makes another experiment,
+or with `operation`, if it may change when a run is resumed. Assigning to a field checks its type, so that a
+mistake in a recipe file is reported at the line that makes it.
 """
 
 import ast

@@ -64,7 +64,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def test_per_example_gradients(net: Any) -> None:
-    """The last layer's are (p - y) and its outer product with the pooled features; their mean is the gradient of the mean."""
+    """The last layer's are (p - y) and its outer product with the pooled features.
+
+    Their mean is the gradient of the mean.
+    """
     model, variables, images, labels = net
     gradients = jax.jit(lambda *data: per_example_gradients(model, variables, *data))(images, labels)
     difference = softmax(np.asarray(model.apply(variables, images))) - np.eye(CLASSES)[np.asarray(labels)]
@@ -145,7 +148,8 @@ def test_a_slice_of_a_quadratic_is_its_values() -> None:
 
 @pytest.mark.slow
 def test_a_slice_does_not_depend_on_the_size_of_filters_that_are_normalized(net: Any) -> None:
-    """With statistics of the batch a net is one function whatever its filters are multiplied by (§4 of arXiv 1712.09913)."""
+    """With statistics of the batch a net is one function whatever its filters are multiplied by (§4 of arXiv
+    1712.09913)."""
     model, variables, images, labels = net
     loss = loss_function(
         model.clone(norm=lambda **k: model.norm(epsilon=0.0, **k)),
@@ -194,7 +198,10 @@ def test_interpolation_ends_at_the_nets_and_refuses_others(net: Any) -> None:
 
 
 def test_recomputed_statistics_are_those_of_the_images(net: Any) -> None:
-    """Of the first layer, over two batches, as NumPy has them of all images; old statistics leave no trace."""
+    """Of the first layer, over two batches, as NumPy has them of all images.
+
+    Old statistics leave no trace.
+    """
     model, variables, images, _ = net
     found = estimate_statistics(model, variables, [images[:2], images[2:]])["batch_stats"]["stem"]["norm"]
     kernel = np.asarray(variables["params"]["stem"]["conv"]["kernel"])

@@ -1,4 +1,7 @@
-"""The pages of docs/analysis run as they stand, on a small net instead of the one they name; and `read_examples`."""
+"""The pages of docs/analysis run as they stand, on a small net instead of the one they name.
+
+And `read_examples`.
+"""
 
 from pathlib import Path
 

@@ -33,7 +33,8 @@ def images(count: int, side: int = 8) -> np.ndarray:
 
 
 def forward(variables: dict, x: np.ndarray, *, residual: bool) -> tuple[dict[str, float], dict[str, float]]:
-    """Returns the deviation of every layer and the distance of every block, of a net of basic blocks with shortcut A or none."""
+    """Returns the deviation of every layer and the distance of every block, of a net of basic blocks with
+    shortcut A or none."""
     params, statistics = variables["params"], variables["batch_stats"]
     deviations, distances = {}, {}
 

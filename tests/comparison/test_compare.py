@@ -66,7 +66,8 @@ def test_finished_runs_stay_and_the_table_is_what_they_wrote_down(
 
 
 def fake_run(workdir: Path, errors: list[float]) -> None:
-    """Writes the records of a run whose training error is 0.5 above the test error, evaluated at every other step."""
+    """Writes the records of a run whose training error is 0.5 above the test error, evaluated at every other
+    step."""
     workdir.mkdir(parents=True)
     records = [
         {"step": step, "top1": 0.5 - error, "images_per_second": 32.0}
@@ -118,7 +119,10 @@ def test_a_comparison_without_a_finished_run_is_written_too(
 
 @pytest.mark.slow
 def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
-    """The finished run is not touched again; the one that was killed goes on from its checkpoint and ends as undisturbed."""
+    """The finished run is not touched again.
+
+    The one that was killed goes on from its checkpoint and ends as undisturbed.
+    """
     command = [
         sys.executable,
         "-m",

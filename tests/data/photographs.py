@@ -1,4 +1,5 @@
-"""Image folders made of the two photographs that scikit-learn ships, so that tests read real JPEGs without a download."""
+"""Image folders made of the two photographs that scikit-learn ships, so that tests read real JPEGs without a
+download."""
 
 import functools
 from pathlib import Path
@@ -14,11 +15,14 @@ CLASSES = ("china", "flower", "negative")
 @functools.cache
 def photographs() -> tuple[np.ndarray, np.ndarray]:
     """Returns both, uint8[427, 640, 3]."""
-    return tuple(np.ascontiguousarray(image) for image in sklearn.datasets.load_sample_images().images)  # type: ignore[return-value]
+    return tuple(np.ascontiguousarray(image) for image in sklearn.datasets.load_sample_images().images)
 
 
 def photograph(label: int, number: int) -> np.ndarray:
-    """Returns a part of a photograph, of a size that the number draws, around 250 × 200; the third class is in negative."""
+    """Returns a part of a photograph, of a size that the number draws, around 250 × 200.
+
+    The third class is in negative.
+    """
     random = np.random.RandomState([label, number])
     image = photographs()[(label + number) % 2 if label == 2 else label]
     width, height = random.randint(330, 640), random.randint(260, 427)

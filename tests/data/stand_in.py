@@ -1,4 +1,7 @@
-"""Sets in TFDS's format, without a download: digits at 32×32 in place of CIFAR-10, and photographs of several sizes."""
+"""Sets in TFDS's format, without a download.
+
+Digits at 32×32 in place of CIFAR-10, and photographs of several sizes.
+"""
 
 import io
 from collections.abc import Iterator
@@ -14,7 +17,8 @@ TRAIN, TEST = 640, 100
 
 
 class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Has the name, version, features and splits of TFDS's own builder, which then reads what this one wrote."""
+    """Has the name, version, features and splits of TFDS's own builder, which then reads what this one
+    wrote."""
 
     name = "cifar10"  # Not registered: a test before this one may have loaded TFDS's own.
     VERSION = tfds.core.Version("3.0.2")

@@ -56,7 +56,10 @@ def test_normalizing_subtracts_the_mean_and_scales_nothing() -> None:
 
 
 def test_colors_vary_along_the_principal_components_as_numpy_computes_it() -> None:
-    """The color of an image is moved by 255 Σ aᵢ λᵢ pᵢ, the same at every pixel; the rest of the augmentation is unchanged."""
+    """The color of an image is moved by 255 Σ aᵢ λᵢ pᵢ, the same at every pixel.
+
+    The rest of the augmentation is unchanged.
+    """
     eigenvalues, deviation = IMAGENET_COLOR.eigenvalues, 0.1
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(5), jnp.arange(4000))
     images = np.zeros((4000, 2, 2, 3), np.uint8)

@@ -1,4 +1,5 @@
-"""What is wrong with data is said in one line that names it, by the command that meets it, and nothing half-written is left."""
+"""What is wrong with data is said in one line that names it, by the command that meets it, and nothing
+half-written is left."""
 
 import re
 import shutil

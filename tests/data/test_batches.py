@@ -97,7 +97,8 @@ def test_iterating_over_evaluation_batches_ends() -> None:
 
 
 def test_the_order_is_that_of_earlier_versions() -> None:
-    """A resumed run must find the order that it began with, also after an upgrade of this package or of NumPy."""
+    """A resumed run must find the order that it began with, also after an upgrade of this package or of
+    NumPy."""
     batches = TrainBatches(numbered(256), 8, 0, slice(0, 8))
     assert batches.examples_at(np.array([0, 1, 2, 255, 256, 257, 10**9])).tolist() == [
         178,

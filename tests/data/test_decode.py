@@ -1,4 +1,7 @@
-"""What is decoded are the image's pixels, whatever the file holds or is called; what is seen of them is a scaled image's crop."""
+"""What is decoded are the image's pixels, whatever the file holds or is called.
+
+What is seen of them is a scaled image's crop.
+"""
 
 import io
 import struct

@@ -1,4 +1,7 @@
-"""Photographs in batches: the same bits from threads, processes and runs, at any step; and what becomes of damaged ones."""
+"""Photographs in batches: the same bits from threads, processes and runs, at any step.
+
+And what becomes of damaged ones.
+"""
 
 import dataclasses
 import hashlib
@@ -209,7 +212,8 @@ def test_corrupt_files_are_left_out_counted_and_reported_once(
 
 @pytest.mark.parametrize("labels", [None, (2, 0)])
 def test_every_kind_of_source_keeps_one_protocol(sets: Path, labels: tuple[int, ...] | None) -> None:
-    """What `read`, `labels`, `look` and `describe` say of an example agrees, for whole splits and for subsets."""
+    """What `read`, `labels`, `look` and `describe` say of an example agrees, for whole splits and for
+    subsets."""
     fixed = [
         ArraySource(
             np.arange(144, dtype=np.uint8).reshape(6, 2, 4, 3), np.arange(6, dtype=np.int32) % 3, "abc"

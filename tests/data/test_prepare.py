@@ -1,4 +1,5 @@
-"""Preparing ends with the same bytes however often it is killed, and nothing half-written is read as whole."""
+"""Preparing ends with the same bytes however often it is killed, and nothing half-written is read as
+whole."""
 
 import hashlib
 import random
@@ -48,7 +49,8 @@ def test_killed_and_run_again_it_ends_with_the_bytes_of_an_undisturbed_one(
     prepare(str(folder), str(tmp_path / "whole"), **options)
     killed = tmp_path / "killed"
     code = "from resnet_jax.data.prepare import prepare; "
-    code += f"prepare({str(folder)!r}, {str(killed)!r}, progress=lambda *done: print(*done, flush=True), **{options})"
+    shown = "lambda *done: print(*done, flush=True)"
+    code += f"prepare({str(folder)!r}, {str(killed)!r}, progress={shown}, **{options})"
     for kill in range(5):
         process = subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]

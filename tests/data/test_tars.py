@@ -38,7 +38,10 @@ def packed(files: dict[str, bytes], mode: str = "w") -> bytes:
 
 @pytest.fixture
 def tars(tmp_path: Path) -> Path:
-    """The three archives with three classes of two images, and four for validation; members are not in order."""
+    """The three archives with three classes of two images, and four for validation.
+
+    Members are not in order.
+    """
     root = tmp_path / "tars"
     root.mkdir()
     outer = {}

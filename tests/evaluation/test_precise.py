@@ -1,4 +1,7 @@
-"""Precise statistics, against one pass over the training set in float64, on one device and on four; and the file of them."""
+"""Precise statistics, against one pass over the training set in float64, on one device and on four.
+
+And the file of them.
+"""
 
 import functools
 import shutil
@@ -66,7 +69,8 @@ class Recorder(nn.Module):
 
 @functools.cache
 def one_pass(workdir: Path, seed: int) -> dict[str, np.ndarray]:
-    """Returns mean and variance of all inputs of every normalization, the whole set going through the net at once in float64."""
+    """Returns mean and variance of all inputs of every normalization, the whole set going through the net at
+    once in float64."""
     source = SyntheticSource(examples=IMAGES, image_size=8, classes=7, seed=0)
     model, variables = load_checkpoint(str(workdir))
     order = TrainBatches(source, BATCH, seed, slice(0, BATCH)).examples_at(np.arange(len(source)))

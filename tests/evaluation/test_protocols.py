@@ -1,4 +1,7 @@
-"""Protocols against slow references of their own: every view by itself through the net, averaged in NumPy in float64."""
+"""Protocols against slow references of their own.
+
+Every view by itself through the net, averaged in NumPy in float64.
+"""
 
 import functools
 from collections.abc import Callable
@@ -30,7 +33,10 @@ CIFAR_NET = {"name": "cifar_resnet8", "width": 4, "num_classes": 7}
 VGG = {"name": "vgg8", "stage_depths": [1, 1, 1, 1, 1], "width": 2, "hidden": 4, "num_classes": 3}
 SHORTER, CROP = 96, 64
 SIZES = [(96, 96), (130, 96), (96, 150)]
-"""Widths and heights of the images, whose shorter side is the scale: what is seen of them is cut out, and nothing is scaled."""
+"""Widths and heights of the images, whose shorter side is the scale.
+
+What is seen of them is cut out, and nothing is scaled.
+"""
 
 
 def picture(label: int, number: int) -> np.ndarray:
@@ -55,7 +61,7 @@ def workdir(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("runs") / "run", folder, mean=workdirs.pixel_mean(CROP))
 
 
-def write(path: Path, folder: Path, *, model=IMAGENET_NET, mean=workdirs.RGB_MEAN, **fields) -> Path:  # type: ignore[no-untyped-def]
+def write(path: Path, folder: Path, *, model=IMAGENET_NET, mean=workdirs.RGB_MEAN, **fields) -> Path:
     fields = {
         "data__image_size": CROP,
         "data__test_scale": SHORTER,
@@ -118,7 +124,10 @@ def test_a_single_view_is_the_center_crop(folder: Path, workdir: Path) -> None:
 
 
 def dense_scores(workdir: Path, view: np.ndarray) -> np.ndarray:
-    """Returns the class scores of a view: the last layer at every place of the last map by itself, averaged over places."""
+    """Returns the class scores of a view.
+
+    The last layer at every place of the last map by itself, averaged over places.
+    """
     last = np.asarray(compiled(workdir)(view)["stage4"], np.float64)[0]
     head = load_checkpoint(str(workdir))[1]["params"]["head"]
     kernel, bias = np.asarray(head["kernel"], np.float64), np.asarray(head["bias"], np.float64)
@@ -126,7 +135,8 @@ def dense_scores(workdir: Path, view: np.ndarray) -> np.ndarray:
 
 
 def test_fully_convolutional_scores_are_those_of_every_place_averaged(folder: Path, workdir: Path) -> None:
-    """At the images' own scale a view is cut out of the middle of them, and at another it is what the reader gives."""
+    """At the images' own scale a view is cut out of the middle of them, and at another it is what the reader
+    gives."""
     protocol = Protocol("multi-scale", scales=(64, SHORTER), mirrored=True)
     found = predictions(workdir, protocol=protocol, batch_size=5)
     mean = workdirs.pixel_mean(CROP).mean((0, 1))
@@ -135,7 +145,7 @@ def test_fully_convolutional_scores_are_those_of_every_place_averaged(folder: Pa
     for number, image in enumerate(pictures(folder)):
         height, width = (side // 32 * 32 for side in image.shape[:2])
         top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        smaller = next(stack[0] for shape, stack in seen[number][2].items() if min(shape) == 64)  # type: ignore[index]
+        smaller = next(stack[0] for shape, stack in seen[number][2].items() if min(shape) == 64)
         views = [smaller - mean, image[top : top + height, left : left + width] - mean]
         scores = [dense_scores(workdir, view) for view in [*views, *(view[:, ::-1] for view in views)]]
         expected.append(scipy.special.softmax(scores, axis=1).mean(0))

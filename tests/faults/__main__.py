@@ -3,11 +3,12 @@
     python -m tests.faults --kills 30 --seed 0
     python -m tests.faults --processes 2 --kills 30 --json
 
-A run of an eight-layer net goes through undisturbed, keeping every checkpoint. The same run is then killed (SIGKILL) while it
-starts, at random steps and while it saves, and started again with the same command until it is done. Exit code 0 means: every
-restart went on from a whole checkpoint, equal to the undisturbed run's and no older than promised, and the end is the same, bit for
-bit. With two processes one of them, drawn, is killed, and the other has to be gone within a minute; while they start, both are
-killed. 30 kills take some minutes.
+A run of an eight-layer net goes through undisturbed, keeping every checkpoint. The same run is then killed
+(SIGKILL) while it starts, at random steps and while it saves, and started again with the same command until
+it is done. Exit code 0 means: every restart went on from a whole checkpoint, equal to the undisturbed run's
+and no older than promised, and the end is the same, bit for bit. With two processes one of them, drawn, is
+killed, and the other has to be gone within a minute; while they start, both are killed. 30 kills take some
+minutes.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Kills a run at random moments, starts it again until it is done, and checks after every kill what is left."""
+"""Kills a run at random moments, starts it again until it is done, and checks after every kill what is
+left."""
 
 import dataclasses
 import random
@@ -34,8 +35,10 @@ class Report:
         restarts: Starts but for the first.
         steps_lost: Recorded steps that had to be made again, in all.
         most_steps_lost: The same, by one kill.
-        promised: Steps that one kill may cost: two intervals, the one of the checkpoint and the one that its save may take.
-        corrupt_loads: Checkpoints that could not be read, differed from the undisturbed run's at that step, or were passed over.
+        promised: Steps that one kill may cost: two intervals, the one of the checkpoint and the one that its
+            save may take.
+        corrupt_loads: Checkpoints that could not be read, differed from the undisturbed run's at that step,
+            or were passed over.
         slowest_peer: Seconds until the other processes of a killed run had ended, at most.
         identical: The final state and all records equal the undisturbed run's, bit for bit.
     """
@@ -97,7 +100,10 @@ def disturb(
 def _kill_once(
     group: Group, workdir: Path, report: Report, dice: random.Random, *, step: int, moment: str
 ) -> None:
-    """Kills one of the processes, from a step on, or from a step on while the next save is written; or all while they start."""
+    """Kills one of the processes, from a step on, or from a step on while the next save is written.
+
+    Or all while they start.
+    """
     launched, began = time.time(), steps_in(workdir)
     alive = group[0]
     if moment == "starting":
@@ -143,7 +149,10 @@ def check_beginning(report: Report, out: str, err: str, checkpoints: list[int]) 
 
 
 def corrupt_checkpoints(workdir: Path, undisturbed: Path) -> int:
-    """Returns how many checkpoints are not as the undisturbed run's; of one older than the newest two a part may be deleted."""
+    """Returns how many checkpoints are not as the undisturbed run's.
+
+    Of one older than the newest two a part may be deleted.
+    """
     corrupt, newest = 0, steps_in(workdir)[-2:]
     for step in steps_in(workdir):
         try:

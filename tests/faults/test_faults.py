@@ -84,8 +84,8 @@ def test_a_read_only_workdir_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
         assert train([TINY, f"--workdir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
     assert (
-        error
-        == f"resnet-jax: workdir {tmp_path / 'run'} cannot be used: Permission denied; choose another --workdir\n"
+        error == f"resnet-jax: workdir {tmp_path / 'run'} cannot be used: Permission denied; choose another "
+        "--workdir\n"
     )
 
 
@@ -118,7 +118,7 @@ def test_a_workdir_that_vanishes_between_saves_is_named(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(
-        rf"the workdir {workdir} is gone .* and step \d+ is not saved; bring it back and run the same command",
+        rf"the workdir {workdir} is gone .* and step \d+ is not saved; bring it back and run the same",
         error,
     )
     assert not workdir.exists()
@@ -136,7 +136,10 @@ def test_a_workdir_that_vanishes_during_a_save_is_named(writer: CheckpointWriter
 def test_a_clock_that_jumps_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The wall clock goes back and forth by minutes while a run goes: rates, remaining time and checkpoints do not notice."""
+    """The wall clock goes back and forth by minutes while a run goes.
+
+    Rates, remaining time and checkpoints do not notice.
+    """
     jumps, true = cycle((0, 100, -100)), time.time
     monkeypatch.setattr(time, "time", lambda: true() + next(jumps))
     arguments = ["--config.run.steps=14", "--config.run.evaluate_every=2"]

@@ -78,7 +78,7 @@ def predicted(trained: Trained, files: list[str], **options: int) -> list[Predic
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 32])
-def test_files_are_predicted_as_their_pixels_with_one_program(batch_size, run, files, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_files_are_predicted_as_their_pixels_with_one_program(batch_size, run, files, monkeypatch) -> None:
     traced = []
     forward = Trained.forward
     monkeypatch.setattr(Trained, "forward", lambda *arguments: traced.append(1) or forward(*arguments))
@@ -196,7 +196,7 @@ def test_csv_of_a_folder_and_what_is_below_it(
     np.testing.assert_allclose([float(row["probability"]) for row in rows], expected.max(1), atol=1e-5)
 
 
-def test_paths_come_from_stdin(run: Path, files: list[str], monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_paths_come_from_stdin(run: Path, files: list[str], monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([files[1], "", files[0]]) + "\n"))
     assert main(["predict", "--workdir", str(run), "-", "--csv", "--top", "1"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
@@ -227,7 +227,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
-def test_a_mistake_ends_in_one_line(arguments, message, run, files, tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_a_mistake_ends_in_one_line(arguments, message, run, files, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     assert main(["predict", "--workdir", str(run), files[0], *arguments]) == 2
@@ -237,7 +237,7 @@ def test_a_mistake_ends_in_one_line(arguments, message, run, files, tmp_path, mo
     assert message in captured.err
 
 
-def test_nothing_on_stdin_is_a_mistake(run: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_on_stdin_is_a_mistake(run: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     assert main(["predict", "--workdir", str(run), "-"]) == 2
     assert "no picture is named on stdin" in capsys.readouterr().err

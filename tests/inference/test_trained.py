@@ -1,4 +1,5 @@
-"""A trained network answers alike about a picture in any form, and as evaluation does, wherever its run is moved."""
+"""A trained network answers alike about a picture in any form, and as evaluation does, wherever its run is
+moved."""
 
 import dataclasses
 import shutil
@@ -132,7 +133,8 @@ def test_a_network_without_features_says_so() -> None:
 
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], np.ndarray]:
-    """Returns a run on photographs that was moved, whose data is deleted, with pictures and their log-probabilities of before."""
+    """Returns a run on photographs that was moved, whose data is deleted, with pictures and their
+    log-probabilities of before."""
     folder = tmp_path_factory.mktemp("moved")
     root = write_folder(folder / "photographs", train=4, val=2)
     fields = {
@@ -159,7 +161,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], np
     return folder / "elsewhere", files, found.log_probabilities[np.argsort(found.numbers)]
 
 
-def test_a_moved_run_without_its_data_predicts_with_names_and_as_evaluation(moved) -> None:  # type: ignore[no-untyped-def]
+def test_a_moved_run_without_its_data_predicts_with_names_and_as_evaluation(moved) -> None:
     workdir, files, log_probabilities = moved
     trained = load_trained(workdir)
     assert (trained.class_names, trained.notes) == (CLASSES, ())

@@ -1,4 +1,7 @@
-"""The authors' nets as Caffe keeps and computes them: arrays by layer, files in protobuf's wire format, and the layers in NumPy."""
+"""The authors' nets as Caffe keeps and computes them.
+
+Arrays by layer, files in protobuf's wire format, and the layers in NumPy.
+"""
 
 import functools
 import struct
@@ -18,7 +21,10 @@ FACTOR = 999.98
 
 
 def blocks(depth: int) -> Iterator[tuple[str, int, int]]:
-    """Yields the name of each block, its filters and its stride: 2a, 2b, … and 3a, 3b1, 3b2, … in stages of the deeper nets."""
+    """Yields the name of each block, its filters and its stride.
+
+    2a, 2b, … and 3a, 3b1, 3b2, … in stages of the deeper nets.
+    """
     for stage, count in enumerate(STAGES[depth][1]):
         lettered = depth == 50 or stage in (0, 3)
         for number in range(count):
@@ -138,7 +144,10 @@ def convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
 
 
 def maximum(x: np.ndarray, size: int, stride: int) -> np.ndarray:
-    """Caffe's pool without padding: as many windows as begin so that all pixels are seen; those at the end may hang over."""
+    """Caffe's pool without padding: as many windows as begin so that all pixels are seen.
+
+    Those at the end may hang over.
+    """
     side = -(-(x.shape[2] - size) // stride) + 1
     rows: Sequence[np.ndarray] = [
         np.stack(

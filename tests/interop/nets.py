@@ -1,4 +1,7 @@
-"""Weights of foreign nets from a stated seed, by the names that they have there; no other framework is needed for them."""
+"""Weights of foreign nets from a stated seed, by the names that they have there.
+
+No other framework is needed for them.
+"""
 
 import functools
 import json
@@ -25,7 +28,8 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 def shapes(
     kind: str, depths: Sequence[int], *, width: int = 64, classes: int = 10
 ) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of every array of a residual net by torchvision's name, written down here once more."""
+    """Returns the shape of every array of a residual net by torchvision's name, written down here once
+    more."""
     found: dict[str, tuple[int, ...]] = {}
 
     def layer(conv: str, norm: str, shape: tuple[int, ...]) -> None:
@@ -54,7 +58,8 @@ def shapes(
 
 @functools.lru_cache(maxsize=2)
 def weights(depth: int, **options: int) -> Arrays:
-    """Returns a state dict of torchvision's for a depth of Table 1, with statistics far from their initial values.
+    """Returns a state dict of torchvision's for a depth of Table 1, with statistics far from their initial
+    values.
 
     The last scale of each block is damped, so that activations stay of one size through 50 blocks.
     """

@@ -1,4 +1,5 @@
-"""The authors' Caffe models: files after their layer names give what NumPy computes from the arrays, layer by layer as Caffe."""
+"""The authors' Caffe models: files after their layer names give what NumPy computes from the arrays, layer by
+layer as Caffe."""
 
 import re
 from pathlib import Path
@@ -124,7 +125,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_what_does_not_fit_is_one_line_and_nothing_is_written(change, message, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_what_does_not_fit_is_one_line_and_nothing_is_written(change, message, tmp_path, capsys) -> None:
     path = caffe_reference.write(tmp_path / "net.caffemodel", change(caffe_reference.weights(50)))
     assert main(["import", str(path), "--to", str(tmp_path / "run"), "--mean", "1,2,3"]) == 2
     error = capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""What is exported says what the net says, elsewhere: in PyTorch, and in fresh processes that have no package of ours."""
+"""What is exported says what the net says, elsewhere.
+
+In PyTorch, and in fresh processes that have no package of ours.
+"""
 
 import json
 import resource
@@ -127,7 +130,7 @@ def from_onnx(small: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("programs", ["from_stablehlo", "from_onnx"])
-def test_programs_give_the_same_logits_where_this_package_is_not(name, programs, small, request) -> None:  # type: ignore[no-untyped-def]
+def test_programs_give_the_same_logits_where_this_package_is_not(name, programs, small, request) -> None:
     found = request.getfixturevalue(programs)[name]
     _, side, mean = SMALL[name]
     expected = our_logits(small / name, pictures(side), mean)

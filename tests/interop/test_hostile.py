@@ -1,4 +1,7 @@
-"""Files that are damaged or made to harm end in one line; nothing of them is executed, and nothing is written."""
+"""Files that are damaged or made to harm end in one line.
+
+Nothing of them is executed, and nothing is written.
+"""
 
 import json
 import pickle

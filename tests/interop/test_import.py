@@ -1,4 +1,5 @@
-"""Imported weights give the logits of the framework that they come from, and every array is used once or named."""
+"""Imported weights give the logits of the framework that they come from, and every array is used once or
+named."""
 
 import json
 import re
@@ -28,12 +29,13 @@ def quick_for(*names: str) -> list:
     return [pytest.param(case, marks=() if case in names else pytest.mark.slow) for case in CASES]
 
 
-def logits_of(model, variables, preprocessing, images: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
+def logits_of(model, variables, preprocessing, images: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(model.apply)(variables, images.astype(np.float32) - preprocessing.image_mean))
 
 
-def activations_of(model, variables, preprocessing, images: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
-    """Returns what every block gives, [N, C, H, W], by its name in torchvision, and the logits under "logits"."""
+def activations_of(model, variables, preprocessing, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what every block gives, [N, C, H, W], by its name in torchvision, and the logits under
+    "logits"."""
 
     def run(variables, images):  # type: ignore[no-untyped-def]
         return model.apply(
@@ -127,7 +129,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_what_does_not_fit_is_one_line_and_nothing_is_written(change, message, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_what_does_not_fit_is_one_line_and_nothing_is_written(change, message, tmp_path, capsys) -> None:
     path = small(tmp_path, change)
     assert main(["import", str(path), "--to", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""Workdirs of small nets that nobody trained: weights from a seed, with statistics far from their initial values."""
+"""Workdirs of small nets that nobody trained.
+
+Weights from a seed, with statistics far from their initial values.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,7 @@
-"""Writes tests/golden/models/*.npz with the PyTorch reference alone, in float64: python -m tests.models.make_golden."""
+"""Writes tests/golden/models/*.npz with the PyTorch reference alone, in float64.
+
+Python -m tests.models.make_golden.
+"""
 
 import numpy as np
 import torch

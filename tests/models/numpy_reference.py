@@ -32,7 +32,10 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 
 def randomised(shapes: dict, seed: int) -> dict:
-    """Returns {"params": …, "batch_stats": …} of the same structure with values far from their initial ones."""
+    """Returns {"params": …, "batch_stats".
+
+    …} of the same structure with values far from their initial ones.
+    """
     random = np.random.default_rng(seed)
 
     def fill(tree: dict) -> dict:

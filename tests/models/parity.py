@@ -1,6 +1,9 @@
-"""What both sides of a comparison with PyTorch share: the cases, weights and images from a stated seed, and digests of arrays.
+"""What both sides of a comparison with PyTorch share.
 
-Weights are drawn by the name that an array has in PyTorch, so both sides draw the same ones whatever order they are in.
+The cases, weights and images from a stated seed, and digests of arrays.
+
+Weights are drawn by the name that an array has in PyTorch, so both sides draw the same ones whatever order
+they are in.
 """
 
 from dataclasses import dataclass, field
@@ -51,7 +54,10 @@ class Results:
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the array of that name: weights of unit gain, scales, biases and statistics far from their initial values."""
+    """Returns the array of that name.
+
+    Weights of unit gain, scales, biases and statistics far from their initial values.
+    """
     random = np.random.default_rng([SEED, crc32(name.encode())])
     kind = name.rsplit(".", 1)[-1]
     if kind == "weight" and len(shape) > 1:
@@ -72,7 +78,8 @@ def images_and_labels(name: str, case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def digest(arrays: Arrays) -> tuple[list[str], np.ndarray]:
-    """Returns the names, sorted, and for each array its norm and its product with a random vector of norm 1."""
+    """Returns the names, sorted, and for each array its norm and its product with a random vector of norm
+    1."""
     names = sorted(arrays)
     rows = []
     for name in names:

@@ -132,7 +132,7 @@ def test_gradients_equal_finite_differences(shape, seed) -> None:  # type: ignor
     ],
 )
 @pytest.mark.usefixtures("x64")
-def test_several_pixels_at_once_equal_one_by_one(width, channels, filters, size, pixels) -> None:  # type: ignore[no-untyped-def]
+def test_several_pixels_at_once_equal_one_by_one(width, channels, filters, size, pixels) -> None:
     x, kernel, _ = arguments((2, 9, width, channels, filters, size, 1))
     assert pixels_at_once(x.shape, kernel.shape, 1) == pixels
     assert pixels_at_once(x.shape, kernel.shape, 2) == pixels_at_once(x.shape, kernel.shape, 1, 4) == 1
@@ -195,8 +195,9 @@ def test_other_platforms_have_the_gradient_of_xla() -> None:
 
 
 @pytest.mark.parametrize("looped", [False, True])
-def test_the_gradient_of_the_weights_is_not_merged_with_what_came_before(looped) -> None:  # type: ignore[no-untyped-def]
-    """Otherwise XLA computes all from the beginning of the stage again, in the transposition of every convolution's input."""
+def test_the_gradient_of_the_weights_is_not_merged_with_what_came_before(looped) -> None:
+    """Otherwise XLA computes all from the beginning of the stage again, in the transposition of every
+    convolution's input."""
 
     def block(x, kernel):
         return jnp.tanh(convolve(x, kernel, 1)) + x, None
@@ -227,7 +228,7 @@ def test_the_gradient_of_the_weights_is_not_merged_with_what_came_before(looped)
         ((64, 32, 32, 16), (3, 3, 16, 16), 1, "convolution"),
     ],
 )
-def test_the_rule_for_the_gradient_of_the_weights(shape, kernel, stride, form) -> None:  # type: ignore[no-untyped-def]
+def test_the_rule_for_the_gradient_of_the_weights(shape, kernel, stride, form) -> None:
     assert weight_gradient_form(shape, kernel, stride) == form
 
 
@@ -240,7 +241,7 @@ def test_the_rule_for_the_gradient_of_the_weights(shape, kernel, stride, form) -
     seed=st.integers(0, 1000),
 )
 @pytest.mark.usefixtures("x64")
-def test_the_gradient_of_the_maximum_equals_that_of_xla(side, size, stride, padding, seed) -> None:  # type: ignore[no-untyped-def]
+def test_the_gradient_of_the_maximum_equals_that_of_xla(side, size, stride, padding, seed) -> None:
     """Small whole numbers, so that there are ties, which the first place wins."""
     if max(padding) >= size:
         return

@@ -86,7 +86,8 @@ def test_maps_have_the_stated_sizes_and_end_in_the_logits(name: str, size: int, 
 
 
 def test_the_stem_is_what_numpy_computes_and_stages_are_shortcuts_where_branches_are_zero() -> None:
-    """With the last scale and bias of every block zero, option A leaves the stem's map, subsampled, with zero channels behind."""
+    """With the last scale and bias of every block zero, option A leaves the stem's map, subsampled, with zero
+    channels behind."""
     model, variables, images = drawn("resnet18", 40, width=4, shortcut="A")
     for stage in range(1, 5):
         for block in variables["params"][f"stage{stage}"].values():

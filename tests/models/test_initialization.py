@@ -1,4 +1,7 @@
-"""He initialization (arXiv 1502.01852): zero-mean normal weights of variance 2 / fan_in, and what it is for."""
+"""He initialization (arXiv 1502.01852).
+
+Zero-mean normal weights of variance 2 / fan_in, and what it is for.
+"""
 
 from functools import cache, partial
 
@@ -37,7 +40,10 @@ def initial_params(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_have_variance_2_over_fan_in(name):
-    """Within five standard errors: of the mean σ / √n, of the variance σ² √(2 / n), of the share within 1σ √(p (1 - p) / n)."""
+    """Within five standard errors.
+
+    Of the mean σ / √n, of the variance σ² √(2 / n), of the share within 1σ √(p (1 - p) / n).
+    """
     kernels = {path: value for path, value in initial_params(name).items() if path.endswith("kernel")}
     assert len(kernels) >= 16
     for path, kernel in kernels.items():
@@ -65,7 +71,9 @@ def test_no_two_kernels_are_equal():
 
 
 def test_activations_of_plain_34_neither_vanish_nor_explode():
-    """Before training, batch normalization with its initial statistics is the identity: only the initialization keeps the scale.
+    """Before training, batch normalization with its initial statistics is the identity.
+
+    Only the initialization keeps the scale.
 
     Half of variance 2 / fan_in would lose a factor of √2 a layer, 10⁵ in 33.
     """

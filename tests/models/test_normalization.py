@@ -1,4 +1,7 @@
-"""Batch normalization against NumPy in closed form, on one device and on several; what it keeps and what it sends."""
+"""Batch normalization against NumPy in closed form, on one device and on several.
+
+What it keeps and what it sends.
+"""
 
 from functools import partial
 
@@ -34,7 +37,8 @@ VARIABLES = {
 
 
 def train_on_devices(mapping, devices, **options):
-    """Returns outputs, running statistics and the gradient of the sum of WEIGHTS · output, computed on that many devices."""
+    """Returns outputs, running statistics and the gradient of the sum of WEIGHTS · output, computed on that
+    many devices."""
     layer = BatchNorm(
         use_running_average=False, axis_name="batch" if mapping else None, dtype=jnp.float64, **options
     )
@@ -176,7 +180,10 @@ def test_statistics_of_bfloat16_images_are_those_of_float32():
 
 @pytest.mark.parametrize(("group_size", "sums"), [(None, 1), (8, 1), (4, 3), (2, 2), (1, 2)])
 def test_what_devices_send_each_other(group_size, sums):
-    """A group over all devices has the statistics of the batch: its moments are summed once, and nothing else is."""
+    """A group over all devices has the statistics of the batch.
+
+    Its moments are summed once, and nothing else is.
+    """
     layer = BatchNorm(use_running_average=False, axis_name="batch", group_size=group_size, dtype=jnp.float64)
 
     def train(images):
@@ -187,7 +194,8 @@ def test_what_devices_send_each_other(group_size, sums):
 
 
 def test_a_loop_over_blocks_keeps_the_input_of_a_normalization_and_no_other_array_of_its_size():
-    """Of a block: its input, what both convolutions give and the first activation, and where the two activations let through."""
+    """Of a block: its input, what both convolutions give and the first activation, and where the two
+    activations let through."""
     model = create_model("cifar_resnet20", width=3, stage=ScannedStage)
     images = jnp.zeros((2, 8, 8, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)

@@ -1,7 +1,7 @@
 """The nets compute what an independent implementation in PyTorch computes: logits, statistics and gradients.
 
-Against golden files that PyTorch wrote (make_golden.py), and where torch is installed against PyTorch itself, array by array.
-Float32 gradients of deep nets are ill-conditioned, so gradients are compared in float64.
+Against golden files that PyTorch wrote (make_golden.py), and where torch is installed against PyTorch itself,
+array by array. Float32 gradients of deep nets are ill-conditioned, so gradients are compared in float64.
 """
 
 from functools import cache

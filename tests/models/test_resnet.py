@@ -101,7 +101,8 @@ def test_a_plain_net_is_a_chain_of_layers():
 
 
 def test_a_residual_net_whose_branches_are_zero_is_its_shortcuts():
-    """With every block's last scale and bias zero, option A leaves the stem's output, subsampled, with zero channels behind."""
+    """With every block's last scale and bias zero, option A leaves the stem's output, subsampled, with zero
+    channels behind."""
     model = create_model("cifar_resnet20", dtype="float32")
     variables, images = drawn(model, 12), np.random.default_rng(1).normal(size=(2, 12, 12, 3))
     params = flatten_dict(variables["params"], sep="/")

@@ -55,7 +55,7 @@ NETS = [
 @pytest.mark.parametrize("remat", [0, 2])
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("name", "options", "size"), NETS)
-def test_logits_statistics_and_gradients_equal_the_unrolled_ones(name, options, size, remat) -> None:  # type: ignore[no-untyped-def]
+def test_logits_statistics_and_gradients_equal_the_unrolled_ones(name, options, size, remat) -> None:
     images = jnp.asarray(np.random.RandomState(0).standard_normal((4, size, size, 3)))
     unrolled = create_model(name, dtype="float64", **options)
     variables = unrolled.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct(images.shape, images.dtype))

@@ -26,7 +26,7 @@ def test_pieces_give_the_same(variables, images: int) -> None:  # type: ignore[n
     ("platform", "images", "pieces"),
     [("cpu", 24, True), ("cpu", 16, False), ("cpu", 34, False), ("tpu", 24, False)],
 )
-def test_only_a_cpu_takes_pieces(variables, platform: str, images: int, pieces: bool) -> None:  # type: ignore[no-untyped-def]
+def test_only_a_cpu_takes_pieces(variables, platform: str, images: int, pieces: bool) -> None:
     lowered = jax.jit(lambda v, x: apply_in_slices(MODEL, v, x)).trace(
         variables, np.zeros((images, 16, 16, 3), np.float32)
     )

@@ -120,7 +120,8 @@ product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), lambda saved, g: (g 
 
 
 class Product(nn.Module):
-    """A fully connected layer behind a jit and a custom derivative, with another branch for another platform."""
+    """A fully connected layer behind a jit and a custom derivative, with another branch for another
+    platform."""
 
     @nn.compact
     def __call__(self, x):

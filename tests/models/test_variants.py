@@ -1,4 +1,7 @@
-"""The parts that variants are made of, against NumPy, PyTorch's definitions and closed forms; and published parameter counts."""
+"""The parts that variants are made of, against NumPy, PyTorch's definitions and closed forms.
+
+And published parameter counts.
+"""
 
 from functools import partial
 from typing import Any
@@ -75,7 +78,7 @@ SLOW = ("cifar_resnet110", "cifar_resnet164", "resnet101")
         for case in PUBLISHED
     ],
 )
-def test_the_number_of_parameters_is_the_published_one(name, variants, options, count) -> None:  # type: ignore[no-untyped-def]
+def test_the_number_of_parameters_is_the_published_one(name, variants, options, count) -> None:
     model = create_model(name, variants=variants, **options)
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
     found = sum(array.size for array in jax.tree.leaves(params))

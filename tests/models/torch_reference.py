@@ -1,4 +1,7 @@
-"""The nets of the paper once more, in PyTorch and in its idiom, to compare with. Only imported where torch is installed."""
+"""The nets of the paper once more, in PyTorch and in its idiom, to compare with.
+
+Only imported where torch is installed.
+"""
 
 from collections.abc import Callable, Sequence
 

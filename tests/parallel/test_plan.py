@@ -1,4 +1,7 @@
-"""What is read of compiled programs, compared with programs whose work is known; rooflines and the search on closed forms."""
+"""What is read of compiled programs, compared with programs whose work is known.
+
+Rooflines and the search on closed forms.
+"""
 
 from typing import Any
 
@@ -116,7 +119,8 @@ def test_without_libtpu_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     ("message", "needed", "available"),
     [
         (
-            "RESOURCE_EXHAUSTED: total memory required for HLO temporaries (40.25G) exceeds available HBM (15.75G).",
+            "RESOURCE_EXHAUSTED: total memory required for HLO temporaries (40.25G) exceeds available HBM "
+            "(15.75G).",
             40.25,
             15.75,
         ),

@@ -1,4 +1,7 @@
-"""Processes that join without training: they agree or say what differs, and none outlives another that is gone."""
+"""Processes that join without training.
+
+They agree or say what differs, and none outlives another that is gone.
+"""
 
 from pathlib import Path
 

@@ -30,7 +30,8 @@ for _ in range(16):
     run(x).block_until_ready()
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 tasks = "/proc/self/task"
-threads = [int(task) for task in os.listdir(tasks) if open(f"{tasks}/{task}/comm").read().strip() == "tf_XLAEigen"]
+named = {int(task): open(f"{tasks}/{task}/comm").read().strip() for task in os.listdir(tasks)}
+threads = [task for task, name in named.items() if name == "tf_XLAEigen"]
 print(faults, len(os.sched_getaffinity(0)), *(len(os.sched_getaffinity(thread)) for thread in threads))
 """
 
@@ -48,7 +49,10 @@ def run(devices: int, memory: str = "kept", platforms: str = "cpu") -> list[int]
 
 @LINUX
 def test_the_pages_of_one_run_serve_the_next() -> None:
-    """Some runs get fresh pages anyway: glibc does not find a freed block of exactly the size that it aligns."""
+    """Some runs get fresh pages anyway.
+
+    Glibc does not find a freed block of exactly the size that it aligns.
+    """
     kept, *_ = run(1)
     anew, *_ = run(1, "anew")
     pages = 16 * 3072**2 * 4 // resource.getpagesize()

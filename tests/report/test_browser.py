@@ -1,4 +1,7 @@
-"""The page in headless Chromium: `pip install -e '.[browser]'`, and Debian's chromium or another one on the path."""
+"""The page in headless Chromium.
+
+`pip install -e '.[browser]'`, and Debian's chromium or another one on the path.
+"""
 
 import datetime
 import shutil
@@ -38,7 +41,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A page with everything on it: a long run and a short one, mistakes, responses, and something left out."""
+    """A page with everything on it.
+
+    A long run and a short one, mistakes, responses, and something left out.
+    """
     folder = tmp_path_factory.mktemp("page")
     long = [workdirs.tested(step) if step % 50 == 0 else workdirs.record(step) for step in range(1, 2001)]
     short = [workdirs.tested(step) for step in range(1, 31)]
@@ -79,7 +85,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     ids=lambda value: f"{value[0]} {value[1]}",
 )
 def opened(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
-    """The page, which must be silent, ask for nothing, and not be wider than the window, whatever a test does with it."""
+    """The page, which must be silent, ask for nothing, and not be wider than the window, whatever a test does
+    with it."""
     width, scheme = request.param
     size = {"width": width, "height": SIZES[width]}
     context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")

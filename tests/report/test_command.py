@@ -87,7 +87,8 @@ def test_what_is_missing_is_said_and_the_rest_is_there(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A run whose data is gone, one of a set that would have to be downloaded, an import, a damaged checkpoint, and none yet."""
+    """A run whose data is gone, one of a set that would have to be downloaded, an import, a damaged
+    checkpoint, and none yet."""
     monkeypatch.setattr(
         "tensorflow_datasets.core.DatasetBuilder.download_and_prepare",
         lambda *_, **__: pytest.fail("a download"),
@@ -144,7 +145,7 @@ def test_part_of_the_split_is_said_to_be_so(finished: Path, tmp_path: Path) -> N
         (["{run}", "--examples", "-1"], "argument --examples: '-1' is not a whole number of 0 or more"),
     ],
 )
-def test_a_mistake_ends_in_one_line(arguments, message, finished: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_a_mistake_ends_in_one_line(arguments, message, finished: Path, tmp_path: Path, capsys) -> None:
     assert report(*(argument.format(run=finished, folder=tmp_path) for argument in arguments)) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -61,7 +61,8 @@ def test_the_matrix_and_the_pairs_are_the_counts(found: Mistakes) -> None:
     assert [cell.attributes.get("class") for cell in matrix.all("td")][1:5] == ["right", "wrong", None, None]
     assert pairs.rows()[1:] == [[NAMES[0], "toad", "2 of 3"], ["toad", "owl", "1 of 2"]]
     assert drawn(found).all("p")[0].text == (
-        "3 of 7 of the 14 images, spread evenly, of the split test are mistaken (42.86 %), by the checkpoint of step 30."
+        "3 of 7 of the 14 images, spread evenly, of the split test are mistaken (42.86 %), by the "
+        "checkpoint of step 30."
     )
 
 

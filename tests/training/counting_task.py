@@ -1,4 +1,7 @@
-"""A task from outside the package: the label of an image is a quantity to be estimated, judged by its error."""
+"""A task from outside the package.
+
+The label of an image is a quantity to be estimated, judged by its error.
+"""
 
 import jax.numpy as jnp
 import numpy as np

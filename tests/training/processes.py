@@ -84,7 +84,8 @@ def finish(running: list[subprocess.Popen[str]], timeout: float = 240) -> list[E
 
 
 def kill(running: list[subprocess.Popen[str]], victim: int) -> None:
-    """Kills a process, and checks that within a minute the others are gone too and have said whom they miss."""
+    """Kills a process, and checks that within a minute the others are gone too and have said whom they
+    miss."""
     running[victim].kill()
     running[victim].communicate()
     for code, _, err in finish(

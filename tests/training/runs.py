@@ -69,7 +69,8 @@ def logged_step(workdir: Path) -> int:
 
 
 def assert_same_outcome(one: Path, other: Path) -> None:
-    """Checks that two runs end with bit-identical states and with the same records but for wall-clock fields."""
+    """Checks that two runs end with bit-identical states and with the same records but for wall-clock
+    fields."""
     first, second = read_checkpoint(one), read_checkpoint(other)
     assert first.step == second.step
     assert first.arrays.keys() == second.arrays.keys()

@@ -1,4 +1,7 @@
-"""Checkpoints are whole or refused; the newest and the best are kept; a state of another net is told apart."""
+"""Checkpoints are whole or refused; the newest and the best are kept.
+
+A state of another net is told apart.
+"""
 
 import json
 import random
@@ -150,7 +153,8 @@ def test_every_damaged_file_is_noticed(saved: Path, tmp_path: Path, damage: str)
 
 
 def test_a_commit_that_was_cut_short_after_the_rename_is_whole(saved: Path, tmp_path: Path) -> None:
-    """Before the sums of the files that a commit itself writes are recorded, the arrays are checked all the same."""
+    """Before the sums of the files that a commit itself writes are recorded, the arrays are checked all the
+    same."""
     shutil.copytree(saved, tmp_path / "run")
     sums = tmp_path / "run" / "checkpoints" / "9" / "checksums.json"
     recorded = json.loads(sums.read_text())
@@ -210,7 +214,10 @@ def test_a_failed_save_says_what_to_do(
 
 
 def test_a_checkpoint_of_format_1_keeps_loading() -> None:
-    """tests/golden/checkpoint_v1 was written once and is not written again; its logits are stored beside it."""
+    """tests/golden/checkpoint_v1 was written once and is not written again.
+
+    Its logits are stored beside it.
+    """
     model, variables = resnet_jax.load_checkpoint(str(GOLDEN))
     images = np.linspace(-1, 1, 2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
     expected = np.load(GOLDEN / "logits.npy")

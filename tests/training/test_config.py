@@ -172,7 +172,7 @@ def test_every_field_says_what_it_is() -> None:
     assert {field.name for field in dataclasses.fields(Config)} >= {"seed", "task", "model"}
 
 
-def test_a_workdir_keeps_one_recipe_once_it_holds_a_checkpoint(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_workdir_keeps_one_recipe_once_it_holds_a_checkpoint(tmp_path) -> None:
     with occupy(tmp_path / "run") as workdir:
         store_config(workdir, resolve(get_config(seed=7)))
         store_config(workdir, resolve(get_config()))

@@ -1,4 +1,7 @@
-"""Functions and classes from files outside the package: trained with, gone on with, evaluated and restored by name."""
+"""Functions and classes from files outside the package.
+
+Trained with, gone on with, evaluated and restored by name.
+"""
 
 import json
 import os
@@ -190,13 +193,15 @@ def test_a_name_that_is_gone_ends_a_command_with_exit_code_2(
 LOAD = """
 import sys, jax.numpy as jnp, resnet_jax
 model, variables = resnet_jax.load_checkpoint(sys.argv[1])
-print(type(model.block.func).__name__, model.block.func.__module__, model.apply(variables, jnp.ones((1, 8, 8, 3))).shape)
+shape = model.apply(variables, jnp.ones((1, 8, 8, 3))).shape
+print(type(model.block.func).__name__, model.block.func.__module__, shape)
 """
 
 
 @pytest.mark.slow
 def test_a_run_of_ones_own_block_in_processes_of_its_own(elsewhere: Path) -> None:
-    """Trained by train.py from another directory, gone on with, evaluated, restored where the module is not."""
+    """Trained by train.py from another directory, gone on with, evaluated, restored where the module is
+    not."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     workdir, named_here = str(elsewhere / "run"), "--config.model.block=my_parts:Separable(ratio=1)"
 

@@ -88,7 +88,10 @@ def test_boundaries_that_do_not_rise_are_refused() -> None:
 def scripted(
     factors: tuple[optax.GradientTransformationExtraArgs, ...], errors: list[float], interrupt: int = -1
 ) -> list[float]:
-    """Returns the rates that a sequence of training errors gives, as the step reports them; starting over from a stored state."""
+    """Returns the rates that a sequence of training errors gives, as the step reports them.
+
+    Starting over from a stored state.
+    """
     optimizer = sgd(step_decay(0.1, boundaries=()), momentum=0.0, weight_decay=0.0, rate_factors=factors)
     params = {"kernel": jnp.ones(1), "scale": jnp.full(1, 7.0)}
     state, rates = optimizer.init(params), []
@@ -129,7 +132,8 @@ def test_the_rate_falls_when_the_error_has_not_fallen_for_so_many_windows() -> N
     plateau = decay_on_plateau(factor=0.1, patience=2, window=3, threshold=0.01)
     rates = scripted((plateau,), windows(0.9, 0.8, 0.7, 0.7, 0.699, 0.5, 0.5, 0.6, 0.4))
     by_window = [round(rate, 9) for rate in rates[2::3]]
-    # The best is 0.7; 0.7 and 0.699 are not 1 % better, so the rate falls; 0.5 is; 0.5 and 0.6 are not, so it falls again.
+    # The best is 0.7; 0.7 and 0.699 are not 1 % better, so the rate falls; 0.5 is; 0.5 and 0.6 are not, so it
+    # falls again.
     np.testing.assert_allclose(by_window, [0.1] * 4 + [0.01] * 3 + [0.001] * 2, rtol=1e-5)
 
 

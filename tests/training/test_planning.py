@@ -1,4 +1,5 @@
-"""Plans of recipes: on devices of this machine for what is computed, and on a slice for what only the TPU compiler can tell."""
+"""Plans of recipes: on devices of this machine for what is computed, and on a slice for what only the TPU
+compiler can tell."""
 
 import dataclasses
 import importlib.util
@@ -20,7 +21,8 @@ from tests.training import tiny
 
 SLICE = "v5e:2x4"
 KEYS = {
-    "topology", "chips", "devices", "batch_per_chip", "hbm_bytes", "hbm_capacity_bytes", "flops", "bytes_accessed", "cycles",
+    "topology", "chips", "devices", "batch_per_chip", "hbm_bytes", "hbm_capacity_bytes", "flops",
+    "bytes_accessed", "cycles",
     "step_seconds_estimate", "images_per_second_estimate", "fits",
 }  # fmt: skip
 PLAN = ["plan", "--config", str(tiny.PATH), "--topology", SLICE]
@@ -156,7 +158,8 @@ def test_the_tpu_compiler_plans_a_small_net(scan: str) -> None:
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert (plan["chips"], plan["devices"], plan["fits"]) == (4, 4, True)
-    # Forward and backward are three times the multiply-adds of the net on images of 8 × 8: 1/16 of those on 32 × 32.
+    # Forward and backward are three times the multiply-adds of the net on images of 8 × 8, 1/16 of those on
+    # 32 × 32.
     assert plan["flops"] == pytest.approx(3 * 2 * 16 * 40.6e6 / 16, rel=0.35)
     assert plan["cycles"] > 0
     assert plan["collectives"]["all-reduce"]["bytes"] >= 4 * 269_000

@@ -1,4 +1,7 @@
-"""Several processes train as one, over Gloo on this machine; another number of them goes on; one that is gone ends the others."""
+"""Several processes train as one, over Gloo on this machine; another number of them goes on.
+
+One that is gone ends the others.
+"""
 
 import shutil
 import signal

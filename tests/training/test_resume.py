@@ -26,7 +26,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run in this process, whose eight virtual devices share out the work of the cores in another way: other sums."""
+    """The same run in this process, whose eight virtual devices share out the work of the cores in another
+    way: other sums."""
     run(tiny.get_config(), workdir := tmp_path_factory.mktemp("undisturbed") / "here")
     return workdir
 

@@ -1,4 +1,7 @@
-"""A run goes on under another layout of the blocks, on the same curve; deep nets train; the step is compiled once."""
+"""A run goes on under another layout of the blocks, on the same curve; deep nets train.
+
+The step is compiled once.
+"""
 
 from pathlib import Path
 
@@ -100,12 +103,15 @@ def test_what_cannot_be_scanned_is_said(fields, message) -> None:  # type: ignor
     ],
 )
 def test_which_nets_are_scanned(name, fields, scanned) -> None:  # type: ignore[no-untyped-def]
-    assert getattr(with_scanned_stages(create_model(name), get_config(**fields)), "scan", False) is scanned
+    assert with_scanned_stages(create_model(name), get_config(**fields)).scanned is scanned
 
 
 @pytest.mark.slow
 def test_1202_layers_take_ten_steps_on_one_batch_and_learn(tmp_path: Path) -> None:
-    """At a tenth of the recipe's warm-up rate: 600 blocks add up, the first loss is 27, and at 0.01 it rises."""
+    """At a tenth of the recipe's warm-up rate.
+
+    600 blocks add up, the first loss is 27, and at 0.01 it rises.
+    """
     arguments = [
         "--config=digits_resnet20",
         "--config.model.name=cifar_resnet1202",

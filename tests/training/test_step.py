@@ -75,7 +75,10 @@ def test_the_loss_falls_when_a_batch_is_repeated() -> None:
 
 
 def test_steps_without_an_axis_are_those_of_one_device() -> None:
-    """Under plain `jax.jit`, with the global batch on one device; loss, state and sums are the mapped ones'."""
+    """Under plain `jax.jit`, with the global batch on one device.
+
+    Loss, state and sums are the mapped ones'.
+    """
     config = resolve(get_config(**{"run.devices": 1}))
     mapped = build_experiment(config)
     schedule, optimizer = build_optimizer(config.optimizer)

@@ -1,4 +1,7 @@
-"""A task from outside the package is trained by its name, through the one loop: resumed, evaluated and reported."""
+"""A task from outside the package is trained by its name, through the one loop.
+
+Resumed, evaluated and reported.
+"""
 
 import json
 import signal
