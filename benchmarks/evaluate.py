@@ -71,7 +71,7 @@ class Forward:
 
     def __init__(self, net: Scorer, examples: SeenExamples, count: int, *, pixels: int, sides: int) -> None:
         shapes = collections.Counter(
-            stack.shape[:3] for number in range(count) for stack in examples[number].stacks.values()
+            stack.shape[:3] for number in range(count) for stack in examples[number][2].values()
         )
         self._program = net.mapping.map(
             lambda variables, views: lax.psum(

@@ -81,11 +81,12 @@ def measure_responses(
 def find_layers(model: nn.Module, variables: Variables, images: NormalizedImages) -> list[str]:
     """Returns the paths of the 3×3 layers, in the order of computation; nothing is computed."""
     model, variables = _unrolled(model, variables)
-    image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-    found = jax.eval_shape(
-        lambda v, x: _Recorder().record(lambda: model.apply(v, x, train=False)), variables, image
+    record = jax.eval_shape(
+        lambda v, x: _Recorder().record(lambda: model.apply(v, x, train=False)),
+        variables,
+        jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype),
     )
-    return list(found.moments)
+    return list(record.moments)
 
 
 def gradient_norms(
@@ -112,8 +113,8 @@ def gradient_norms(
     if model.scannable and not model.scanned:
         model, variables = model.clone(stage=ScannedStage), stack_blocks(variables)
     loss = loss_function(model, variables, jnp.asarray(images), jnp.asarray(labels), batch_statistics=train)
-    gradient = unstack_blocks(jax.device_get(jax.jit(jax.grad(loss))(variables["params"])))
-    kernels = flatten_dict(gradient, sep="/")
+    gradient = jax.device_get(jax.jit(jax.grad(loss))(variables["params"]))
+    kernels = flatten_dict(unstack_blocks(gradient), sep="/")
     return {layer: float(np.linalg.norm(kernels[f"{layer}/kernel"].astype(np.float64))) for layer in layers}
 
 
@@ -124,8 +125,8 @@ def _unrolled(model: nn.Module, variables: Variables) -> tuple[nn.Module, Variab
 
 
 Pair = tuple[Array, Array]
+# Of a module: the blocks and layers of this package give an array, a network perhaps its features too.
 Output: TypeAlias = PyTree[Array]
-"""Of a module: the blocks and layers of this package give an array, a network perhaps its features too."""
 
 
 @jax.tree_util.register_dataclass
@@ -141,12 +142,14 @@ class _Record:
     norms: dict[str, Pair] = dataclasses.field(default_factory=OrderedDict)
 
 
+@dataclasses.dataclass
 class _Recorder:
     """Intercepts the calls of modules, and keeps the programs of blocks from one batch to the next."""
 
-    def __init__(self) -> None:
-        self._programs: dict[Hashable, Callable[[Variables, Array], tuple[Output, _Record]]] = {}
-        self._record = _Record()
+    _programs: dict[Hashable, Callable[[Variables, Array], tuple[Output, _Record]]] = dataclasses.field(
+        default_factory=dict
+    )
+    _record: _Record = dataclasses.field(default_factory=_Record)
 
     def record(self, call: Callable[[], Output]) -> _Record:
         """Returns what is seen in the call of a network."""

@@ -17,13 +17,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
 Params: TypeAlias = PyTree[Float[Array, "..."]]
-"""A tree of arrays."""
 
-Variables = Mapping[str, Params]
-"""`params`, and `batch_stats` where the network has them."""
+Variables = Mapping[str, Params]  # `params`, and `batch_stats` where the network has them.
 
 ParamsLoss = Callable[[Params], Float[Array, ""]]
-"""A scalar function of the parameters."""
 
 
 def loss_function(
@@ -53,8 +50,9 @@ def loss_function(
     def loss(params: Params) -> Array:
         applied = {"params": params, **held}
         if batch_statistics:
-            dropout = {"dropout": jax.random.key(0)}
-            logits, _ = model.apply(applied, images, train=True, mutable=list(held), rngs=dropout)
+            logits, _ = model.apply(
+                applied, images, train=True, mutable=list(held), rngs={"dropout": jax.random.key(0)}
+            )
         else:
             logits = model.apply(applied, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()

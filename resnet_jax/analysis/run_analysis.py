@@ -20,8 +20,7 @@ from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.splits import open_split
 from resnet_jax.training.state import split_variables
 
-RESPONSE_EXAMPLES = 1000
-"""Images that responses are taken over, if the split has as many."""
+RESPONSE_EXAMPLES = 1000  # Images that responses are taken over, if the split has as many.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +86,9 @@ def analyze_checkpoint(
     if gradients:
         whole_groups = config.batch_size - config.batch_size % (checkpoint.model.get("group_size") or 1)
         norms = gradient_norms(model, variables, *first(config.data.train_split, whole_groups))
-    name = checkpoint.model["name"]
-    return Analysis(name, checkpoint.step, config.data.test_split, len(images), responses, norms)
+    return Analysis(
+        checkpoint.model["name"], checkpoint.step, config.data.test_split, len(images), responses, norms
+    )
 
 
 def analyze_run(

@@ -8,13 +8,12 @@ import numpy as np
 from resnet_jax.cli import at_least, load_command, option
 from resnet_jax.console import ProgressBar, format_table, print_json, print_note
 from resnet_jax.errors import UsageError
-from resnet_jax.evaluation.by_task import evaluate_by_task
 from resnet_jax.evaluation.counts import Counts, frequent_mistakes
 from resnet_jax.evaluation.evaluate import Evaluation, all_scores, evaluation_of
 from resnet_jax.evaluation.precise_statistics import recompute_batch_statistics
 from resnet_jax.evaluation.predictions_file import PredictionsFile
 from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol
-from resnet_jax.evaluation.trial import open_trials
+from resnet_jax.evaluation.trial import evaluate_by_task, open_trials
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.config import from_json
 from resnet_jax.training.stored_statistics import MOVING, PRECISE, STATISTICS

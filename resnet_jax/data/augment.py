@@ -44,15 +44,13 @@ def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
             return normalized
         offset = jax.random.randint(offset_key, (2,), 0, 2 * pad + 1, jnp.int32)
         column = jnp.where(mirrored, 2 * pad - offset[1], offset[1])
-        padded = jnp.pad(normalized, [(pad, pad), (pad, pad), (0, 0)])
-        return lax.dynamic_slice(padded, (offset[0], column, jnp.int32(0)), image.shape)
+        return lax.dynamic_slice(
+            jnp.pad(normalized, [(pad, pad), (pad, pad), (0, 0)]),
+            (offset[0], column, jnp.int32(0)),
+            image.shape,
+        )
 
-    def augment(
-        keys: jax.Array, images: UInt8[Array, "n h w 3"], mean: Float[Array, "..."]
-    ) -> Float[Array, "n h w 3"]:
-        return jax.vmap(augment_one, in_axes=(0, 0, None))(keys, images, mean)
-
-    return augment
+    return jax.vmap(augment_one, in_axes=(0, 0, None))
 
 
 def vary_color(

@@ -43,8 +43,8 @@ class TrainBatches:
     def __getitem__(self, step: int) -> HostBatch:
         positions = np.arange(self.batch_size)[self.share]
         examples = self.examples_at(step * self.batch_size + positions)
-        cropped = self.source.view is not None  # Other sources take no draws, and need not wait for them.
-        given = draws(self.seed, step, self.batch_size)[self.share] if cropped else None
+        # Sources of one image size take no draws, and need not wait for them.
+        given = None if self.source.view is None else draws(self.seed, step, self.batch_size)[self.share]
         images, labels = read_decodable(self.source, examples, given)
         return {
             "image": images,
@@ -104,11 +104,10 @@ class EvaluationBatches:
         positions = np.arange(self.batch_size)[self.share]
         examples = number * self.batch_size + positions
         mask = examples < len(self.source)
-        wanted = examples[mask]
         images = np.zeros((len(positions), *self.source.image_shape), np.uint8)
         labels = np.zeros(len(positions), np.int32)
-        filled = slice(0, len(wanted))
-        images[filled], labels[filled], mask[filled] = self.source.read(wanted)
+        count = np.count_nonzero(mask)
+        images[:count], labels[:count], mask[:count] = self.source.read(examples[mask])
         return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
 
     def __iter__(self) -> Iterator[HostBatch]:
@@ -151,8 +150,12 @@ def read_ahead(
         )
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain's processes ask for a flag, and nobody here defines one.
-    each = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=workers)
-    options = grain.MultiprocessingOptions(
-        num_workers=processes, per_worker_buffer_size=max(1, buffer // processes)
+    return iter(
+        steps.to_iter_dataset(
+            grain.ReadOptions(num_threads=workers, prefetch_buffer_size=workers)
+        ).mp_prefetch(
+            grain.MultiprocessingOptions(
+                num_workers=processes, per_worker_buffer_size=max(1, buffer // processes)
+            )
+        )
     )
-    return iter(steps.to_iter_dataset(each).mp_prefetch(options))

@@ -3,19 +3,14 @@
 DIGITS, SYNTHETIC = "digits", "synthetic"
 """Data sets that need no files: the embedded digits, and noise."""
 
-DIGITS_SIDE = 16
-"""Height and width of the digits in pixels."""
-
 PIXEL, CHANNEL, PUBLISHED = "pixel", "channel", "imagenet"
 """Means: one per pixel or one per channel of the training split, and the published one of ImageNet."""
 
 STATISTICS_SUFFIX = ".npz"
 """Of a file that `resnet-jax statistics` wrote, which may stand for a mean or for colors."""
 
-ERROR, SKIP = "error", "skip"
-CORRUPT = (ERROR, SKIP)
+ERROR, SKIP = CORRUPT = ("error", "skip")
 """What happens to an image that cannot be decoded: it ends the run, or is skipped, counted and reported."""
 
-SCALE, RESIZED, CENTER = "scale", "resized", "center"
-CROPS = (SCALE, RESIZED, CENTER)
+SCALE, RESIZED, CENTER = CROPS = ("scale", "resized", "center")
 """Of training images of any size."""

@@ -39,10 +39,6 @@ Look = Callable[[int, int], Sequence[Sight]]
 class View(Protocol):
     """A way to see an image of any size as a square of one size."""
 
-    @property
-    def size(self) -> int:
-        """Pixels of a side of what is seen."""
-
     def box(self, width: int, height: int, draws: Sequence[float]) -> Box:
         """Returns the part of an image of this size that is seen; `draws` are in [0, 1)."""
 

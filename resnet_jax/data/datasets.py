@@ -75,11 +75,9 @@ def is_path(name: str) -> bool:
     A bare word that names a set of TFDS means that set, also where a folder of this name is there; it is said
     once.
     """
-    if name in (DIGITS, SYNTHETIC):
-        return False
-    if "://" in name or name.startswith(("/", ".", "~")):
-        return True
-    return os.path.isdir(name) and not _is_tfds_too(name)
+    return name not in (DIGITS, SYNTHETIC) and (
+        "://" in name or name.startswith(("/", ".", "~")) or (os.path.isdir(name) and not _is_tfds_too(name))
+    )
 
 
 @functools.cache

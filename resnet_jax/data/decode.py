@@ -69,11 +69,6 @@ def decode(encoded: bytes) -> Pixels:
     return _decode_other(encoded)
 
 
-def decode_crop(encoded: bytes, box: Box, size: tuple[int, int], out: Pixels) -> None:
-    """Decodes an image file and writes a box of it, scaled to its shape, to `out`; see `decode_crops`."""
-    decode_crops(encoded, [box], size, [out])
-
-
 def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]) -> None:
     """Decodes an image file once and writes boxes of it, each scaled to the shape of its `out`, there.
 
@@ -164,12 +159,11 @@ def _decode_other(encoded: bytes) -> Pixels:
 
 
 def _jpeg_header(encoded: bytes) -> tuple[int, int, str]:
-    """Returns width, height and the name of the color space."""
     try:
-        height, width, kind, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
+        height, width, color_space, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
     except (ValueError, KeyError) as error:
         raise CorruptImageError("the JPEG's header is damaged") from error
-    return width, height, kind
+    return width, height, color_space
 
 
 def _size_of_other(encoded: bytes) -> tuple[int, int]:

@@ -144,8 +144,8 @@ def _size(payload: Payload) -> tuple[int, int]:
 
 
 def _see(payload: Payload, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]) -> None:
-    if not isinstance(payload, np.ndarray):
-        return decode_crops(payload, boxes, size, outs)
-    for box, out in zip(boxes, outs, strict=True):
-        crop(payload, box, out)
-    return None
+    if isinstance(payload, np.ndarray):
+        for box, out in zip(boxes, outs, strict=True):
+            crop(payload, box, out)
+    else:
+        decode_crops(payload, boxes, size, outs)

@@ -86,9 +86,8 @@ def _split_folder(root: str, split: str) -> epath.Path:
             return directory / name
     hint = "parts of a split, in brackets, are for sets of TFDS; " if "[" in split else ""
     raise DataError(
-        f"{root} has no split {split!r}; {hint}its folders are "
-        f"{', '.join(splits_of(root)) or 'none'}; an image folder holds SPLIT/CLASS/NAME.jpg, and "
-        "config.data.train_split and test_split name the splits"
+        f"{root} has no split {split!r}; {hint}its folders are {', '.join(splits_of(root)) or 'none'}; an "
+        "image folder holds SPLIT/CLASS/NAME.jpg, and config.data.train_split and test_split name the splits"
     )
 
 

@@ -124,10 +124,10 @@ def open_splits(source: str) -> dict[str, Examples]:
     first, *others = splits.items()
     for name, examples in others:
         if list(examples.class_names) != list(first[1].class_names):
-            differing = sorted(set(examples.class_names) ^ set(first[1].class_names))
+            differing = set(examples.class_names) ^ set(first[1].class_names)
             raise DataError(
                 f"splits {first[0]} and {name} of {source} differ in their classes: "
-                f"{', '.join(differing[:5])}"
+                f"{', '.join(sorted(differing)[:5])}"
             )
     return splits
 
@@ -277,9 +277,8 @@ def convert(payload: Payload, index: int, *, shrink: int, raw_share: float) -> P
 
 
 def _writing_failed(error: RuntimeError, path: Path) -> Exception:
-    """Returns ArrayRecord's error as the operating system's, which its text alone tells."""
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-        if os.strerror(code) in str(error):
+        if os.strerror(code) in str(error):  # The text alone tells what failed.
             return OSError(code, os.strerror(code), str(path))
     return DataError(
         f"{path} could not be written ({' '.join(str(error).split())[:120]}); run the same command again"

@@ -162,7 +162,7 @@ def _interpolate(
 
 
 def _places(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pixel before each place of the result, and the distance from it in 32nds of a pixel."""
+    # The pixel before each place of the result, and the distance from it in 32nds of a pixel.
     places = np.rint(((np.arange(count) + 0.5) * (length / count) + start - 0.5) * _SUBPIXELS).astype(
         np.int32
     )

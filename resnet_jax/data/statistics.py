@@ -146,7 +146,6 @@ def load_statistics(path: str) -> Statistics:
 def _mean(
     source: Source, workers: int, products: Float[np.ndarray, "3 3"] | None = None
 ) -> tuple[Float[np.ndarray, "h w 3"], int]:
-    """Returns the mean of all images and their number; adds the products of their colors to `products`."""
     total, examples = np.zeros(source.image_shape, np.float64), 0
     for batch in EvaluationBatches(source, 64, slice(0, 64), workers=workers, buffer=4):
         images = batch["image"][batch["mask"]]

@@ -103,7 +103,7 @@ def _open_validation(root: str, class_names: Sequence[str]) -> TarExamples:
 
 
 def _validation_classes(kit: str) -> list[str]:
-    """Returns WordNet's number of each validation image, in the order of their names."""
+    # WordNet's number of each validation image, in the order of their names.
     import scipy.io
 
     with tarfile.open(kit) as tar:
@@ -115,6 +115,8 @@ def _validation_classes(kit: str) -> list[str]:
                 raise DataError(f"{kit} holds no {name}; download it again")
             return file.read()
 
-        synsets = scipy.io.loadmat(io.BytesIO(read("meta.mat")), squeeze_me=True)["synsets"]
-        names = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+        names = {
+            int(row["ILSVRC2012_ID"]): str(row["WNID"])
+            for row in scipy.io.loadmat(io.BytesIO(read("meta.mat")), squeeze_me=True)["synsets"]
+        }
         return [names[int(line)] for line in read("ILSVRC2012_validation_ground_truth.txt").split()]

@@ -1,4 +1,7 @@
-"""TFDS sets by name: prepared once, and read as ArrayRecord without TensorFlow."""
+"""TFDS sets by name: prepared once, and read as ArrayRecord without TensorFlow.
+
+The embedded digits are one of them: scikit-learn's, 1,797 images in 10 classes that need no download.
+"""
 
 import contextlib
 import dataclasses
@@ -8,8 +11,9 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import cv2
 import filelock
 import numpy as np
 import tensorflow_datasets as tfds
@@ -17,8 +21,10 @@ import tensorflow_datasets as tfds
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.data.data_error import CorruptImageError, DataError
 from resnet_jax.data.decode import decode
-from resnet_jax.data.digits import SklearnDigits
 from resnet_jax.data.source import ArraySource
+
+_DIGITS_SIDE = 16  # Height and width of the digits in pixels.
+_DIGITS_TO_TRAIN = 1437
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,18 +179,76 @@ def _silence() -> Iterator[None]:
         tfds.enable_progress_bar()
 
 
-@contextlib.contextmanager
-def _lock(directory: os.PathLike[str]) -> Iterator[None]:
+def _lock(directory: os.PathLike[str]) -> contextlib.AbstractContextManager[object]:
     """Of several processes that need a set prepared, one prepares, and the others wait and find it done."""
     if "://" in os.fspath(directory):
-        yield  # Object storage has no locks; TFDS's own rename keeps the set whole.
-        return
+        return contextlib.nullcontext()  # Object storage has no locks; TFDS's own rename keeps the set whole.
     path = Path(directory)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.parent / f".{path.name}.lock"):
-        yield
+    return filelock.FileLock(path.parent / f".{path.name}.lock")
 
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().strip("'\"")
     return text.splitlines()[0][:300] if text else type(error).__name__
+
+
+class SklearnDigits(tfds.core.GeneratorBasedBuilder):
+    """The digits at 16×16 in RGB, split into 1,437 and 360.
+
+    Every pixel of the 8×8 originals is doubled in both directions. Prepared and read without TensorFlow: the
+    generator hands over encoded PNG files, and the shards are ArrayRecord.
+    """
+
+    name = "sklearn_digits"
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Scikit-learn's handwritten digits "
+            "(a part of UCI's Optical Recognition of Handwritten Digits).",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(
+                        shape=(_DIGITS_SIDE, _DIGITS_SIDE, 3), encoding_format="png"
+                    ),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://archive.ics.uci.edu/dataset/80",
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[object]]:
+        del dl_manager
+        images, labels = load_digits()
+        return {
+            "train": self._generate_examples(images[:_DIGITS_TO_TRAIN], labels[:_DIGITS_TO_TRAIN]),
+            "test": self._generate_examples(images[_DIGITS_TO_TRAIN:], labels[_DIGITS_TO_TRAIN:]),
+        }
+
+    def _generate_examples(
+        self, images: np.ndarray, labels: np.ndarray
+    ) -> Iterator[tuple[int, dict[str, io.BytesIO | int]]]:
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+            yield (
+                index,
+                {"image": io.BytesIO(cv2.imencode(".png", image)[1].tobytes()), "label": int(label)},
+            )
+
+
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Returns all images uint8[1797, 16, 16, 3] and labels int64[1797], training examples first."""
+    import sklearn.datasets  # Here, since it takes a second to import and is needed once.
+
+    bunch = sklearn.datasets.load_digits()
+    # RandomState's stream is frozen by NumPy, so the split is the same everywhere and for ever.
+    order = np.random.RandomState(0).permutation(len(bunch.target))
+    gray = np.round(bunch.images[order] * (255 / 16)).astype(np.uint8)
+    scale = _DIGITS_SIDE // 8
+    return (
+        gray.repeat(scale, axis=1).repeat(scale, axis=2)[..., None].repeat(3, axis=-1),
+        bunch.target[order],
+    )

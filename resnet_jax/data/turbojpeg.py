@@ -59,13 +59,12 @@ def decode_region(encoded: bytes, region: Region, factor: int, out: UInt8[np.nda
     if decoder is None:
         decoder = _threads.decoder = _Decoder(library)
     handle, size = decoder.handle, len(encoded)
-    failed = (
+    if (
         library.tj3DecompressHeader(handle, encoded, size)
         or library.tj3SetScalingFactor(handle, _Factor(1, factor))
         or library.tj3SetCroppingRegion(handle, region)
         or library.tj3Decompress8(handle, encoded, size, out.ctypes.data, 0, _RGB)
-    )
-    if failed:
+    ):
         raise ValueError(library.tj3GetErrorStr(handle).decode(errors="replace"))
 
 
@@ -108,9 +107,7 @@ def _with_types(library: ctypes.CDLL) -> ctypes.CDLL:
     return library
 
 
-class _Decoder:
-    """A thread's handle, destroyed with the thread."""
-
+class _Decoder:  # A thread's handle, destroyed with the thread.
     def __init__(self, library: ctypes.CDLL) -> None:
         self._destroy = library.tj3Destroy
         self.handle = library.tj3Init(_DECOMPRESS)

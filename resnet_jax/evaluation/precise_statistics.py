@@ -80,8 +80,11 @@ def recompute_batch_statistics(
         frozen=frozen_patterns(trial.config.optimizer),
         workers=reading_threads(trial.config.run.workers),
     )
-    file = save_precise(workdir, trial.checkpoint, statistics, images=images or total)
-    return Recomputed(trial.checkpoint.step, images or total, str(file))
+    return Recomputed(
+        trial.checkpoint.step,
+        images or total,
+        str(save_precise(workdir, trial.checkpoint, statistics, images=images or total)),
+    )
 
 
 def measure_statistics(
@@ -110,12 +113,12 @@ def measure_statistics(
         frozen: Patterns of the layers whose statistics stay, see `freeze_statistics`.
         workers: Threads that read and decode.
     """
-    reader = _Chosen(
-        source, TrainBatches(source, batch_size, seed, slice(0, 0)).examples_at(np.arange(images)), batch_size
-    )
+    chosen = TrainBatches(source, batch_size, seed, slice(0, 0)).examples_at(np.arange(images))
     program = cache(partial(_program, net, frozen))
     sums: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros(()))
-    for batch in read_ahead(reader, 0, -(-images // batch_size), workers=workers, buffer=2):
+    for batch in read_ahead(
+        _Chosen(source, chosen, batch_size), 0, -(-images // batch_size), workers=workers, buffer=2
+    ):
         whole = len(batch) // group_size * group_size
         for part, size in ((batch[:whole], group_size), (batch[whole:], len(batch) - whole)):
             if len(part):
@@ -152,8 +155,11 @@ def _program(
     forgetful = partial(net.model.norm, momentum=0.0, variance="biased")
     norm = partial(freeze_statistics, norm=forgetful, patterns=frozen)
     model = net.model.clone(norm=norm, group_size=group_size, axis_name=AXIS_NAME)
-    step = mapping.map(partial(_batch_statistics, model), donate=False)
-    return mapping, step, mapping.replicate((net.variables, net.image_mean))
+    return (
+        mapping,
+        mapping.map(partial(_batch_statistics, model), donate=False),
+        mapping.replicate((net.variables, net.image_mean)),
+    )
 
 
 def _batch_statistics(model: nn.Module, net: tuple[VariableDict, Array], images: Array) -> VariableDict:

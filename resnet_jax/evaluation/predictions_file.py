@@ -12,8 +12,6 @@ from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.evaluation.scoring import Scores
 from resnet_jax.files import write_bytes
 
-PREDICTION_SUFFIXES = (".csv", ".npz")
-
 
 class PredictionsFile:
     """Gathers predictions as scores come, and writes them in the order of the examples, whole or not at all.
@@ -32,11 +30,8 @@ class PredictionsFile:
 
     def __init__(self, path: str) -> None:
         self._path = epath.Path(path)
-        if self._path.suffix not in PREDICTION_SUFFIXES:
-            raise ProtocolError(
-                f"the file of predictions is {path!r}; its name must end in "
-                f"{' or '.join(PREDICTION_SUFFIXES)}"
-            )
+        if self._path.suffix not in (".csv", ".npz"):
+            raise ProtocolError(f"the file of predictions is {path!r}; its name must end in .csv or .npz")
         if not self._path.parent.exists():
             raise ProtocolError(
                 f"there is no folder {self._path.parent} for the file of predictions {path}; make it first"

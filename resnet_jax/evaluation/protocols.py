@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -82,11 +81,8 @@ def look_of(protocol: Protocol, source: Source) -> Look:
         ProtocolError: The crop is larger than the images.
     """
     view = source.view
-    if view is not None:
-        size, shorter = protocol.crop or view.size, view.shorter
-    else:
-        shorter = min(source.image_shape[:2])
-        size = protocol.crop or max(min(shorter, _LEAST), shorter * 7 // 8)
+    shorter = view.shorter if view else min(source.image_shape[:2])
+    size = protocol.crop or (view.size if view else max(min(shorter, _LEAST), shorter * 7 // 8))
     if protocol.name == MULTI_SCALE:
         scales = protocol.scales or default_scales(source)
         return lambda width, height: [fully_convolutional(width, height, shorter=scale) for scale in scales]
@@ -108,37 +104,27 @@ def default_scales(source: Source) -> tuple[int, ...]:
     """Returns the paper's scales; for images of one size, the same in proportion to their side."""
     if source.view is not None:
         return _SCALES
-    shorter = min(source.image_shape[:2])
-    return tuple(round(scale * shorter / _PAPER_SIDE) for scale in _SCALES)
-
-
-class Seen(NamedTuple):
-    """What is seen of an example.
-
-    Attributes:
-        number: Of the example.
-        stacks: By shape, the views of that shape, [views, height, width, 3].
-        label: Of the example.
-    """
-
-    number: int
-    stacks: dict[tuple[int, int], UInt8[np.ndarray, "v h w 3"]]
-    label: int
+    return tuple(round(scale * min(source.image_shape[:2]) / _PAPER_SIDE) for scale in _SCALES)
 
 
 @dataclasses.dataclass(frozen=True)
 class SeenExamples:
-    """The examples of a split as a protocol sees them, by number; None in place of one that is skipped."""
+    """The examples of a split as a protocol sees them, by number; None in place of one that is skipped.
+
+    An example is its number, its label, and by shape the views of that shape, [views, height, width, 3].
+    """
 
     source: Source
     look: Look
 
-    def __getitem__(self, number: int) -> Seen | None:
+    def __getitem__(
+        self, number: int
+    ) -> tuple[int, int, dict[tuple[int, int], UInt8[np.ndarray, "v h w 3"]]] | None:
         found = self.source.look(number, self.look)
         if found is None:
             return None
         pictures, label = found
-        return Seen(number, _by_shape(pictures, [picture.shape[:2] for picture in pictures]), label)
+        return number, label, _by_shape(pictures, [picture.shape[:2] for picture in pictures])
 
 
 def means_of(

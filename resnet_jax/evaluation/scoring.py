@@ -23,8 +23,6 @@ from resnet_jax.models.sliced_apply import apply_in_slices
 from resnet_jax.parallel import AXIS_NAME, Mapping
 from resnet_jax.parallel.mapping import PerDevice, PyTree
 
-ViewShape = tuple[int, int]
-
 _AHEAD = 32  # Examples that are read ahead at least.
 
 
@@ -99,8 +97,10 @@ class Scorer:
     def program(self, *, average: str, mirrored: bool) -> PerDevice:
         """Returns the mapped scoring step, compiled once for every shape; see `make_scoring_step`."""
         if (average, mirrored) not in self.programs:
-            step = make_scoring_step(self.model, average=average, mirrored=mirrored, axis_name=AXIS_NAME)
-            self.programs[average, mirrored] = self.mapping.map(step, donate=False)
+            self.programs[average, mirrored] = self.mapping.map(
+                make_scoring_step(self.model, average=average, mirrored=mirrored, axis_name=AXIS_NAME),
+                donate=False,
+            )
         return self.programs[average, mirrored]
 
     def scores(
@@ -133,12 +133,10 @@ class Scorer:
             most=min(batch_size, count),
         )
         examples = SeenExamples(source, look_of(protocol, source))
-        for seen in read_ahead(examples, 0, count, workers=workers, buffer=max(_AHEAD, 2 * workers)):
-            batcher.expect(seen.number, seen.label, views=sum(map(len, seen.stacks.values())))
-            for stack in seen.stacks.values():
-                yield from batcher.add(seen.number, stack)
-        if not batcher.expected:
-            raise DataError("no image of the split can be decoded")
+        for number, label, stacks in read_ahead(
+            examples, 0, count, workers=workers, buffer=max(_AHEAD, 2 * workers)
+        ):
+            yield from batcher.add(number, label, stacks)
         yield from batcher.rest()
 
 
@@ -166,13 +164,13 @@ class _Open:
 
 
 class _Batcher:
-    """Fills batches of one shape while the devices score the batch before, and sums scores by example."""
+    # Fills batches of one shape while the devices score the batch before, and sums scores by example.
 
     def __init__(
         self,
         net: Scorer,
         protocol: Protocol,
-        mean: Callable[[ViewShape], np.ndarray],
+        mean: Callable[[tuple[int, int]], np.ndarray],
         *,
         pixels: int,
         most: int,
@@ -181,28 +179,26 @@ class _Batcher:
         self._mapping, self._devices = net.mapping, len(net.mapping.devices)
         self._variables = net.mapping.replicate(net.variables)
         self._mean = mean
-        self._means: dict[ViewShape, PyTree] = {}
+        self._means: dict[tuple[int, int], PyTree] = {}
         self._softmax = protocol.average == SOFTMAX
         self._pixels, self._most, self._sides = pixels, most, 2 if protocol.both else 1
-        self.expected = 0
         self._open: dict[int, _Open] = {}
-        self._waiting: dict[ViewShape, list[tuple[int, np.ndarray]]] = defaultdict(list)
+        self._waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = defaultdict(list)
         self._flying: tuple[list[int], int, Array] | None = None
 
-    def expect(self, number: int, label: int, *, views: int) -> None:
-        """Begins with an example."""
-        self.expected += 1
+    def add(self, number: int, label: int, stacks: dict[tuple[int, int], np.ndarray]) -> Iterator[Scores]:
+        """Takes the views of an example, by shape, and yields the scores that have come in."""
+        views = sum(map(len, stacks.values()))
         self._open[number] = _Open(label, views, left=views)
-
-    def add(self, number: int, stack: np.ndarray) -> Iterator[Scores]:
-        """Takes views of one shape of an example, and yields the scores that have come in."""
-        shape: ViewShape = (stack.shape[1], stack.shape[2])
-        self._waiting[shape].append((number, stack))
-        if len(self._waiting[shape]) == self._size(stack):
-            yield from self._dispatch(shape)
+        for shape, stack in stacks.items():
+            self._waiting[shape].append((number, stack))
+            if len(self._waiting[shape]) == self._size(stack):
+                yield from self._dispatch(shape)
 
     def rest(self) -> Iterator[Scores]:
         """Scores what is left over."""
+        if not self._waiting and not self._means:
+            raise DataError("no image of the split can be decoded")
         for shape in list(self._waiting):
             yield from self._dispatch(shape)
         yield from self._land()
@@ -212,7 +208,7 @@ class _Batcher:
             stack.shape[:3], self._pixels, sides=self._sides, most=self._most, devices=self._devices
         )
 
-    def _dispatch(self, shape: ViewShape) -> Iterator[Scores]:
+    def _dispatch(self, shape: tuple[int, int]) -> Iterator[Scores]:
         waiting = self._waiting.pop(shape)
         numbers, stacks = [number for number, _ in waiting], [stack for _, stack in waiting]
         # Filled up, so that a shape is one program.
@@ -226,7 +222,6 @@ class _Batcher:
         self._flying = numbers, len(stacks[0]), self._step((self._variables, self._means[shape]), placed)
 
     def _land(self) -> Iterator[Scores]:
-        """Waits for the batch under way and yields the examples that it completes."""
         if self._flying is None:
             return
         numbers, views, scores = self._flying
@@ -248,9 +243,10 @@ class _Batcher:
             finished = [self._open.pop(number) for number in done]
             totals = np.stack([np.asarray(example.total) for example in finished])
             counts = np.array([example.views for example in finished])[:, None]
-            averages = (
+            yield Scores(
+                np.array(done),
+                np.array([example.label for example in finished]),
                 totals - np.log(counts)
                 if self._softmax
-                else scipy.special.log_softmax(totals / counts, axis=1)
+                else scipy.special.log_softmax(totals / counts, axis=1),
             )
-            yield Scores(np.array(done), np.array([example.label for example in finished]), averages)

@@ -1,4 +1,4 @@
-"""A checkpoint of a run, opened on a split that it is to be evaluated on."""
+"""A checkpoint of a run, opened on a split to be evaluated on, or evaluated by the run's own task."""
 
 import dataclasses
 import os
@@ -16,12 +16,13 @@ from resnet_jax.evaluation.scoring import Scorer, Scores
 from resnet_jax.models import create_model
 from resnet_jax.models.stacking import stack_arrays
 from resnet_jax.parallel import create_mapping
-from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
+from resnet_jax.training.checkpoints import Checkpoint, from_arrays, read_checkpoint
 from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.network import prepare_jax, with_scanned_stages
 from resnet_jax.training.splits import open_split
 from resnet_jax.training.state import split_variables
 from resnet_jax.training.stored_statistics import MOVING, with_statistics
+from resnet_jax.training.task import build_experiment
 
 Workdirs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Of a run, or of the several runs of an ensemble."""
@@ -60,8 +61,10 @@ class Trial:
             ProtocolError: The net takes images of one size, and the protocol shows others.
         """
         side, fixed = self.source.image_shape[0], not self.scorer.model.takes_any_size
-        sights = look_of(protocol, self.source)(side, side)
-        if fixed and any((sight.height, sight.width) != (side, side) for sight in sights):
+        if fixed and any(
+            (sight.height, sight.width) != (side, side)
+            for sight in look_of(protocol, self.source)(side, side)
+        ):
             raise ProtocolError(
                 f"{self.checkpoint.model['name']} takes images of {side}×{side} pixels only, for which its "
                 f"fully connected layers are made, and the protocol {protocol.name} shows others"
@@ -89,10 +92,9 @@ def open_trials(
     Raises:
         DataError: The nets have different classes, or are evaluated on different examples.
     """
-    workdirs = [workdir] if isinstance(workdir, str) or not isinstance(workdir, Sequence) else list(workdir)
     trials = [
         open_trial(each, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics)
-        for each in workdirs
+        for each in ([workdir] if isinstance(workdir, str | os.PathLike) else workdir)
     ]
     first = trials[0]
     for other in trials[1:]:
@@ -158,3 +160,22 @@ def build_scorer(checkpoint: Checkpoint, config: Config) -> Scorer:
     return Scorer(
         model, variables, np.asarray(image_mean), create_mapping(config.run.mapping, jax.local_devices())
     )
+
+
+def evaluate_by_task(
+    workdir: epath.PathLike, *, step: int | None = None, data_dir: str | None = None
+) -> dict[str, float]:
+    """Returns the metrics of the test split that the run's task computes, and `step`.
+
+    Args:
+        workdir: Directory of the run.
+        step: Checkpoint to evaluate. Defaults to the newest.
+        data_dir: Directory of the dataset. Defaults to the run's.
+    """
+    checkpoint = read_checkpoint(workdir, step)
+    config = from_json(checkpoint.config)
+    config = with_fields(config, {"run.devices": None, "run.data_dir": data_dir or config.run.data_dir})
+    prepare_jax(config)
+    experiment = build_experiment(config, begun=workdir)
+    state = experiment.mapping.replicate(from_arrays(experiment.initial_state(), checkpoint.arrays))
+    return {**experiment.test(state), "step": checkpoint.step}

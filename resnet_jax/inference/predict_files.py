@@ -77,16 +77,15 @@ def find_pictures(names: Iterable[str]) -> list[str]:
     for name in names:
         if not os.path.isdir(name):
             found.append(name)
-            continue
-        inside = [
+        elif inside := [
             os.path.join(folder, file)
             for folder, _, files in os.walk(name)
             for file in files
             if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES and not file.startswith(".")
-        ]
-        if not inside:
+        ]:
+            found += sorted(inside)
+        else:
             raise DataError(f"folder {name} has no pictures; allowed are {', '.join(sorted(IMAGE_SUFFIXES))}")
-        found += sorted(inside)
     return found
 
 

@@ -1,19 +1,67 @@
-"""What a network expects of its images: their size, and the mean and scale of their pixels."""
+"""What a network expects of its images: their size, and the mean and scale of their pixels.
+
+Pictures in any form, of any size, become uint8 images of that size.
+"""
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import jax
 import numpy as np
+from etils import epath
 from jaxtyping import Float, UInt8
 
 from resnet_jax.data.crops import CenterCrop
+from resnet_jax.data.decode import decode, decode_crops, image_size
+from resnet_jax.data.scale import crop as crop_pixels
+from resnet_jax.errors import UsageError
 from resnet_jax.files import JsonObject
-from resnet_jax.inference.image_input import Picture, fit
 from resnet_jax.training.stored_preprocessing import ANTIALIAS, REPEAT
 
-LARGEST = 4096
-"""Pixels of a side."""
+if TYPE_CHECKING:
+    import PIL.Image
+
+LARGEST = 4096  # Pixels of a side.
+
+Picture: TypeAlias = "str | os.PathLike[str] | PIL.Image.Image | UInt8[np.ndarray, '...']"
+"""A path or URL, a PIL image, or uint8 pixels [H, W, 3] or, gray, [H, W]."""
+
+Pictures: TypeAlias = "Picture | UInt8[jax.Array, '...'] | Sequence[Pictures]"
+"""One picture, a batch of uint8 pixels [N, H, W, 3] or, gray, [N, H, W], or a sequence of pictures."""
+
+
+class InferenceError(UsageError):
+    """Images that a network does not take; the message says what is allowed."""
+
+
+def list_pictures(pictures: Pictures) -> list[Picture]:
+    """Returns the pictures one by one.
+
+    Raises:
+        InferenceError: An array is not of bytes, or its shape is not that of pictures.
+    """
+    if isinstance(pictures, str | os.PathLike | _pil_image()):
+        return [pictures]
+    if isinstance(pictures, list | tuple):
+        return [one for several in pictures for one in list_pictures(several)]
+    pixels = np.asarray(pictures)
+    if pixels.dtype != np.uint8:
+        raise InferenceError(
+            f"images are uint8 with values from 0 to 255, and this is {pixels.dtype} of shape "
+            f"{list(pixels.shape)}; to give "
+            "the network floating-point input of its own kind, call model.apply(variables, "
+            "trained.preprocess(x))"
+        )
+    gray = pixels.shape[-1:] != (3,)
+    if pixels.ndim not in ((2, 3) if gray else (3, 4)) or 0 in pixels.shape[pixels.ndim > 3 - gray :]:
+        raise InferenceError(
+            "an array of images has the shape [H, W, 3] or [N, H, W, 3], or for gray ones [H, W] or [N, H, "
+            "W]; this one has "
+            f"{list(pixels.shape)}"
+        )
+    return [pixels] if pixels.ndim == 3 - gray else list(pixels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +86,32 @@ class Preprocessing:
     interpolation: str = ANTIALIAS
 
     def fit(self, picture: Picture, out: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Writes a picture of any size, resized and cropped, to `out`, uint8[crop, crop, 3]."""
-        fit(picture, CenterCrop(self.crop, self.resize), out, repeat=self.interpolation == REPEAT)
+        """Writes a picture of any size, resized and cropped, to `out`, uint8[crop, crop, 3].
+
+        Raises:
+            CorruptImageError: A file is no image, or not a whole one.
+            OSError: A file cannot be read.
+        """
+        view = CenterCrop(self.crop, self.resize)
+        if isinstance(picture, str | os.PathLike):
+            encoded = epath.Path(picture).read_bytes()
+            width, height = image_size(encoded)
+            if not self._repeats(width, height):
+                decode_crops(encoded, [view.box(width, height)], (width, height), [out])
+                return
+            pixels = decode(encoded)
+        else:
+            pixels = np.asarray(picture.convert("RGB") if isinstance(picture, _pil_image()) else picture)
+            height, width = pixels.shape[:2]
+            if pixels.ndim == 2:
+                pixels = pixels[..., None].repeat(3, axis=2)
+        if self._repeats(width, height):
+            out[:] = pixels.repeat(self.crop // width, 0).repeat(self.crop // width, 1)
+        else:
+            crop_pixels(pixels, view.box(width, height), out)
+
+    def _repeats(self, width: int, height: int) -> bool:
+        return self.interpolation == REPEAT and width == height and self.crop % width == 0
 
     @classmethod
     def from_fractions(
@@ -50,8 +122,7 @@ class Preprocessing:
         Raises:
             ValueError: They are not three numbers each, or the sizes are none of a picture.
         """
-        sound = len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0
-        if not sound:
+        if not (len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0):
             raise ValueError(
                 f"mean {mean} and deviation {std}; they must be three numbers each, the second above 0"
             )
@@ -60,8 +131,12 @@ class Preprocessing:
                 f"a crop of {crop} pixels from a shorter side of {resize}; they must be at most {LARGEST} "
                 "and rise"
             )
-        scale = tuple(1 / (255 * value) for value in std)
-        return cls(np.asarray([255 * value for value in mean], np.float32), scale, resize, crop)
+        return cls(
+            np.asarray([255 * value for value in mean], np.float32),
+            tuple(1 / (255 * value) for value in std),
+            resize,
+            crop,
+        )
 
     def to_json(self) -> JsonObject:
         """Returns the record that stands beside exported weights."""
@@ -87,3 +162,9 @@ class Preprocessing:
             raise ValueError(f"mean of shape {list(mean.shape)}, crop {crop} of {resize}")
         scale = record["scale"]
         return cls(mean, None if scale is None else tuple(map(float, scale)), resize, crop)
+
+
+def _pil_image() -> "type[PIL.Image.Image]":
+    import PIL.Image  # Here, since few need it.
+
+    return PIL.Image.Image

@@ -9,16 +9,22 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from flax.typing import VariableDict
 
-from resnet_jax.interop.array_layouts import foreign_shape, to_ours
-from resnet_jax.interop.foreign_weights import ArrayPath, Foreign, InteropError
+from resnet_jax.interop.foreign_weights import (
+    ArrayPath,
+    Foreign,
+    InteropError,
+    Shape,
+    foreign_shape,
+    last_channels,
+    to_ours,
+)
 from resnet_jax.models import ModelError, create_model
 from resnet_jax.models.layers import he_normal
 from resnet_jax.models.registry import ModelArguments
 
 HEAD_PATH = ("params", "head")
-SHOWN = 6
-COUNTER = "num_batches_tracked"
-"""Ends the names of PyTorch's counters of batches, which are no weights."""
+SHOWN = 6  # Of what does not fit.
+COUNTER = "num_batches_tracked"  # Ends the names of PyTorch's counters of batches, which are no weights.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +64,10 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
         raise InteropError(f"{foreign.where} holds {held} arrays, too few for {depths} blocks per stage")
     try:
         model = create_model(**arguments)
-        shapes = array_shapes(model, foreign.preprocessing.crop)
+        side = foreign.preprocessing.crop
+        image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        variables = jax.eval_shape(model.init, jax.random.key(0), image)
+        shapes = {path: array.shape for path, array in flatten_dict(variables).items()}
     except (ModelError, TypeError, ValueError) as error:
         raise InteropError(
             f"{foreign.where} describes a net that cannot be built: {str(error).splitlines()[0]}"
@@ -75,7 +84,9 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
     if num_classes is not None and num_classes != classes:
         arguments["num_classes"] = num_classes
         model = create_model(**arguments)
-        arrays |= _fresh_head(arrays[(*HEAD_PATH, "kernel")].shape[0], num_classes, seed)
+        kernel = (*HEAD_PATH, "kernel")
+        fresh = he_normal(jax.random.key(seed), (len(arrays[kernel]), num_classes))
+        arrays |= {kernel: np.asarray(fresh), (*HEAD_PATH, "bias"): np.zeros(num_classes, np.float32)}
         notes.append(
             f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is "
             "used"
@@ -83,21 +94,7 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
     return Imported(model, arguments, unflatten_dict(arrays), tuple(notes))
 
 
-def array_shapes(model: nn.Module, image_size: int) -> dict[ArrayPath, tuple[int, ...]]:
-    """Returns the shape of every array of a net's variables by its path."""
-    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    return {path: array.shape for path, array in flatten_dict(variables).items()}
-
-
-def last_channels(shapes: dict[ArrayPath, tuple[int, ...]]) -> int:
-    """Returns the channels of the last map of a net: what its last convolution gives."""
-    return [shape[3] for shape in shapes.values() if len(shape) == 4][-1]
-
-
-def _match(
-    foreign: Foreign, shapes: dict[ArrayPath, tuple[int, ...]], model: str
-) -> dict[ArrayPath, np.ndarray]:
+def _match(foreign: Foreign, shapes: dict[ArrayPath, Shape], model: str) -> dict[ArrayPath, np.ndarray]:
     wrong, matched = [], {}
     channels = last_channels(shapes)
     left = {name: array for name, array in foreign.arrays.items() if not name.endswith(COUNTER)}
@@ -119,8 +116,3 @@ def _match(
         shown = "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
         raise InteropError(f"{foreign.where} does not fit {model}: {shown}")
     return matched
-
-
-def _fresh_head(features: int, classes: int, seed: int) -> dict[ArrayPath, np.ndarray]:
-    kernel = he_normal(jax.random.key(seed), (features, classes))
-    return {(*HEAD_PATH, "kernel"): np.asarray(kernel), (*HEAD_PATH, "bias"): np.zeros(classes, np.float32)}

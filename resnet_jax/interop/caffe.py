@@ -55,19 +55,16 @@ def from_caffemodel(path: Path, *, mean: str | None) -> Foreign:
         raise InteropError(
             f"{path} has arrays of other dimensions than the authors' nets ({error}); fetch it again"
         ) from error
-    image_mean = _mean(path, mean)
-    model = {"name": name, "stride_on": "1x1", "pool": "caffe", "epsilon": 1e-5}
-    notes = (
-        "images: RGB here, the order of conv1's inputs and of the mean was turned around; pool1 as Caffe's, "
-        "without padding",
-    )
     return Foreign(
         os.fspath(path),
         arrays,
         name_of,
-        model,
-        Preprocessing(image_mean, None, CAFFE_RESIZE, CAFFE_CROP),
-        notes=notes,
+        {"name": name, "stride_on": "1x1", "pool": "caffe", "epsilon": 1e-5},
+        Preprocessing(_mean(path, mean), None, CAFFE_RESIZE, CAFFE_CROP),
+        notes=(
+            "images: RGB here, the order of conv1's inputs and of the mean was turned around; pool1 as "
+            "Caffe's, without padding",
+        ),
         source=IMAGENET_DATASET,
     )
 
@@ -205,8 +202,7 @@ def _mean(path: Path, mean: str | None) -> np.ndarray:
                 "123.7,116.3,103.5"
             )
         mean = os.fspath(beside[0])
-    numbers = re.fullmatch(",".join([r"(\d+(?:\.\d*)?)"] * 3), mean)
-    if numbers:
+    if numbers := re.fullmatch(",".join([r"(\d+(?:\.\d*)?)"] * 3), mean):
         return np.asarray([float(number) for number in numbers.groups()], np.float32)
     try:
         blob = read_blob(memoryview(Path(mean).read_bytes()))

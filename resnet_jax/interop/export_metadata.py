@@ -9,21 +9,27 @@ import safetensors
 
 from resnet_jax.files import JsonObject, read_json
 from resnet_jax.inference.preprocessing import Preprocessing
-from resnet_jax.interop import array_names
-from resnet_jax.interop.foreign_weights import Foreign, InteropError, NameOf
+from resnet_jax.interop.foreign_weights import (
+    TORCHVISION,
+    Foreign,
+    InteropError,
+    NameOf,
+    residual_names,
+    vgg_names,
+)
 from resnet_jax.interop.pytorch import ForeignJson, read_arrays
 from resnet_jax.models.registry import VGG_STAGES, ModelArguments, model_class
 
 RECORD_FORMAT = "resnet-jax weights"
 RECORD_VERSION = 1
+# Key of a safetensors file's metadata, and of an ONNX model's, under which the record stands once more.
 METADATA = "resnet_jax"
-"""Key of a safetensors file's metadata, and of an ONNX model's, under which the record stands once more."""
 
+# Arguments of create_model that a record may hold.
 OPTIONS = {
     *("name", "num_classes", "dtype", "shortcut", "stride_on", "stage_depths", "width", "hidden", "dropout"),
     *("epsilon", "momentum", "variance", "group_size", "input_scale", "pool", "variants"),
 }
-"""Arguments of create_model that a record may hold."""
 
 
 def record_path(file: Path) -> Path:
@@ -94,22 +100,27 @@ def from_record(file: Path, record: ForeignJson) -> Foreign:
                 f"{where} gives the net the option {', '.join(sorted(unknown))}; allowed are "
                 f"{', '.join(sorted(OPTIONS))}"
             )
-        preprocessing = Preprocessing.from_json(record["preprocessing"])
-        class_names, source = tuple(map(str, record["class_names"])), str(record["data"])
-        name_of = names_of(model)
+        return Foreign(
+            str(file),
+            read_arrays(file),
+            names_of(model),
+            model,
+            Preprocessing.from_json(record["preprocessing"]),
+            tuple(map(str, record["class_names"])),
+            source=str(record["data"]),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InteropError(
             f"{where} is not as `resnet-jax export` writes it ({type(error).__name__}: {error}); export "
             "again, or remove it to "
             "have the net recognized by its arrays"
         ) from error
-    return Foreign(str(file), read_arrays(file), name_of, model, preprocessing, class_names, source=source)
 
 
 def names_of(model: ModelArguments) -> NameOf:
     """Returns the names of a net's arrays in torchvision's manner."""
     if not model_class(model["name"]).normalized:
-        return array_names.vgg(
+        return vgg_names(
             tuple(model.get("stage_depths") or VGG_STAGES[int(model["name"].removeprefix("vgg"))])
         )
-    return array_names.residual(array_names.TORCHVISION)
+    return residual_names(TORCHVISION)

@@ -4,20 +4,28 @@ import contextlib
 import dataclasses
 import json
 import os
+from functools import partial
 from pathlib import Path
 
+import jax
+import numpy as np
+import safetensors.numpy
 from etils import epath
 
 from resnet_jax.files import JsonObject, open_for_replacing
 from resnet_jax.inference import Trained, load_trained
-from resnet_jax.interop.export_metadata import describe, record_path
-from resnet_jax.interop.foreign_weights import InteropError
+from resnet_jax.interop.export_metadata import METADATA, describe, names_of, record_path
+from resnet_jax.interop.foreign_weights import InteropError, to_foreign
 from resnet_jax.interop.onnx_graph import INPUT, OUTPUT, to_onnx
-from resnet_jax.interop.safetensors_file import differences_from_torchvision, to_safetensors
-from resnet_jax.interop.stablehlo import to_stablehlo
+from resnet_jax.models.blocks import BottleneckBlock
+from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, model_class
 
+# What a net can be written as; each is also the suffix of its files.
 SAFETENSORS, STABLEHLO, ONNX = FORMATS = ("safetensors", "stablehlo", "onnx")
-"""What a net can be written as; each is also the suffix of its files."""
+
+IN_TORCHVISION = {*(f"resnet{depth}" for depth in IMAGENET_STAGES), *(f"vgg{depth}" for depth in VGG_STAGES)}
+BOTTLENECKS = {f"resnet{depth}" for depth, (block, _) in IMAGENET_STAGES.items() if block is BottleneckBlock}
+VGG_INPUT = 224  # Pixels of a side, for which torchvision's VGG nets are built.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,21 +79,38 @@ def export(
     file = Path(to)
     chosen = _format(file, file_format)
     for path in (file, record_path(file)):
-        _check_free(path, overwrite=overwrite)
+        if path.is_dir():
+            raise InteropError(f"{path} is a folder; give a file that is to be made")
+        if path.exists() and not overwrite:
+            raise InteropError(f"{path} exists already; choose another --to, or give --overwrite")
     trained = load_trained(workdir, step)
     data = trained.config.data
-    source = (
-        "" if data.labels else data.source or ""
-    )  # Labels of the network are then not those of the data set.
+    # With data.labels, the labels of the network are not those of the data set.
+    source = "" if data.labels else data.source or ""
     record = describe(trained.model_arguments, trained.preprocessing, trained.class_names or (), source)
     notes = trained.notes
     if chosen == SAFETENSORS:
         exported = to_safetensors(trained, record)
         notes += tuple(differences_from_torchvision(trained))
     else:
-        record["program"] = _interface(trained, chosen)
+        side, classes = trained.preprocessing.crop, trained.model_arguments["num_classes"]
+        record["program"] = {
+            "format": chosen,
+            "input": {"name": INPUT, "dtype": "uint8", "shape": ["batch", side, side, 3]},
+            "applies": ["mean", "scale"],  # Of the preprocessing.
+            "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch", classes]},
+        }
         exported = to_onnx(trained, record) if chosen == ONNX else to_stablehlo(trained)
-    _write({record_path(file): _pretty(record).encode(), file: exported})
+    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
+    try:
+        with contextlib.ExitStack() as stack:  # Renames the files when all are written.
+            for path, content in ((record_path(file), f"{{\n{lines}\n}}\n".encode()), (file, exported)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(open_for_replacing(path)).write(content)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InteropError(
+            f"{path} cannot be made, since {error.filename} is no folder; choose another --to"
+        ) from error
     return Exported(
         file, record_path(file), chosen, trained.model_arguments["name"], trained.step, len(exported), notes
     )
@@ -106,45 +131,55 @@ def _format(file: Path, wanted: str | None) -> str:
     return suffix
 
 
-def _check_free(path: Path, *, overwrite: bool) -> None:
-    if path.is_dir():
-        raise InteropError(f"{path} is a folder; give a file that is to be made")
-    if path.exists() and not overwrite:
-        raise InteropError(f"{path} exists already; choose another --to, or give --overwrite")
+def to_safetensors(trained: Trained, record: JsonObject) -> bytes:
+    """Returns a safetensors file: float32 arrays in PyTorch's layout, and the record in its metadata.
+
+    PyTorch's counters of batches (`num_batches_tracked`) are not in it, and `load_state_dict` does not ask
+    for them.
+    """
+    name_of = names_of(trained.model_arguments)
+    arrays = {name_of(path): array for path, array in to_foreign(trained.variables).items()}
+    # One key: the order of several is not defined.
+    return safetensors.numpy.save(arrays, {METADATA: json.dumps(record)})
 
 
-def _interface(trained: Trained, chosen: str) -> JsonObject:
-    """Returns what a program takes and gives; the mean and the scale of `preprocessing` are inside it."""
-    side = trained.preprocessing.crop
-    return {
-        "format": chosen,
-        "input": {"name": INPUT, "dtype": "uint8", "shape": ["batch", side, side, 3]},
-        "applies": ["mean", "scale"],
-        "output": {
-            "name": OUTPUT,
-            "dtype": "float32",
-            "shape": ["batch", trained.model_arguments["num_classes"]],
-        },
+def differences_from_torchvision(trained: Trained) -> list[str]:
+    """Returns how the network differs from torchvision's of the same name, as sentences, if it does."""
+    arguments = trained.model_arguments
+    name, crop, shortcut = arguments["name"], trained.preprocessing.crop, arguments.get("shortcut")
+    changed = [option for option in ("variants", "block", "norm", "activation") if arguments.get(option)]
+    unlike = {
+        f"torchvision has no {name} of this shape; the names follow its manner, for `resnet-jax import` "
+        "and nets like it": name not in IN_TORCHVISION
+        or any(arguments.get(option) for option in ("stage_depths", "width", "hidden")),
+        f"torchvision's {name} is without what this net has in {' and '.join(changed)}: it does not load "
+        "there": bool(changed),
+        f"torchvision's {name} has shortcut option B, and this net {shortcut}: it does not load "
+        "there": shortcut not in (None, "B"),
     }
+    differing = {
+        f"torchvision's {name} is for images of {VGG_INPUT} pixels, and this net for {crop}": not model_class(
+            name
+        ).takes_any_size
+        and crop != VGG_INPUT,
+        "torchvision's bottlenecks have the stride on the 3x3, and this net on the 1x1: move it after "
+        "loading": name in BOTTLENECKS and arguments.get("stride_on", "1x1") == "1x1",
+        "torchvision's maximum after conv1 is padded on all sides, and this net's as in Caffe": arguments.get(
+            "pool", "centered"
+        )
+        != "centered",
+        f"torchvision's normalization has epsilon 1e-5, and this net {arguments.get('epsilon')}: set it "
+        "after loading": arguments.get("epsilon", 1e-5) != 1e-5,
+    }
+    return [text for text, holds in unlike.items() if holds][:1] or [
+        text for text, holds in differing.items() if holds
+    ]
 
 
-def _pretty(record: JsonObject) -> str:
-    """Returns JSON with a line for each key."""
-    return (
-        "{\n"
-        + ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
-        + "\n}\n"
-    )
-
-
-def _write(contents: dict[Path, bytes]) -> None:
-    """Writes files under temporary names, and renames them when all are written."""
-    try:
-        with contextlib.ExitStack() as stack:
-            for path, data in contents.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(open_for_replacing(path)).write(data)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InteropError(
-            f"{path} cannot be made, since {error.filename} is no folder; choose another --to"
-        ) from error
+def to_stablehlo(trained: Trained) -> bytes:
+    """Returns a serialized `jax.export` program from uint8[batch, crop, crop, 3] to logits, float32."""
+    side = trained.preprocessing.crop
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, side, side, 3), np.uint8)
+    program = jax.jit(partial(trained.forward, trained.variables))
+    return bytes(jax.export.export(program, platforms=("cpu", "cuda", "tpu"))(images).serialize())

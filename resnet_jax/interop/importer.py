@@ -24,7 +24,6 @@ from resnet_jax.training.state import TrainState
 from resnet_jax.training.stored_preprocessing import evaluation_preprocessing
 from resnet_jax.training.workdir import WorkdirError, store_config
 
-IMAGENET_CLASSES = 1000
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".caffemodel")
 
 
@@ -157,11 +156,9 @@ def import_weights(
             class_names=names or None,
             preprocessing=evaluation_preprocessing(config, foreign.preprocessing.crop),
         )
-        try:
+        with contextlib.closing(writer):
             writer.save(0, state)
             writer.wait()
-        finally:
-            writer.close()
         store_config(directory, config)
     return imported
 
@@ -179,9 +176,7 @@ def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) 
     config.inference.class_names = class_names
     preprocessing, data = foreign.preprocessing, config.data
     data.source = (
-        foreign.source
-        if foreign.source != IMAGENET_DATASET or arguments["num_classes"] == IMAGENET_CLASSES
-        else ""
+        foreign.source if foreign.source != IMAGENET_DATASET or arguments["num_classes"] == 1000 else ""
     )
     data.mean = "pixel" if preprocessing.image_mean.ndim > 1 else "channel"
     if data.source == IMAGENET_DATASET:

@@ -1,19 +1,16 @@
 """Exports a network as an ONNX graph with one node per layer, under the names of this package."""
 
+import dataclasses
 import json
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
-from flax.traverse_util import flatten_dict
-from flax.typing import VariableDict
 
 from resnet_jax.files import JsonObject
 from resnet_jax.inference.trained import Trained
-from resnet_jax.interop.array_layouts import to_foreign
-from resnet_jax.interop.assembly import last_channels
 from resnet_jax.interop.export_metadata import METADATA
-from resnet_jax.interop.foreign_weights import ArrayPath, InteropError
+from resnet_jax.interop.foreign_weights import ArrayPath, InteropError, to_foreign
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock, alike
 from resnet_jax.models.layers import Conv, unwrap_factory
 from resnet_jax.models.normalization import BatchNorm, begin_at_zero
@@ -21,8 +18,7 @@ from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS, no_shortcut
 from resnet_jax.models.vgg import VGG
 
-OPSET, IR_VERSION = 17, 8
-"""Of the standard: old enough for runtimes since 2022."""
+OPSET, IR_VERSION = 17, 8  # Of the standard: old enough for runtimes since 2022.
 
 INPUT, OUTPUT = "images", "logits"
 
@@ -39,9 +35,24 @@ def to_onnx(trained: Trained, record: JsonObject) -> bytes:
         raise InteropError(
             "format onnx needs the package onnx, which is not installed; run `pip install 'resnet-jax[onnx]'`"
         ) from None
-    graph = _Graph(trained.variables)
-    _net(graph, trained)
-    side, classes = trained.preprocessing.crop, trained.model_arguments["num_classes"]
+    graph = _Graph(to_foreign(trained.variables))
+    preprocessing, net = trained.preprocessing, trained.model
+    x = graph.node("Cast", [INPUT], "pixels", to=1)  # FLOAT
+    x = graph.node("Sub", [x, graph.constant("mean", preprocessing.image_mean)], "centered")
+    if preprocessing.input_scale is not None:
+        x = graph.node(
+            "Mul", [x, graph.constant("scale", np.asarray(preprocessing.input_scale, np.float32))], "scaled"
+        )
+    x = graph.node("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
+    if isinstance(net, VGG):
+        _vgg(graph, net, x)
+    elif isinstance(net, ResNet):
+        _residual(graph, net, x)
+    else:
+        raise InteropError(
+            f"format onnx knows residual, plain and VGG nets, and this is a {type(net).__name__}"
+        )
+    side, classes = preprocessing.crop, trained.model_arguments["num_classes"]
     tensor, kinds = onnx.helper.make_tensor_value_info, onnx.TensorProto
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
@@ -63,15 +74,13 @@ def to_onnx(trained: Trained, record: JsonObject) -> bytes:
     return model.SerializeToString()
 
 
+@dataclasses.dataclass
 class _Graph:
     """The nodes and constants of a graph in NCHW; each method adds a layer and returns its output's name."""
 
-    def __init__(self, variables: VariableDict) -> None:
-        arrays = flatten_dict(variables)
-        channels = last_channels({path: array.shape for path, array in arrays.items()})
-        self.arrays = {path: to_foreign(path, array, channels) for path, array in arrays.items()}
-        self.constants: dict[str, np.ndarray] = {}
-        self.nodes: list[tuple[str, list[str], str, dict[str, Any]]] = []
+    arrays: dict[ArrayPath, np.ndarray]
+    constants: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    nodes: list[tuple[str, list[str], str, dict[str, Any]]] = dataclasses.field(default_factory=list)
 
     def node(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         self.nodes.append((kind, inputs, name, attributes))
@@ -82,28 +91,32 @@ class _Graph:
         return name
 
     def weights(self, path: ArrayPath, *names: str) -> list[str]:
+        collections = {"mean": "batch_stats", "var": "batch_stats"}
         return [
-            self.constant("/".join((*path, name)), self.arrays[_collection(name), *path, name])
+            self.constant("/".join((*path, name)), self.arrays[collections.get(name, "params"), *path, name])
             for name in names
         ]
 
     def conv(self, x: str, *path: str, stride: int = 1, groups: int = 1, bias: bool = False) -> str:
-        weights = self.weights(path, "kernel", *(["bias"] if bias else []))
         padding = self.arrays["params", *path, "kernel"].shape[2] // 2
         return self.node(
-            "Conv", [x, *weights], "/".join(path), strides=[stride] * 2, pads=[padding] * 4, group=groups
+            "Conv",
+            [x, *self.weights(path, "kernel", *(["bias"] if bias else []))],
+            "/".join(path),
+            strides=[stride] * 2,
+            pads=[padding] * 4,
+            group=groups,
         )
 
     def norm(self, x: str, *path: str, epsilon: float) -> str:
-        weights = self.weights(path, "scale", "bias", "mean", "var")
-        return self.node("BatchNormalization", [x, *weights], "/".join(path), epsilon=epsilon)
+        inputs = [x, *self.weights(path, "scale", "bias", "mean", "var")]
+        return self.node("BatchNormalization", inputs, "/".join(path), epsilon=epsilon)
 
     def relu(self, x: str, name: str | None = None) -> str:
         return self.node("Relu", [x], name or f"{x}/relu")
 
     def max_pool(self, x: str, name: str, *, size: int, stride: int, padding: tuple[int, int]) -> str:
-        before, after = padding
-        pads = [before, before, after, after]
+        pads = [side for side in padding for _ in range(2)]
         return self.node("MaxPool", [x], name, kernel_shape=[size] * 2, strides=[stride] * 2, pads=pads)
 
     def dense(self, x: str, layer: str, name: str | None = None) -> str:
@@ -111,39 +124,16 @@ class _Graph:
 
     def subsample_and_pad(self, x: str, name: str, *, stride: int, extra: int) -> str:
         """Adds option A where dimensions rise: every stride-th pixel, and zeros for the new channels."""
-        ends = self.constant(f"{name}/ends", np.full(2, np.iinfo(np.int64).max))
-        slices = [
-            self.constant(f"{name}/{part}", np.full(2, value))
-            for part, value in (("starts", 0), ("steps", stride))
-        ]
-        axes = self.constant(f"{name}/axes", np.array([2, 3]))
-        x = self.node("Slice", [x, slices[0], ends, axes, slices[1]], f"{name}/subsampled")
+        slices = {
+            "starts": np.full(2, 0),
+            "ends": np.full(2, np.iinfo(np.int64).max),
+            "axes": np.array([2, 3]),
+            "steps": np.full(2, stride),
+        }
+        inputs = [self.constant(f"{name}/{part}", numbers) for part, numbers in slices.items()]
+        x = self.node("Slice", [x, *inputs], f"{name}/subsampled")
         pads = self.constant(f"{name}/pads", np.array([0, 0, 0, 0, 0, extra, 0, 0]))
         return self.node("Pad", [x, pads], name)
-
-
-def _collection(name: str) -> str:
-    return "batch_stats" if name in ("mean", "var") else "params"
-
-
-def _net(graph: _Graph, trained: Trained) -> None:
-    """Adds everything from the pictures to the logits."""
-    preprocessing, model = trained.preprocessing, trained.model
-    x = graph.node("Cast", [INPUT], "pixels", to=1)  # FLOAT
-    x = graph.node("Sub", [x, graph.constant("mean", preprocessing.image_mean)], "centered")
-    if preprocessing.input_scale is not None:
-        x = graph.node(
-            "Mul", [x, graph.constant("scale", np.asarray(preprocessing.input_scale, np.float32))], "scaled"
-        )
-    x = graph.node("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
-    if isinstance(model, VGG):
-        _vgg(graph, model, x)
-    elif isinstance(model, ResNet):
-        _residual(graph, model, x)
-    else:
-        raise InteropError(
-            f"format onnx knows residual, plain and VGG nets, and this is a {type(model).__name__}"
-        )
 
 
 def _vgg(graph: _Graph, model: VGG, x: str) -> None:
@@ -183,16 +173,15 @@ def _residual(graph: _Graph, model: ResNet, x: str) -> None:
     if stem is ImageNetStem:
         padding = stem_options.get("pool_padding", ImageNetStem.pool_padding)
         x = graph.max_pool(x, "stem", size=3, stride=2, padding=padding)
+    stride_on = block_options.get("stride_on", BottleneckBlock.stride_on)
+    kind = BottleneckBlock if block is BottleneckBlock else BasicBlock
     into = model.stem_width or model.width
     for stage, depth in enumerate(model.stage_depths, start=1):
-        channels = (
-            model.width
-            * 2 ** (stage - 1)
-            * (BottleneckBlock if block is BottleneckBlock else BasicBlock).expansion
-        )
+        channels = model.width * 2 ** (stage - 1) * kind.expansion
         for index in range(1, depth + 1):
             stride = 2 if stage > 1 and index == 1 else 1
-            strides = _strides(block, stride, block_options.get("stride_on", BottleneckBlock.stride_on))
+            strides = [1] * kind.convolutions
+            strides[1 if kind is BottleneckBlock and stride_on == "3x3" else 0] = stride
             at = (f"stage{stage}", f"block{index}")
             y = _branch(graph, x, at, strides, groups=block_options.get("groups", 1), epsilon=epsilon)
             if model.shortcut is not no_shortcut:
@@ -203,15 +192,7 @@ def _residual(graph: _Graph, model: ResNet, x: str) -> None:
     graph.dense(x, "head", OUTPUT)
 
 
-def _strides(block: Any, stride: int, stride_on: str) -> tuple[int, ...]:
-    if block is BasicBlock:
-        return (stride, 1)
-    return (stride, 1, 1) if stride_on == "1x1" else (1, stride, 1)
-
-
-def _branch(
-    graph: _Graph, x: str, at: ArrayPath, strides: tuple[int, ...], *, groups: int, epsilon: float
-) -> str:
+def _branch(graph: _Graph, x: str, at: ArrayPath, strides: list[int], *, groups: int, epsilon: float) -> str:
     """Adds F(x): convolutions, normalizations, activations; `groups` are of the second convolution."""
     for number, stride in enumerate(strides, start=1):
         convolved = graph.conv(x, *at, f"conv{number}", stride=stride, groups=groups if number == 2 else 1)

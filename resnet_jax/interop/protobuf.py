@@ -1,13 +1,11 @@
 """Reads messages in the wire format of protocol buffers: numbered fields, without a schema."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 FIXED = {FIXED64: 8, FIXED32: 4}
 
-Value = int | memoryview
-"""Of a field: a varint as a number, anything else as its bytes."""
+Value = int | memoryview  # Of a field: a varint as a number, anything else as its bytes.
 
 
 class WireError(ValueError):
@@ -21,8 +19,24 @@ def fields(message: memoryview | bytes) -> dict[int, list[Value]]:
         WireError: It ends early, or is no message.
     """
     found: dict[int, list[Value]] = defaultdict(list)
-    for number, value in _read(memoryview(message)):
-        found[number].append(value)
+    view, at = memoryview(message), 0
+    while at < len(view):
+        key, at = _varint(view, at)
+        number, kind = key >> 3, key & 7
+        if kind == VARINT:
+            value, at = _varint(view, at)
+            found[number].append(value)
+            continue
+        if kind == LENGTH:
+            length, at = _varint(view, at)
+        elif kind in FIXED:
+            length = FIXED[kind]
+        else:
+            raise WireError(f"field {number} has the unknown kind {kind}")
+        if length > len(view) - at:
+            raise WireError(f"field {number} claims {length:,} bytes, and {len(view) - at:,} are left")
+        found[number].append(view[at : at + length])
+        at += length
     return dict(found)
 
 
@@ -32,33 +46,12 @@ def packed_varints(values: list[Value]) -> list[int]:
     for value in values:
         if isinstance(value, int):
             numbers.append(value)
-            continue
-        at = 0
-        while at < len(value):
-            number, at = _varint(value, at)
-            numbers.append(number)
-    return numbers
-
-
-def _read(message: memoryview) -> Iterator[tuple[int, Value]]:
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        number, kind = key >> 3, key & 7
-        if kind == VARINT:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if kind == LENGTH:
-            length, at = _varint(message, at)
-        elif kind in FIXED:
-            length = FIXED[kind]
         else:
-            raise WireError(f"field {number} has the unknown kind {kind}")
-        if length > len(message) - at:
-            raise WireError(f"field {number} claims {length:,} bytes, and {len(message) - at:,} are left")
-        yield number, message[at : at + length]
-        at += length
+            at = 0
+            while at < len(value):
+                number, at = _varint(value, at)
+                numbers.append(number)
+    return numbers
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

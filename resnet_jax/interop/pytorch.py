@@ -12,23 +12,35 @@ import safetensors
 
 from resnet_jax.files import read_json
 from resnet_jax.inference.preprocessing import Preprocessing
-from resnet_jax.interop import array_names
-from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, Foreign, InteropError, NameOf
+from resnet_jax.interop.foreign_weights import (
+    HUGGING_FACE,
+    IMAGENET_DATASET,
+    TORCHVISION,
+    Foreign,
+    InteropError,
+    NameOf,
+    residual_names,
+    vgg_names,
+)
 from resnet_jax.interop.torch_files import read_state_dict
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, ModelArguments, model_class
 
+# Of the channels red, green and blue, as fractions of the largest value.
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the channels red, green and blue, as fractions of the largest value."""
 
 FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
+BLOCKS: dict[str, type[BasicBlock] | type[BottleneckBlock]] = {
+    "basic": BasicBlock,
+    "bottleneck": BottleneckBlock,
+}
 TIMM = re.compile(r"(tv_)?resnet(18|34|50|101|152)")
+# Arrays that tell that a net is one of timm's variants, which is not built here.
 TIMM_VARIANTS = {
     "conv1.0.weight": "three convolutions in the stem (names that end in d, s or t)",
     "layer2.0.downsample.2.weight": "an average pool before the projections (names that end in d)",
     "layer1.0.se.fc1.weight": "squeeze and excitation (seresnet)",
 }
-"""StateDict that tell that a net is one of timm's variants, which is not built here."""
 
 StateDict: TypeAlias = Mapping[str, np.ndarray]
 
@@ -66,12 +78,17 @@ def from_torch_file(path: Path, *, stride_on: str | None = None) -> Foreign:
         "images: torchvision's mean and deviation, shorter side 256, center crop 224 (the file does not tell)"
     ]
     if "features.0.weight" in arrays:
-        model, name_of = _vgg(os.fspath(path), arrays)
+        convolutions = sum(name.startswith("features.") and name.endswith(".weight") for name in arrays)
+        depth = convolutions + 3
+        if depth not in VGG_STAGES:
+            raise InteropError(
+                f"{path} is a VGG net with {convolutions} convolutions; allowed are vgg16 (13) and vgg19 "
+                "(16), without BN"
+            )
+        model, name_of = {"name": f"vgg{depth}"}, vgg_names(VGG_STAGES[depth])
     else:
-        model, name_of = (
-            _residual(os.fspath(path), arrays, stride_on or "3x3"),
-            array_names.residual(array_names.TORCHVISION),
-        )
+        model = _residual(os.fspath(path), arrays, stride_on or "3x3")
+        name_of = residual_names(TORCHVISION)
         if "stride_on" in model and stride_on is None:
             notes.append(
                 "the stride is on the 3x3 convolutions, as torchvision's; for a net with it on the 1x1 give "
@@ -124,43 +141,34 @@ def _from_timm(file: Path, config: ForeignJson, arrays: StateDict) -> Foreign:
     told = config.get("pretrained_cfg", config)
     crop = int(told.get("input_size", (3, 224, 224))[-1])
     resize = math.floor(crop / float(told.get("crop_pct", 0.875)))
-    mean, std = told.get("mean", TORCHVISION_MEAN), told.get("std", TORCHVISION_STD)
-    preprocessing = Preprocessing.from_fractions(mean, std, resize=resize, crop=crop)
-    model = _residual(os.fspath(file), arrays, "3x3")
-    names_there = told.get("label_names") or config.get("label_names") or ()
     return _foreign(
         file,
         arrays,
-        array_names.residual(array_names.TORCHVISION),
-        model,
-        preprocessing,
-        class_names=tuple(names_there),
+        residual_names(TORCHVISION),
+        _residual(os.fspath(file), arrays, "3x3"),
+        Preprocessing.from_fractions(
+            told.get("mean", TORCHVISION_MEAN), told.get("std", TORCHVISION_STD), resize=resize, crop=crop
+        ),
+        class_names=tuple(told.get("label_names") or config.get("label_names") or ()),
     )
 
 
 def _from_transformers(file: Path, config: ForeignJson, arrays: StateDict) -> Foreign:
-    kinds: dict[str, type[BasicBlock] | type[BottleneckBlock]] = {
-        "basic": BasicBlock,
-        "bottleneck": BottleneckBlock,
-    }
     layer_type, depths = config.get("layer_type", "bottleneck"), tuple(config.get("depths", (3, 4, 6, 3)))
-    expected = {"hidden_act": "relu", "downsample_in_first_stage": False, "num_channels": 3}
-    for field, value in expected.items():
+    for field, value in {"hidden_act": "relu", "downsample_in_first_stage": False, "num_channels": 3}.items():
         if config.get(field, value) != value:
             raise InteropError(
                 f"{file.parent}/config.json has {field} {config[field]!r}, another net; it must be {value!r}"
             )
     width = config.get("embedding_size", 64)
-    sides = [width * kinds[layer_type].expansion * 2**stage for stage in range(len(depths))]
-    default = [256, 512, 1024, 2048]
-    if list(config.get("hidden_sizes", default)) != sides:
-        raise InteropError(
-            f"{file.parent}/config.json has hidden_sizes {config.get('hidden_sizes', default)}; they must be "
-            f"{sides}"
-        )
-    depth = sum(depths) * kinds[layer_type].convolutions + 2
+    block = BLOCKS[layer_type]
+    sides = [width * block.expansion * 2**stage for stage in range(len(depths))]
+    hidden_sizes = config.get("hidden_sizes", [256, 512, 1024, 2048])
+    if list(hidden_sizes) != sides:
+        raise InteropError(f"{file.parent}/config.json has hidden_sizes {hidden_sizes}; they must be {sides}")
+    depth = sum(depths) * block.convolutions + 2
     model: ModelArguments = {"name": f"resnet{depth}"}
-    if (kinds[layer_type], depths) != IMAGENET_STAGES.get(depth):
+    if (block, depths) != IMAGENET_STAGES.get(depth):
         model["stage_depths"] = depths
     if width != 64:
         model["width"] = width
@@ -168,29 +176,32 @@ def _from_transformers(file: Path, config: ForeignJson, arrays: StateDict) -> Fo
         model["stride_on"] = "1x1" if config.get("downsample_in_bottleneck", False) else "3x3"
     preprocessing, notes = _processor(file.parent / "preprocessor_config.json")
     labels = config.get("id2label") or {}
-    class_names = tuple(str(labels[key]) for key in sorted(labels, key=int))
     return _foreign(
         file,
         arrays,
-        array_names.residual(array_names.HUGGING_FACE),
+        residual_names(HUGGING_FACE),
         model,
         preprocessing,
-        class_names=class_names,
+        class_names=tuple(str(labels[key]) for key in sorted(labels, key=int)),
         notes=notes,
     )
 
 
 def _processor(path: Path) -> tuple[Preprocessing, tuple[str, ...]]:
     """Returns the preprocessing of a Hugging Face folder, and notes; from 384 pixels on without a crop."""
-    notes: tuple[str, ...] = ()
-    if not path.exists():
-        notes = (f"{path.name} is not there: images are taken to be as ImageNet's usually are",)
-    told = _json(path) if path.exists() else {}
+    there = path.exists()
+    told = _json(path) if there else {}
     size = told.get("size", 224)
     side = int(size.get("shortest_edge") or size["height"]) if isinstance(size, dict) else int(size)
     resize = math.floor(side / float(told.get("crop_pct") or 224 / 256)) if side < 384 else side
-    mean, std = told.get("image_mean", TORCHVISION_MEAN), told.get("image_std", TORCHVISION_STD)
-    return Preprocessing.from_fractions(mean, std, resize=resize, crop=side), notes
+    missing = f"{path.name} is not there: images are taken to be as ImageNet's usually are"
+    preprocessing = Preprocessing.from_fractions(
+        told.get("image_mean", TORCHVISION_MEAN),
+        told.get("image_std", TORCHVISION_STD),
+        resize=resize,
+        crop=side,
+    )
+    return preprocessing, () if there else (missing,)
 
 
 def _foreign(
@@ -245,17 +256,6 @@ def _residual(where: str, arrays: StateDict, stride_on: str) -> ModelArguments:
         "101, 152 (blocks per "
         "stage 2, 2, 2, 2 to 3, 8, 36, 3), vgg16 and vgg19"
     )
-
-
-def _vgg(where: str, arrays: StateDict) -> tuple[ModelArguments, NameOf]:
-    convolutions = sum(name.startswith("features.") and name.endswith(".weight") for name in arrays)
-    depth = convolutions + 3
-    if depth not in VGG_STAGES:
-        raise InteropError(
-            f"{where} is a VGG net with {convolutions} convolutions; allowed are vgg16 (13) and vgg19 (16), "
-            "without BN"
-        )
-    return {"name": f"vgg{depth}"}, array_names.vgg(VGG_STAGES[depth])
 
 
 def _json(path: Path) -> ForeignJson:

@@ -13,8 +13,7 @@ from typing import cast
 import ml_dtypes
 import numpy as np
 
-PICKLE_LIMIT = 16 << 20
-"""Bytes of the pickled names and shapes; those of ResNet-1202 are 2 MB."""
+PICKLE_LIMIT = 16 << 20  # Bytes of the pickled names and shapes; those of ResNet-1202 are 2 MB.
 
 STORAGES = {
     "FloatStorage": np.dtype(np.float32),
@@ -32,11 +31,11 @@ REBUILD = {"torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2"}
 PARAMETER = "torch._utils _rebuild_parameter"
 EMPTY_DICTS = {"collections OrderedDict", "builtins dict", "__builtin__ dict"}
 
+# Opcodes that push their argument.
 PLAIN = (
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BININT", "BININT1", "BININT2"),
     *("LONG1", "BINFLOAT", "SHORT_BINSTRING", "BINSTRING"),
 )
-"""Opcodes that push their argument."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +79,6 @@ def interpret(pickled: bytes, start: int = 0) -> tuple[object, dict[str, Storage
         RefusedError: It uses an opcode, or asks for a call, that no state dict needs.
     """
     machine = _Machine()
-    end = start
     for opcode, argument, position in pickletools.genops(pickled[start : start + PICKLE_LIMIT]):
         end = start + (position or 0) + 1
         step = machine.steps.get(opcode.name)
@@ -98,9 +96,9 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[object] = []
         self.memo: dict[object, object] = {}
-        self.marks: list[list[object]] = []
+        self.marks: list[int] = []
         self.storages: dict[str, Storage] = {}
-        push, pop, memo = self._push, self._pop, self.memo
+        push, pop, memo = self.stack.append, self._pop, self.memo
         self.steps: dict[str, Callable[[object], object]] = {
             **dict.fromkeys(PLAIN, push),
             **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda _: None),
@@ -116,7 +114,7 @@ class _Machine:
             **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda key: memo.__setitem__(key, self.stack[-1])),
             **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda key: push(memo[key])),
             "MEMOIZE": lambda _: memo.__setitem__(len(memo), self.stack[-1]),
-            "MARK": lambda _: self._mark(),
+            "MARK": lambda _: self.marks.append(len(self.stack)),
             "TUPLE": lambda _: push(tuple(self._since_mark())),
             "GLOBAL": lambda name: push(Global(str(name))),
             "STACK_GLOBAL": lambda _: push(Global(" ".join(map(str, pop(2))))),
@@ -129,23 +127,16 @@ class _Machine:
             "APPENDS": lambda _: self._append(self._since_mark()),
         }
 
-    def _push(self, value: object) -> None:
-        self.stack.append(value)
-
     def _pop(self, count: int) -> list[object]:
-        if len(self.stack) < count:
+        if not 0 < count <= len(self.stack):
             raise RefusedError("its pickle is damaged")
         taken = self.stack[-count:]
         del self.stack[-count:]
         return taken
 
-    def _mark(self) -> None:
-        self.marks.append(self.stack)
-        self.stack = []
-
     def _since_mark(self) -> list[object]:
-        taken, self.stack = self.stack, self.marks.pop()
-        return taken
+        count = len(self.stack) - self.marks.pop()
+        return self._pop(count) if count else []
 
     def _set(self, flat: list[object]) -> None:
         target = self.stack[-1]

@@ -8,6 +8,7 @@ and tensors are views of them.
 import math
 import os
 import zipfile
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -15,33 +16,31 @@ import numpy as np
 from resnet_jax.interop.foreign_weights import InteropError
 from resnet_jax.interop.state_dict_pickle import PICKLE_LIMIT, RefusedError, Storage, Tensor, interpret
 
-MAGIC = 0x1950A86A20F9469CFC6C
-"""Begins the files that PyTorch wrote up to 1.5."""
+MAGIC = 0x1950A86A20F9469CFC6C  # Begins the files that PyTorch wrote up to 1.5.
 
+# Keys under which training scripts put the state dict in a larger one.
 SETTINGS = ("state_dict", "model", "model_state_dict")
-"""Keys under which training scripts put the state dict in a larger one."""
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Returns the arrays of a state dict by name, as views of the file's numbers.
 
     Raises:
         InteropError: It is not a file of `torch.save`, holds more than tensors, or is not whole.
     """
-    where = os.fspath(path)
     try:
-        with open(where, "rb") as file:
+        with path.open("rb") as file:
             read = _read_zip if zipfile.is_zipfile(file) else _read_legacy
             file.seek(0)
             found, storages = read(file)
             return {name: _view(tensor, storages) for name, tensor in _tensors(found).items()}
     except RefusedError as error:
-        raise InteropError(f"{where} is not read: {error}") from None
+        raise InteropError(f"{path} is not read: {error}") from None
     except OSError as error:
-        raise InteropError(f"{where} cannot be read: {error.strerror}") from error
+        raise InteropError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # zipfile and pickletools raise what they like at broken input.
         raise InteropError(
-            f"{where} is no whole file of torch.save ({type(error).__name__}: {str(error)[:120]}); fetch it "
+            f"{path} is no whole file of torch.save ({type(error).__name__}: {str(error)[:120]}); fetch it "
             "again, or save it with "
             "torch.save(model.state_dict(), …) or as .safetensors"
         ) from error
@@ -74,11 +73,10 @@ def _read_zip(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
         if f"{folder}byteorder" in by_name and archive.read(f"{folder}byteorder") != b"little":
             raise RefusedError("its numbers are in big-endian order; save it as .safetensors")
         found, wanted, _ = interpret(archive.read(pickles[0]))
-        storages = {}
-        for storage in wanted.values():
-            data = archive.read(by_name[f"{folder}data/{storage.key}"])
-            storages[storage.key] = _numbers(data, storage)
-    return found, storages
+        return found, {
+            key: _numbers(archive.read(by_name[f"{folder}data/{key}"]), storage)
+            for key, storage in wanted.items()
+        }
 
 
 def _read_legacy(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
@@ -134,23 +132,18 @@ def _view(tensor: Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
     last = tensor.offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if math.prod(shape) and last >= numbers.size:
         raise RefusedError(f"a tensor of shape {list(shape)} reaches beyond its storage")
-    step = numbers.itemsize
-    return np.lib.stride_tricks.as_strided(
-        numbers[tensor.offset :], shape, [stride * step for stride in strides], writeable=False
-    )
+    strides_in_bytes = [stride * numbers.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], shape, strides_in_bytes, writeable=False)
 
 
 def _tensors(found: object) -> dict[str, Tensor]:
     """Returns the state dict, which may be under a key of a larger dict or have prefixes of DataParallel."""
-    for key in SETTINGS:
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-            break
     if not isinstance(found, dict):
         raise RefusedError(
             f"it holds a {type(found).__name__}, not a state dict; save it with "
             "torch.save(model.state_dict(), …)"
         )
+    found = next((found[key] for key in SETTINGS if isinstance(found.get(key), dict)), found)
     tensors = {
         name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)
     }
@@ -160,6 +153,5 @@ def _tensors(found: object) -> dict[str, Tensor]:
             f"it is not a state dict: {', '.join(others) or 'it is empty'}; use "
             "torch.save(model.state_dict(), …)"
         )
-    prefix = "module."
-    wrapped = all(name.startswith(prefix) for name in tensors)
-    return {name.removeprefix(prefix): value for name, value in tensors.items()} if wrapped else tensors
+    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
+    return {name.removeprefix(prefix): value for name, value in tensors.items()}

@@ -12,8 +12,7 @@ COLLECTIVE = re.compile(
 )
 LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 CALLED = re.compile(r"(?:true_computation|false_computation)=%?([\w.\-]+)|branch_computations=\{([^}]*)\}")
-TWO_SIDED = ("all-gather", "collective-permute")
-"""Collectives whose start has the operand beside the result in its shape."""
+_TWO_SIDED = ("all-gather", "collective-permute")  # Their start has the operand beside the result.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,9 @@ def read_program(text: str) -> Reading:
             if match := COLLECTIVE.search(line):
                 kind = match["kind"]
                 counts[kind] += times
-                sizes[kind] += times * _bytes(match["shape"], half=bool(match["start"]) and kind in TWO_SIDED)
+                sizes[kind] += times * _bytes(
+                    match["shape"], half=bool(match["start"]) and kind in _TWO_SIDED
+                )
             if match := LOOP.search(line):
                 pending.append((match[2], times * _trips(line, computations.get(match[1], []))))
             for one, several in CALLED.findall(line):
@@ -68,7 +69,6 @@ def read_program(text: str) -> Reading:
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """Returns the lines of every computation by its name, and the name of the one that is the program."""
     computations: dict[str, list[str]] = {}
     entry, lines = "", []
     for line in text.splitlines():
@@ -89,13 +89,8 @@ def _trips(loop: str, condition: list[str]) -> int:
 
 
 def _bytes(shape: str, *, half: bool) -> int:
-    arrays = re.findall(r"\b(pred|(?:s|u|f|bf|c)\d+(?:e\w+)?)\[([\d,]*)\]", shape)
+    arrays = re.findall(r"\b(?:pred|(?:s|u|f|bf|c)(\d+)(?:e\w+)?)\[([\d,]*)\]", shape)
     return sum(
-        _width(kind) * prod(map(int, filter(None, sides.split(","))))
-        for kind, sides in arrays[len(arrays) // 2 if half else 0 :]
+        max(1, int(bits or 8) // 8) * prod(map(int, filter(None, sides.split(","))))
+        for bits, sides in arrays[len(arrays) // 2 if half else 0 :]
     )
-
-
-def _width(kind: str) -> int:
-    bits = 8 if kind == "pred" else int(re.findall(r"\d+", kind)[0])
-    return max(1, bits // 8)

@@ -54,9 +54,8 @@ def create_mapping(kind: str, devices: Sequence[jax.Device]) -> Mapping:
     """
     if kind not in ("auto", "pmap", "shard_map"):
         raise DeviceError(f"unknown mapping {kind!r}; allowed are auto, pmap and shard_map")
-    if kind == "auto":
-        kind = "pmap" if jax.process_count() == 1 else "shard_map"
-    return (PmapMapping if kind == "pmap" else ShardMapMapping)(tuple(devices))
+    by_pmap = kind == "pmap" or (kind == "auto" and jax.process_count() == 1)
+    return (PmapMapping if by_pmap else ShardMapMapping)(tuple(devices))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,25 +66,28 @@ class PmapMapping:
 
     @property
     def _local(self) -> Mesh:
-        local = [device for device in self.devices if device.process_index == jax.process_index()]
-        return Mesh(np.array(local), (AXIS_NAME,))
+        return Mesh(
+            np.array([d for d in self.devices if d.process_index == jax.process_index()]), (AXIS_NAME,)
+        )
 
     def replicate(self, tree: PyTree) -> PyTree:
         return _put_copy(tree, NamedSharding(self._local, PartitionSpec()))
 
     def shard(self, batch: PyTree) -> PyTree:
         mesh = self._local
-        split = jax.tree.map(lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), batch)
-        return jax.device_put(split, NamedSharding(mesh, PartitionSpec(AXIS_NAME)))
+        return jax.device_put(
+            jax.tree.map(lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), batch),
+            NamedSharding(mesh, PartitionSpec(AXIS_NAME)),
+        )
 
     def map(self, function: PerDevice, *, donate: bool) -> PerDevice:
-        every = jax.process_count() > 1 and len(self.devices) == jax.device_count()
+        several = jax.process_count() > 1
         return jax.pmap(
             function,
             AXIS_NAME,
             in_axes=(None, 0),
             out_axes=None,
-            devices=None if every else self.devices,
+            devices=None if several and len(self.devices) == jax.device_count() else self.devices,
             donate_argnums=(0,) if donate else (),
         )
 
@@ -116,14 +118,16 @@ class ShardMapMapping:
     def map(self, function: PerDevice, *, donate: bool) -> PerDevice:
         # With the check of varying axes on, `grad` and then `pmean` gives as many times the gradient as there
         # are devices.
-        mapped = jax.shard_map(
-            function,
-            mesh=self._mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS_NAME)),
-            out_specs=PartitionSpec(),
-            check_vma=False,
+        return jax.jit(
+            jax.shard_map(
+                function,
+                mesh=self._mesh,
+                in_specs=(PartitionSpec(), PartitionSpec(AXIS_NAME)),
+                out_specs=PartitionSpec(),
+                check_vma=False,
+            ),
+            donate_argnums=(0,) if donate else (),
         )
-        return jax.jit(mapped, donate_argnums=(0,) if donate else ())
 
 
 def _put_copy(tree: PyTree, sharding: NamedSharding) -> PyTree:

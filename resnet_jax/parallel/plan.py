@@ -125,8 +125,8 @@ def compile_step(
         devices: Of `devices_of`.
     """
     mesh = Mesh(np.array(devices), (AXIS_NAME,))
-    mapped = create_mapping("shard_map", devices).map(function, donate=True)
-    lowered = mapped.lower(  # type: ignore[attr-defined]
+    step = create_mapping("shard_map", devices).map(function, donate=True)
+    lowered = step.lower(  # type: ignore[attr-defined]
         _placed(replicated, NamedSharding(mesh, PartitionSpec())),
         _placed(batch, NamedSharding(mesh, PartitionSpec(AXIS_NAME))),
     )
@@ -138,9 +138,9 @@ def compile_step(
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        needed = _size(r"Used |HLO temporaries \(", str(error))
+        needed = _size(r"Used |HLO temporaries \(", str(error)) or size
         available = _size(r"of |available HBM \(", str(error))
-        return Compiled(False, size, max(0, (needed or 0) - size), needed or size, available)
+        return Compiled(False, size, max(0, needed - size), needed, available)
     memory, cost, read = program.memory_analysis(), program.cost_analysis(), read_program(program.as_text())
     repeated = read.cycles / read.cycles_once if read.cycles_once else 1.0
     return Compiled(

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, Self
 
 import jax
+from jax._src import distributed  # The key-value store has no public name.
 
 from resnet_jax.console import print_note
 from resnet_jax.errors import DONE, FAILED, RESUMABLE, USAGE, UsageError, exit_status
@@ -111,7 +112,7 @@ class Processes:
             ) from error
         finally:
             signal.signal(signal.SIGABRT, signal.SIG_DFL)
-        state = _joined()
+        state: Any = distributed.global_state
         self.index, self.count = state.process_id, state.num_processes
         if self.count > 1:
             self._watch = watchdog.Watch(
@@ -130,7 +131,7 @@ class Processes:
         """
         if self.count == 1:
             return
-        client = _joined().client
+        client: Any = distributed.global_state.client
         client.key_value_set(f"resnet_jax/{topic}/{self.index}", json.dumps(dict(facts)))
         answers = []
         for process in range(self.count):
@@ -143,10 +144,10 @@ class Processes:
                     f"process {process} did not say its {topic} within {_ANSWER_MS // 1000} s"
                 ) from error
         if differences := _differences(answers):
-            shown = "; ".join(differences[:_SHOWN])
-            more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+            if len(differences) > _SHOWN:
+                differences[_SHOWN:] = [f"and {len(differences) - _SHOWN} more"]
             raise ProcessError(
-                f"the processes do not have the same {topic}: {shown}{more}; "
+                f"the processes do not have the same {topic}: {'; '.join(differences)}; "
                 "start all with the same command, set up alike"
             )
 
@@ -170,8 +171,10 @@ class Processes:
             if several:
                 os.kill(os.getpid(), signal.SIGTERM)  # JAX has a handler of its own for it, which must stay.
 
-        numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
-        previous = {number: signal.signal(number, handle) for number in numbers}
+        previous = {
+            number: signal.signal(number, handle)
+            for number in ([signal.SIGINT] if several else [signal.SIGTERM, signal.SIGINT])
+        }
         if several:
             self._reached(start)
         try:
@@ -215,12 +218,6 @@ def _nobody_came() -> None:
     os._exit(USAGE)
 
 
-def _joined() -> Any:
-    from jax._src import distributed  # The key-value store has no public name.
-
-    return distributed.global_state
-
-
 def _may_be_one_of_several() -> bool:
     # JAX raises, or warns, in a pod that is not of an indexed job.
     return (
@@ -232,8 +229,11 @@ def _may_be_one_of_several() -> bool:
 
 def _check_kubernetes() -> None:
     # JAX could not find the other pods, and each would train by itself.
-    pod = "KUBERNETES_SERVICE_HOST" in os.environ and "TPU_WORKER_ID" not in os.environ
-    if pod and importlib.util.find_spec("kubernetes") is None:
+    if (
+        "KUBERNETES_SERVICE_HOST" in os.environ
+        and "TPU_WORKER_ID" not in os.environ
+        and importlib.util.find_spec("kubernetes") is None
+    ):
         raise ProcessError(
             "this pod is one of an indexed job, and the package kubernetes finds the others: "
             "pip install 'jax[k8s]', or name them by --coordinator, --processes and --process, "
@@ -242,8 +242,15 @@ def _check_kubernetes() -> None:
 
 
 def _check(coordinator: str, count: int | None, index: int | None) -> None:
-    given = {"--coordinator": coordinator or None, "--processes": count, "--process": index}
-    missing = [name for name, value in given.items() if value is None]
+    missing = [
+        name
+        for name, value in (
+            ("--coordinator", coordinator or None),
+            ("--processes", count),
+            ("--process", index),
+        )
+        if value is None
+    ]
     if missing or count is None or index is None:
         raise ProcessError(
             f"--coordinator, --processes and --process belong together; give {' and '.join(missing)} too"
@@ -260,7 +267,6 @@ def _check(coordinator: str, count: int | None, index: int | None) -> None:
 
 
 def _differences(answers: list[JsonObject]) -> list[str]:
-    """Returns a line for each fact that differs: `batch_size (16 on process 0, 32 on process 1)`."""
     lines = []
     for name in sorted(set().union(*answers)):
         holders: dict[str, list[int]] = {}
@@ -268,6 +274,7 @@ def _differences(answers: list[JsonObject]) -> list[str]:
             holders.setdefault(json.dumps(facts[name]) if name in facts else "absent", []).append(process)
         if len(holders) > 1:
             who = (f"{value} on process {_numbers(processes)}" for value, processes in holders.items())
+            # Such as `batch_size (16 on process 0, 32 on process 1)`.
             lines.append(f"{name} ({', '.join(who)})")
     return lines
 

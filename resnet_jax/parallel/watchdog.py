@@ -115,8 +115,10 @@ class Watch:
                     last[process] = sign, now
             gone = [process for process, (_, since) in last.items() if now - since > PATIENCE]
             if gone and self._index not in gone:
-                who = ", ".join(map(self._describe, gone))
-                reason = f"{who} gave no sign of life for {PATIENCE:.0f} s and is gone; {_ADVICE}"
+                reason = (
+                    f"{', '.join(map(self._describe, gone))} gave no sign of life for {PATIENCE:.0f} s and "
+                    f"is gone; {_ADVICE}"
+                )
                 self._end({"code": FAILED, "reason": reason, "gone": len(gone)}, pass_on=True)
 
     def _listen(self) -> None:
@@ -140,9 +142,16 @@ class Watch:
         )
 
     def _coordinator_is_gone(self) -> None:
-        reason = f"{self._describe(0)}, which the others find each other through, is gone; {_ADVICE}"
         # There is nobody to ask.
-        self._end({"code": FAILED, "reason": reason, "gone": self._count}, pass_on=False)
+        self._end(
+            {
+                "code": FAILED,
+                "reason": f"{self._describe(0)}, which the others find each other through, is gone; "
+                f"{_ADVICE}",
+                "gone": self._count,
+            },
+            pass_on=False,
+        )
 
     def _aborting(self) -> None:
         if self._leaving is not None:

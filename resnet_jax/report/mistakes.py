@@ -9,8 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import is_path
-from resnet_jax.data.label_subset import LabelSubset
-from resnet_jax.data.source import Source, read_all
+from resnet_jax.data.source import LabelSubset, Source, read_all
 from resnet_jax.evaluation.counts import Counts, predicted
 from resnet_jax.evaluation.protocols import SINGLE, Protocol
 from resnet_jax.evaluation.trial import open_trial

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import cv2
 import tensorflow_datasets as tfds
 
-from resnet_jax.data.digits import load_digits
+from resnet_jax.data.tfds_sets import load_digits
 from tests.data.photographs import CLASSES, jpeg, photograph
 
 TRAIN, TEST = 640, 100

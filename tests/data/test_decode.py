@@ -15,14 +15,14 @@ import simplejpeg
 
 from resnet_jax.data.crops import Box, CenterCrop, ResizedCrop, ScaleCrop, View, corners_and_center, scaled
 from resnet_jax.data.data_error import CorruptImageError
-from resnet_jax.data.decode import decode, decode_crop, image_size
+from resnet_jax.data.decode import decode, decode_crops, image_size
 from resnet_jax.data.scale import LINEAR_LIMIT
 from tests.data.photographs import jpeg, photograph, photographs
 
 
 def seen(encoded: bytes, box: Box, size: int) -> np.ndarray:
     out = np.empty((size, size, 3), np.uint8)
-    decode_crop(encoded, box, image_size(encoded), out)
+    decode_crops(encoded, [box], image_size(encoded), [out])
     return out
 
 

@@ -15,7 +15,7 @@ from resnet_jax.data import decode as decoding
 from resnet_jax.data import turbojpeg
 from resnet_jax.data.crops import Box, ResizedCrop, ScaleCrop, View, corners_and_center
 from resnet_jax.data.data_error import CorruptImageError
-from resnet_jax.data.decode import decode_crop, decode_crops
+from resnet_jax.data.decode import decode_crops
 from resnet_jax.data.turbojpeg import Region, decode_region
 from tests.data.photographs import jpeg, photographs
 
@@ -32,7 +32,7 @@ def scaled_photograph(width: int, height: int) -> np.ndarray:
 
 def seen(encoded: bytes, box: Box, size: tuple[int, int], side: int = 64) -> np.ndarray:
     out = np.empty((side, side, 3), np.uint8)
-    decode_crop(encoded, box, size, out)
+    decode_crops(encoded, [box], size, [out])
     return out
 
 

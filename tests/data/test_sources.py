@@ -11,9 +11,9 @@ import pytest
 
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
-from resnet_jax.data.digits import load_digits
 from resnet_jax.data.source import ArraySource, SyntheticSource
 from resnet_jax.data.statistics import image_mean
+from resnet_jax.data.tfds_sets import load_digits
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_digits_are_scikit_learns_with_every_pixel_doubled() -> None:
 
 
 def test_the_digits_need_no_tensorflow() -> None:
-    code = "import sys; from resnet_jax.data import digits; assert 'tensorflow' not in sys.modules"
+    code = "import sys; from resnet_jax.data import tfds_sets; assert 'tensorflow' not in sys.modules"
     import subprocess
 
     assert (

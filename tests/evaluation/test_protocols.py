@@ -21,8 +21,7 @@ from resnet_jax import load_checkpoint
 from resnet_jax.data.crops import fully_convolutional, scaled
 from resnet_jax.data.prepare import prepare
 from resnet_jax.data.source import ArraySource
-from resnet_jax.evaluation.ensemble import concatenate_scores
-from resnet_jax.evaluation.evaluate import evaluate_checkpoint, predictions
+from resnet_jax.evaluation.evaluate import concatenate_scores, evaluate_checkpoint, predictions
 from resnet_jax.evaluation.protocols import Protocol, ProtocolError, SeenExamples, default_scales, look_of
 from resnet_jax.evaluation.scoring import Scorer
 from resnet_jax.parallel import create_mapping
@@ -146,7 +145,7 @@ def test_fully_convolutional_scores_are_those_of_every_place_averaged(folder: Pa
     for number, image in enumerate(pictures(folder)):
         height, width = (side // 32 * 32 for side in image.shape[:2])
         top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        smaller = next(stack[0] for shape, stack in seen[number].stacks.items() if min(shape) == 64)
+        smaller = next(stack[0] for shape, stack in seen[number][2].items() if min(shape) == 64)
         views = [smaller - mean, image[top : top + height, left : left + width] - mean]
         scores = [dense_scores(workdir, view) for view in [*views, *(view[:, ::-1] for view in views)]]
         expected.append(scipy.special.softmax(scores, axis=1).mean(0))

@@ -14,8 +14,8 @@ import pytest
 from resnet_jax import load_checkpoint
 from resnet_jax.cli import main
 from resnet_jax.data.datasets import open_source
-from resnet_jax.data.digits import load_digits
 from resnet_jax.data.encoded import DecodeOptions
+from resnet_jax.data.tfds_sets import load_digits
 from resnet_jax.inference import Trained, load_trained
 from resnet_jax.inference import predict_files as module
 from resnet_jax.inference.predict_files import Prediction, Unreadable, predict_files

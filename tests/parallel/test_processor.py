@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from resnet_jax.parallel import processor
+from resnet_jax.parallel import distributed
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="glibc and /proc")
 
@@ -65,18 +65,20 @@ def test_accelerators_are_looked_for_without_starting_them(monkeypatch: pytest.M
     for platforms, alone in told.items():
         with monkeypatch.context() as patch:
             patch.setattr(
-                processor, "jax", SimpleNamespace(config=SimpleNamespace(values={"jax_platforms": platforms}))
+                distributed,
+                "jax",
+                SimpleNamespace(config=SimpleNamespace(values={"jax_platforms": platforms})),
             )
-            assert processor._cpu_alone() is alone
+            assert distributed._cpu_alone() is alone
     for plugin in ("libtpu", "jax_plugins"):
         with monkeypatch.context() as patch:
             patch.setattr(
-                processor, "jax", SimpleNamespace(config=SimpleNamespace(values={"jax_platforms": None}))
+                distributed, "jax", SimpleNamespace(config=SimpleNamespace(values={"jax_platforms": None}))
             )
             patch.setattr(
-                processor.importlib.util, "find_spec", lambda name, plugin=plugin: name == plugin or None
+                distributed.importlib.util, "find_spec", lambda name, plugin=plugin: name == plugin or None
             )
-            assert not processor._cpu_alone()
+            assert not distributed._cpu_alone()
 
 
 @LINUX
@@ -91,7 +93,7 @@ def test_a_device_for_every_core_has_the_core() -> None:
 
 
 def test_a_thread_that_ended_has_no_name(tmp_path: Path) -> None:
-    assert processor._name(tmp_path / "1") == ""
+    assert not distributed._runs_programs(tmp_path / "1")
 
 
 @LINUX

@@ -103,7 +103,7 @@ def test_what_cannot_be_scanned_is_said(fields, message) -> None:  # type: ignor
     ],
 )
 def test_which_nets_are_scanned(name, fields, scanned) -> None:  # type: ignore[no-untyped-def]
-    assert getattr(with_scanned_stages(create_model(name), get_config(**fields)), "scan", False) is scanned
+    assert with_scanned_stages(create_model(name), get_config(**fields)).scanned is scanned
 
 
 @pytest.mark.slow

@@ -21,9 +21,8 @@ from resnet_jax.inference.trained import Trained
 from resnet_jax.interop import InteropError
 from resnet_jax.interop.assembly import assemble
 from resnet_jax.interop.export_metadata import describe, from_record
+from resnet_jax.interop.exporter import differences_from_torchvision, to_safetensors, to_stablehlo
 from resnet_jax.interop.onnx_graph import to_onnx
-from resnet_jax.interop.safetensors_file import differences_from_torchvision, to_safetensors
-from resnet_jax.interop.stablehlo import to_stablehlo
 from resnet_jax.models import ScannedStage, Stage
 from resnet_jax.models.stacking import stack_blocks, unstack_blocks
 from resnet_jax.models.variants import VARIANTS
