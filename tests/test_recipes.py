@@ -50,8 +50,8 @@ def describe(spec: str) -> dict[str, Any]:
         "params"
     ]
     _, optimizer = build_optimizer(config.optimizer)
-    nothing = jax.tree.map(jnp.zeros_like, params)
-    ones = jax.tree.map(jnp.ones_like, params)
+    ones = jax.tree.map(lambda array: jnp.ones((1,) * array.ndim), params)  # Few shapes compile fast.
+    nothing = jax.tree.map(jnp.zeros_like, ones)
     updates, _ = optimizer.update(nothing, optimizer.init(ones), ones, value=jnp.float32(1))
     moved = flatten_dict(updates, sep="/")
     return {

@@ -131,7 +131,7 @@ def test_the_size_of_groups_matters(alone: dict[int, Any]) -> None:
     assert abs(alone[2][0][-1] - alone[8][0][-1]) > 1e-3
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("mapping", [pytest.param("pmap", marks=pytest.mark.slow), "shard_map"])
 def test_one_step_in_float32_agrees(mapping: str) -> None:
     options = {"model.dtype": "float32", "model.group_size": SPANNING}
     losses, expected = train(experiment(**options, **{"run.devices": 1}), 1)

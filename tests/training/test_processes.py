@@ -89,8 +89,8 @@ def test_two_processes_make_the_steps_of_one_and_stop_at_the_same(stopped: Path,
 @pytest.mark.parametrize(
     "changes",
     [
-        {"run.devices": 1},
         {"run.devices": 8, "run.mapping": "shard_map"},
+        pytest.param({"run.devices": 1}, marks=pytest.mark.slow),
         pytest.param({"run.devices": 1, "run.accumulation": 2}, marks=pytest.mark.slow),
         pytest.param(
             {"run.devices": 2, "run.accumulation": 2, "run.mapping": "shard_map"}, marks=pytest.mark.slow

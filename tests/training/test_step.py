@@ -17,6 +17,8 @@ from resnet_jax.training.step import evaluate, make_evaluation_step, make_train_
 from resnet_jax.training.task import build_experiment
 from tests.training.tiny import get_config
 
+MASKED_SUMS = jax.jit(masked_sums)
+
 
 @given(st.integers(0, 2**31), st.sampled_from([(1, 2), (7, 5), (40, 6), (33, 9)]))
 def test_masked_sums_count_what_numpy_counts(seed: int, shape: tuple[int, int]) -> None:
@@ -24,7 +26,7 @@ def test_masked_sums_count_what_numpy_counts(seed: int, shape: tuple[int, int]) 
     rng = np.random.RandomState(seed)
     logits = rng.randn(count, classes).astype(np.float32)
     labels, mask = rng.randint(0, classes, count), rng.rand(count) < 0.7
-    sums = masked_sums(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(mask))
+    sums = MASKED_SUMS(logits, labels, mask)
     order = np.argsort(-logits, axis=-1)
     assert int(sums["examples"]) == mask.sum()
     assert int(sums["top1"]) == (order[mask, 0] == labels[mask]).sum()
@@ -54,8 +56,8 @@ def test_evaluation_of_a_ragged_split_equals_all_at_once(mapping: str) -> None:
     step = laid.map(make_evaluation_step(ours.model, normalize, axis_name=AXIS_NAME), donate=False)
     results = evaluate(step, laid.replicate(state), EvaluationBatches(source, 16, slice(0, 16)), laid)
 
-    logits = ours.model.apply(state.variables, normalize(source.images, state.image_mean))
-    expected = masked_sums(logits, source.labels, np.ones(37, bool))
+    logits = jax.jit(ours.model.apply)(state.variables, normalize(source.images, state.image_mean))
+    expected = MASKED_SUMS(logits, source.labels, np.ones(37, bool))
     assert results["examples"] == 37
     assert results["top1"] == pytest.approx(float(expected["top1"]) / 37)
     assert results["top5"] == pytest.approx(float(expected["top5"]) / 37)
