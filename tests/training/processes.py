@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.training.runs import COMPILE_FASTER
 from tests.training.tiny import PATH
 
 TRAIN = "import sys; from resnet_jax.cli import main; sys.exit(main(['train', *sys.argv[1:]]))"
@@ -44,9 +45,7 @@ def started(
         "PYTHONPATH": os.pathsep.join([str(PATH.parents[2]), os.environ.get("PYTHONPATH", "")]),
     }
     environment["PYTHONUNBUFFERED"] = "1"  # So that a killed process has printed what it said.
-    environment["XLA_FLAGS"] = (
-        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # Compiles faster.
-    )
+    environment["XLA_FLAGS"] = COMPILE_FASTER
     running: list[subprocess.Popen[str]] = []
     try:
         for index in range(count):
