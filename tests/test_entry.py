@@ -250,7 +250,7 @@ def test_a_full_disk_is_noticed_before_a_save(
 ) -> None:  # type: ignore[no-untyped-def]
     usage = shutil.disk_usage(tmp_path)
     full = lambda _: usage._replace(free=0 if steps_in(tmp_path / "run") else usage.free)  # noqa: E731
-    monkeypatch.setattr("resnet_jax.training.storage.shutil.disk_usage", full)
+    monkeypatch.setattr("resnet_jax.training.checkpoint_files.shutil.disk_usage", full)
     assert train([TINY, f"--workdir={tmp_path / 'run'}"]) == 1
     error = last_line(capsys)
     assert "No space left on device" in error

@@ -25,8 +25,13 @@ from resnet_jax.errors import ResNetError, UsageError
 from resnet_jax.files import JsonObject
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.models.stacking import is_stacked, stack_arrays, unstack_arrays
-from resnet_jax.training.checksums import find_damage, write_checksums
-from resnet_jax.training.storage import check_space, innermost_cause, inode_of
+from resnet_jax.training.checkpoint_files import (
+    check_space,
+    find_damage,
+    innermost_cause,
+    inode_of,
+    write_checksums,
+)
 
 CHECKPOINT_FORMAT = 2
 """Of checkpoints. Those of format 1 hold neither class names nor preprocessing."""
@@ -34,14 +39,12 @@ CHECKPOINT_FORMAT = 2
 COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 CHECKPOINT_DIRECTORY, STATE, DESCRIPTION = "checkpoints", "state", "description"
 
-_PATIENCE = 2_000_000
-"""Seconds of wall-clock time after which Orbax gives up a commit."""
+_PATIENCE = 2_000_000  # Seconds of wall-clock time after which Orbax gives up a commit.
 
 Arrays = dict[str, np.ndarray]
 """The arrays of a state by path, for example `params/stage1/block1/conv1/kernel`."""
 
-State = TypeVar("State")
-"""A TrainState, of arrays or of their shapes, or another pytree of dataclasses and dicts."""
+State = TypeVar("State")  # A TrainState of arrays or of shapes, or another pytree.
 
 
 class CheckpointError(UsageError):

@@ -8,18 +8,16 @@ from resnet_jax.training.step import accuracy, masked_sums
 from resnet_jax.training.task import Curve
 
 
-class ClassificationTask(ImageTask):
-    """One label of several is learned for every image, and judged by the top-1 accuracy."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            measures=accuracy,
-            sums=masked_sums,
-            score="top1",
-            line=_line,
-            curve=Curve("top1", "test_top1", "error (%)", lambda accuracy: 100 * (1 - accuracy), 2.0),
-            summary=_summary,
-        )
+def classification_task() -> ImageTask:
+    """Returns the task of learning one label of several for every image, judged by the top-1 accuracy."""
+    return ImageTask(
+        measures=accuracy,
+        sums=masked_sums,
+        score="top1",
+        line=_line,
+        curve=Curve("top1", "test_top1", "error (%)", lambda accuracy: 100 * (1 - accuracy), 2.0),
+        summary=_summary,
+    )
 
 
 def _line(record: Record) -> str:

@@ -19,7 +19,7 @@ from resnet_jax.training.config_fields import (
     ConfigError,
     Field,
     Section,
-    one_of_or_code,
+    one_of,
     recipe,
     section_names,
     unknown_field,
@@ -50,7 +50,7 @@ class Config(Section):
     task: str = recipe(
         "classification",
         "What is learned: classification, or your own task.",
-        one_of_or_code("classification"),
+        one_of("classification", code=True),
         code=True,
     )
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)

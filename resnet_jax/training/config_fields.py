@@ -18,8 +18,6 @@ from resnet_jax.errors import UsageError
 
 T = TypeVar("T")
 
-EXAMPLES_OF_LISTS = {int: "(100,200)", str: "('a','b')"}
-
 RENAMED = {
     "data.colour": "data.color",
     "data.colour_deviation": "data.color_deviation",
@@ -63,17 +61,10 @@ RISING_STEPS = Allowed(
 )
 
 
-def one_of(*values: str) -> Allowed:
-    """Returns the check that a value is one of these words."""
-    return Allowed(values.__contains__, "one of " + ", ".join(values))
-
-
-def one_of_or_code(*values: str) -> Allowed:
-    """Returns the check that a value is one of these words, or names code: `package.module:function`."""
-    return Allowed(
-        lambda value: value in values or ":" in value,
-        f"one of {', '.join(values)}, or package.module:function",
-    )
+def one_of(*values: str, code: bool = False) -> Allowed:
+    """Returns the check that a value is one of these words, or with `code` names a function of a module."""
+    text = f"one of {', '.join(values)}" + (", or package.module:function" if code else "")
+    return Allowed(lambda value: value in values or (code and ":" in value), text)
 
 
 def recipe(default: T, meaning: str, allowed: Allowed | None = None, *, code: bool = False) -> T:
@@ -126,8 +117,9 @@ class Field:
     @property
     def type_text(self) -> str:
         """The type in words."""
+        example = "('a','b')" if self.items is str else "(100,200)"
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-        text = words.get(self.holds) or f"a list such as {self.default or EXAMPLES_OF_LISTS[self.items]}"
+        text = words.get(self.holds) or f"a list such as {self.default or example}"
         return f"{text}, or None" if self.optional else text
 
     def coerced(self, value: object, shown: object = None) -> object:

@@ -13,7 +13,6 @@ from resnet_jax.training.config_fields import (
     Allowed,
     Section,
     one_of,
-    one_of_or_code,
     operation,
     recipe,
 )
@@ -159,7 +158,7 @@ class OptimizerConfig(Section):
     name: str = recipe(
         "sgd",
         "Optimizer: sgd, lars (layer-wise rates), or code such as optax:adamw(b1=0.8).",
-        one_of_or_code("sgd", "lars"),
+        one_of("sgd", "lars", code=True),
         code=True,
     )
     trust_coefficient: float = recipe(0.001, "Trust coefficient of lars (arXiv 1708.03888).", ABOVE_ZERO)

@@ -26,9 +26,8 @@ def of_command(config: Config) -> dict[str, object]:
 def of_machine(saved: Sequence[int]) -> dict[str, object]:
     """Returns this process's devices, and the steps of the checkpoints that it sees in the workdir."""
     devices = jax.local_devices()
-    kind = f"{devices[0].platform}, {devices[0].device_kind}"
     return {
         "number of devices": len(devices),
-        "kind of device": kind,
+        "kind of device": f"{devices[0].platform}, {devices[0].device_kind}",
         "checkpoints seen in the workdir": list(saved),
     }

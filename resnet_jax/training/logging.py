@@ -62,16 +62,6 @@ class MetricsLog:
             self._events.close()
 
 
-class NoLog:
-    """Writes nothing: the log of all processes but the first."""
-
-    def write(self, record: Record) -> None: ...
-
-    def sync(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def read_metrics(workdir: epath.PathLike) -> list[Record]:
     """Returns the records of a run; a last line that was cut short is left out."""
     path = epath.Path(workdir) / METRICS

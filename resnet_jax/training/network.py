@@ -17,11 +17,10 @@ from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.config_sections import OptimizerConfig
 from resnet_jax.training.initial import check_patterns
 
-SCANNED_DEPTH = 9
-"""Blocks in a stage from which "auto" scans them."""
+SCANNED_DEPTH = 9  # Blocks in a stage from which "auto" scans them.
 
+# Fields of the section `model` that are options of create_model where they are set.
 MODEL_OPTIONS = ("shortcut", "stride_on", "block", "norm", "activation", "variants")
-"""Fields of the section `model` that are options of create_model where they are set."""
 
 
 def prepare_jax(config: Config, *, processes: int = 1) -> None:

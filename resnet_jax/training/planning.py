@@ -60,11 +60,6 @@ class Plan:
     largest_batch: int | None
     stand_in: bool
 
-    @property
-    def hours(self) -> float:
-        """Of all steps."""
-        return self.steps * self.time.seconds / 3600
-
     def to_json(self) -> dict[str, Any]:
         """Returns the plan by chip, with what it is of.
 
@@ -91,6 +86,7 @@ class Plan:
 
     def _estimates(self) -> dict[str, Any]:
         compiled, time, chip = self.compiled, self.time, self.topology.chip
+        hours = self.steps * time.seconds / 3600
         values = (
             compiled.flops * chip.devices,
             compiled.bytes_accessed * chip.devices,
@@ -101,8 +97,8 @@ class Plan:
             time.bound,
             time.seconds,
             self.batch_size / time.seconds,
-            self.hours,
-            self.hours * self.topology.chips * self.price if self.price else None,
+            hours,
+            hours * self.topology.chips * self.price if self.price else None,
             {kind: dataclasses.asdict(one) for kind, one in compiled.collectives.items()},
         )
         return dict(zip(ESTIMATES, values, strict=True))

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import Self
 
 from rich.console import Console
 
@@ -13,7 +12,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class Reporter:
-    """Shows the steps of a run; a context manager around the loop.
+    """Shows the steps of a run; `bar` is a context manager around the loop.
 
     On a terminal it draws one progress bar, and a line that stays for every evaluation. In a file or a pipe
     it writes such a line, and one every few seconds with the remaining time.
@@ -27,17 +26,10 @@ class Reporter:
 
     def __init__(self, console: Console, line: Callable[[Record], str], *, start: int, steps: int) -> None:
         self._console, self._line, self._steps = console, line, steps
-        self._bar = ProgressBar("step", steps, completed=start, console=console)
-        self._bar.show("compiling …")
+        self.bar = ProgressBar("step", steps, completed=start, console=console)
+        self.bar.show("compiling …")
         self._shown = time.monotonic()
         self._first: tuple[float, float] | None = None
-
-    def __enter__(self) -> Self:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.__exit__(*exception)
 
     def step(self, record: Record) -> None:
         """Shows the newest step."""
@@ -49,10 +41,10 @@ class Reporter:
         began, first = self._first = self._first or (now, record["step"])
         line = f"step {record['step']}/{self._steps}: {text}"
         if self._console.is_terminal:
-            self._bar.update(int(record["step"]))
-            self._bar.show(text)
+            self.bar.update(int(record["step"]))
+            self.bar.show(text)
             if tested:
-                self._bar.say(line)
+                self.bar.say(line)
         elif tested or now - self._shown >= SECONDS_BETWEEN_LINES:
             self._shown = now
             steps = record["step"] - first  # Since the first, which was compiled.

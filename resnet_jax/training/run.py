@@ -88,9 +88,8 @@ def _train(
         stop = stack.enter_context(processes.stop_signals(start))
         files = RunFiles(workdir, config, experiment, start, first=processes.first)
         stack.callback(files.close)
-        reporter = stack.enter_context(
-            Reporter(console, experiment.display.line, start=start, steps=options.steps)
-        )
+        reporter = Reporter(console, experiment.display.line, start=start, steps=options.steps)
+        stack.enter_context(reporter.bar)
         profile = stack.enter_context(profiled(options.profile, workdir))
         trainer = RunTrainer(
             config, experiment, experiment.mapping.replicate(state), files, reporter, profile

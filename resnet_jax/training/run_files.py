@@ -5,7 +5,7 @@ from etils import epath
 
 from resnet_jax.training.checkpoints import CheckpointWriter
 from resnet_jax.training.config import Config, to_json
-from resnet_jax.training.logging import MetricsLog, NoLog, Record
+from resnet_jax.training.logging import MetricsLog, Record
 from resnet_jax.training.loop import DivergedError
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.task import Experiment
@@ -25,7 +25,8 @@ class RunFiles:
     def __init__(
         self, workdir: epath.Path, config: Config, experiment: Experiment, start: int, *, first: bool = True
     ) -> None:
-        self._log = MetricsLog(workdir, step=start, tensorboard=config.run.tensorboard) if first else NoLog()
+        tensorboard = config.run.tensorboard
+        self._log = MetricsLog(workdir, step=start, tensorboard=tensorboard) if first else None
         self._score = experiment.display.score
         self._writer = CheckpointWriter(
             workdir,
@@ -39,11 +40,13 @@ class RunFiles:
 
     def write(self, record: Record) -> None:
         """Appends a record."""
-        self._log.write(record)
+        if self._log:
+            self._log.write(record)
 
     def save(self, step: int, state: TrainState, tested: dict[str, float] | None) -> None:
         """Starts to save a state, after the records up to it are on the disk."""
-        self._log.sync()
+        if self._log:
+            self._log.sync()
         self._writer.save(step, state, {self._score: tested[self._score]} if tested else None)
 
     def wait(self) -> None:
@@ -53,7 +56,8 @@ class RunFiles:
     def close(self) -> None:
         """Closes the files."""
         self._writer.close()
-        self._log.close()
+        if self._log:
+            self._log.close()
 
 
 def check_finite(step: int, values: dict[str, float], run: str = "") -> None:

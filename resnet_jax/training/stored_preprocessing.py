@@ -4,8 +4,7 @@ from resnet_jax.data.choices import DIGITS
 from resnet_jax.files import JsonObject
 from resnet_jax.training.config import Config
 
-RESIZE, CROP, INTERPOLATION = "resize_shorter_side", "center_crop", "interpolation"
-"""Keys of the record."""
+RESIZE, CROP, INTERPOLATION = "resize_shorter_side", "center_crop", "interpolation"  # Keys.
 
 ANTIALIAS, REPEAT = "antialias", "repeat"
 """Interpolations. `antialias` averages areas if a picture shrinks by more than 1.5, else it is linear.

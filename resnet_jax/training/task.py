@@ -23,7 +23,7 @@ from resnet_jax.training.logging import Record
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import EvaluationStep, TrainStep
 
-TASKS = {"classification": "resnet_jax.training.classification:ClassificationTask"}
+TASKS = {"classification": "resnet_jax.training.classification:classification_task"}
 """Tasks of the package by the value of the field `task`."""
 
 

@@ -31,11 +31,9 @@ from resnet_jax.training.step import Batch, evaluate
 from resnet_jax.training.task import Experiment, build_experiment
 from resnet_jax.training.workdir import occupy, store_config
 
-LARGEST_SEED = 2**31 - 1
-"""Largest seed that can be traced: it is an int32."""
+LARGEST_SEED = 2**31 - 1  # A traced seed is an int32.
 
-Values = dict[str, np.ndarray]
-"""Values [seeds] by name."""
+Values = dict[str, np.ndarray]  # Values [seeds] by name.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,9 +204,8 @@ def run_vmapped_seeds(
             files.append(RunFiles(path, config, experiment, start))
             stack.callback(files[-1].close)
         stop = stack.enter_context(processes.stop_signals(start))
-        reporter = stack.enter_context(
-            Reporter(console, experiment.display.line, start=start, steps=options.steps)
-        )
+        reporter = Reporter(console, experiment.display.line, start=start, steps=options.steps)
+        stack.enter_context(reporter.bar)
         trainer = SeedsTrainer(configs, steps, steps.place(states), files, reporter)
         images = configs[0].batch_size * len(configs)
         train(trainer, steps.train_batches, start=start, options=options, images=images, stop=stop)

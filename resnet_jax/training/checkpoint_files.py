@@ -1,7 +1,10 @@
-"""SHA-256 sums of the files of a directory, stored beside them, so that any flipped bit is noticed."""
+"""The directory of a checkpoint: the sums of its files, so that any flipped bit is noticed, and its disk."""
 
 import hashlib
 import json
+import os
+import re
+import shutil
 from collections.abc import Collection, Iterable, Iterator
 
 from etils import epath
@@ -57,3 +60,30 @@ def _checksums(directory: epath.Path, files: Iterable[epath.Path]) -> dict[str, 
 def _files(directory: epath.Path) -> Iterator[epath.Path]:
     for entry in directory.iterdir():
         yield from _files(entry) if entry.is_dir() else [entry]
+
+
+def check_space(directory: epath.Path, needed: int) -> None:
+    """Raises OSError if a local disk has less space than `needed` bytes, which a save would fill."""
+    if "://" in str(directory):
+        return
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OSError(f"No space left on device: it takes {needed:,} bytes, and {free:,} are free")
+
+
+def inode_of(directory: epath.Path) -> int | None:
+    """Returns what tells a directory from another one created in its place; None on object storage."""
+    try:
+        return None if "://" in str(directory) else os.stat(directory).st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def innermost_cause(error: BaseException) -> str:
+    """Returns the innermost cause of an error in one line."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    # TensorStore wraps what the operating system said: '…: No space left on device [os_error_code='28']'.
+    wrapped = re.search(r"([^:]+) \[os_error_code", text)
+    return wrapped[1].strip() if wrapped else text[:300]
