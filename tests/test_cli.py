@@ -12,7 +12,7 @@ import pytest
 from resnet_jax.cli import COMMANDS, guard, load_command, main, parse
 from resnet_jax.errors import FAILED, INTERRUPTED, RESUMABLE, USAGE, ResNetError, UsageError, exit_status
 from resnet_jax.parallel import Processes
-from tests.training.runs import TINY
+from tests.training.runs import COMPILE_FASTER, TINY
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {
@@ -154,6 +154,7 @@ def test_a_bug_has_no_exit_status() -> None:
 def test_training_is_one_function(program: list[str], tmp_path: Path) -> None:
     """All report the same mistake, and one of them trains, with its result as JSON."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment["XLA_FLAGS"] = COMPILE_FASTER
     arguments = [f"--config={TINY}", f"--workdir={tmp_path / 'run'}", "--json", "--config.run.steps=2"]
 
     def call(*more: str) -> subprocess.CompletedProcess[str]:

@@ -35,7 +35,7 @@ SPECS = [
     "imagenet_pod",
     "finetune",
 ]
-LARGE = ("imagenet:resnet50", "imagenet_pod")
+LARGE = ("imagenet:resnet50", "imagenet:plain18", "imagenet_pod")
 
 
 def describe(spec: str) -> dict[str, Any]:
@@ -79,6 +79,13 @@ def distribution(values: np.ndarray) -> str:
 
 def path(spec: str) -> Path:
     return GOLDEN / f"{recipe_name(spec).replace(',', '_')}.json"
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_fields_of_the_recipe_are_what_they_were(spec: str) -> None:
+    assert to_json(load_recipe(spec)) == json.loads(path(spec).read_text())["config"], (
+        "if this is meant: python -m tests.test_recipes"
+    )
 
 
 @pytest.mark.parametrize(

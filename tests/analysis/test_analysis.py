@@ -70,8 +70,9 @@ def test_per_example_gradients(net: Any) -> None:
     """
     model, variables, images, labels = net
     gradients = jax.jit(lambda *data: per_example_gradients(model, variables, *data))(images, labels)
-    difference = softmax(np.asarray(model.apply(variables, images))) - np.eye(CLASSES)[np.asarray(labels)]
-    pooled = np.asarray(features(model, variables, images)["pooled"])
+    logits = np.asarray(jax.jit(model.apply)(variables, images))
+    difference = softmax(logits) - np.eye(CLASSES)[np.asarray(labels)]
+    pooled = np.asarray(jax.jit(lambda x: features(model, variables, x)["pooled"])(images))
     np.testing.assert_allclose(gradients["head"]["bias"], difference, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(
         gradients["head"]["kernel"], np.einsum("nc,nk->nck", pooled, difference), rtol=1e-9, atol=1e-12
@@ -85,11 +86,12 @@ def test_a_product_with_the_hessian_is_the_difference_of_gradients(net: Any) -> 
     model, variables, images, labels = net
     params, loss = variables["params"], loss_function(model, variables, images, labels)
     direction = filter_normalized_direction(params, seed=1)
-    product = ravel_pytree(jax.jit(lambda p, d: hessian_vector_product(loss, p, d))(params, direction))[0]
-    gradient, step = jax.jit(jax.grad(loss)), 1e-6
+    product = jax.jit(lambda p, d: ravel_pytree(hessian_vector_product(loss, p, d))[0])(params, direction)
+    step = 1e-6
 
+    @jax.jit
     def moved(by: float) -> jax.Array:
-        return ravel_pytree(gradient(jax.tree.map(lambda p, d: p + by * d, params, direction)))[0]
+        return ravel_pytree(jax.grad(loss)(jax.tree.map(lambda p, d: p + by * d, params, direction)))[0]
 
     difference = (moved(step) - moved(-step)) / (2 * step)
     assert float(jnp.linalg.norm(product)) > 1e-3

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +31,12 @@ def net(name: str, **options: object) -> tuple[object, dict]:
 
 def images(count: int, side: int = 8) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, side, side, 3)).astype(np.float32)
+
+
+def captured(model: nn.Module, variables: dict, x: np.ndarray) -> dict:
+    """Returns what every module of a net gives."""
+    apply = jax.jit(partial(model.apply, capture_intermediates=True, mutable=["intermediates"]))
+    return jax.device_get(apply(variables, x)[1]["intermediates"])
 
 
 def forward(variables: dict, x: np.ndarray, *, residual: bool) -> tuple[dict[str, float], dict[str, float]]:
@@ -84,12 +91,8 @@ def test_the_3x3_layers_of_bottlenecks_are_found_and_projections_are_not() -> No
     blocks = [f"stage{stage}/block{number}" for stage in (1, 2) for number in (1, 2)]
     assert list(found.deviations) == [f"{block}/conv2" for block in blocks]
     assert list(found.distances) == blocks
-    _, kept = model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
-    norms = {
-        path[:-1]: value[0]
-        for path, value in flatten_dict(kept["intermediates"]).items()
-        if path[-1] == "__call__"
-    }
+    kept = captured(model, variables, x)
+    norms = {path[:-1]: value[0] for path, value in flatten_dict(kept).items() if path[-1] == "__call__"}
     for block in blocks:
         stage, name = block.split("/")
         np.testing.assert_allclose(
@@ -104,11 +107,9 @@ def test_the_3x3_layers_of_bottlenecks_are_found_and_projections_are_not() -> No
 def test_without_normalization_the_response_is_the_convolutions() -> None:
     model = create_model("vgg8", num_classes=5, stage_depths=(1,) * 5, width=WIDTH, hidden=8)
     x = images(2, 32)
-    variables = model.init(jax.random.key(0), x)
-    _, kept = model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
-    expected = {
-        name: value["__call__"][0].std() for name, value in kept["intermediates"].items() if "_conv" in name
-    }
+    variables = randomised(jax.eval_shape(model.init, jax.random.key(0), x), seed=2)
+    kept = captured(model, variables, x)
+    expected = {name: value["__call__"][0].std() for name, value in kept.items() if "_conv" in name}
     found = measure_responses(model, variables, x).deviations
     assert len(found) == 5
     for name, deviation in found.items():

@@ -71,7 +71,7 @@ def test_gray_pixels_are_three_equal_channels(trained: Trained, tmp_path: Path) 
 def test_preprocessed_images_are_what_the_model_takes(trained: Trained, pictures: list[np.ndarray]) -> None:
     images = trained.preprocess(pictures)
     assert (images.shape, images.dtype) == ((3, SIDE, SIDE, 3), np.float32)
-    expected = trained.model.apply(trained.variables, images)
+    expected = jax.jit(trained.model.apply)(trained.variables, images)
     np.testing.assert_allclose(trained.logits(pictures), expected, rtol=1e-4, atol=1e-5)
     found = trained.features(pictures)
     for name, array in features(trained.model, trained.variables, images).items():
