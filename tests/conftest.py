@@ -28,6 +28,9 @@ assert len(jax.devices()) == 8  # From here on a run that a test makes cannot ch
 WORKERS = 2
 """Processes that run the whole suite; each needs up to 5 GB of memory."""
 
+LONGEST = ("training", "parallel", "analysis", "paper")
+"""Folders whose files take longest; they come first, so that the workers end at the same time."""
+
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Runs what the command line names in one process, and the whole suite in several."""
@@ -48,6 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # What is loaded by now stays; looking through it for garbage again and again takes 7 % of the time.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
     part = config.getoption("--part")
     if part and part < len(items):
         drawn = set(random.Random(config.getoption("--seed")).sample(range(len(items)), part))
