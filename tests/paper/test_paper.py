@@ -272,6 +272,7 @@ def check_cifar(
         assert f"{100 * (1 - read_metrics(workdir)[-1]['test_top1']):.2f}" in out
 
 
+@pytest.mark.slow
 def test_table_6_begins_on_a_stand_in_for_cifar_10(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,7 +56,7 @@ COMBINATIONS = [
         marks=[] if (mapping, devices, group_size) in DEFAULT else pytest.mark.slow,
     )
     for DEFAULT in [
-        {("pmap", 8, SPANNING), ("shard_map", 4, SPANNING), ("shard_map", 2, SMALLER), ("pmap", 4, SMALLER)}
+        {("pmap", 8, SPANNING), ("shard_map", 4, SPANNING), ("shard_map", 2, SMALLER)}
     ]
     for mapping in MAPPINGS
     for devices in (1, 2, 4, 8)
