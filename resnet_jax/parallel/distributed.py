@@ -132,7 +132,8 @@ def keep_freed_memory() -> None:
     XLA allocates the buffers of a program anew at every run, and the system clears every page of them anew:
     for ResNet-50 370,000 pages a step. Kept are large blocks too, in one arena, since the others give their
     memory back whatever they are told. To be called before JAX starts its threads, each of which keeps the
-    arena that it begins with.
+    arena that it begins with. A few runs get fresh pages anyway: glibc needs somewhat more than the size to
+    align a block, so that it passes over a freed one of exactly that size.
     """
     if not (sys.platform == "linux" and _cpu_alone()):
         return
