@@ -55,9 +55,7 @@ COMBINATIONS = [
         group_size,
         marks=[] if (mapping, devices, group_size) in DEFAULT else pytest.mark.slow,
     )
-    for DEFAULT in [
-        {("pmap", 8, SPANNING), ("shard_map", 4, SPANNING), ("shard_map", 2, SMALLER)}
-    ]
+    for DEFAULT in [{("pmap", 8, SPANNING), ("shard_map", 4, SPANNING), ("shard_map", 2, SMALLER)}]
     for mapping in MAPPINGS
     for devices in (1, 2, 4, 8)
     for group_size in (SMALLER, SPANNING)
