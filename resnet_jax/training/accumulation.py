@@ -15,7 +15,7 @@ def mean_over_parts(function: OfPart, batch: PyTree, carried: PyTree, *, parts: 
     """Returns the mean of a function over the parts of a batch, and what it carried from part to part.
 
     Args:
-        function: Of one part.
+        function: Function of one part.
         batch: Arrays [n, …], cut into `parts` slices of n / parts.
         carried: Given to the first part.
         parts: Their number; the program does not grow with it.

@@ -22,7 +22,7 @@ class Initial:
 
     Attributes:
         workdir: Where they are from.
-        arrays: Of its newest checkpoint.
+        arrays: Arrays of its newest checkpoint.
         model: Arguments of create_model that it was made with.
     """
 
@@ -73,10 +73,10 @@ class Initial:
         The optimizer's part stays.
 
         Args:
-            state: Of the same net before its first step; a fresh head keeps its random values.
+            state: State of the same network before its first step; a fresh head keeps its random values.
             head: "fresh" or "kept".
-            image_shape: Of the images of this run. A mean per pixel of another shape is averaged to one per
-                channel.
+            image_shape: Shape of the images of this run. A mean per pixel of another shape is averaged to
+                one per channel.
 
         Raises:
             CheckpointError: The weights are of another net; what differs is listed.

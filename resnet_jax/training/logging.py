@@ -26,7 +26,7 @@ class MetricsLog:
     """Appends records to metrics.jsonl, in which every step stands once, and to TensorBoard.
 
     Args:
-        workdir: Of the run.
+        workdir: Directory of the run.
         step: The step that the run goes on from. Records beyond it are those of steps that will be made
             again, and are dropped, as is a line that was cut short.
         tensorboard: Write events too.

@@ -82,7 +82,7 @@ def by_module(
     A constant factor of the rate is one of the update, in both forms of the momentum.
 
     Args:
-        optimizer: Of all parameters.
+        optimizer: Optimizer of all parameters.
         frozen: Patterns of paths, see `path_matches`: their gradients are not seen and their parameters stay.
         rate_factors: See FACTOR; the first that means a parameter counts, and others have 1.
     """
@@ -136,7 +136,7 @@ def warm_up_until(
 
     Args:
         error: Below which the warm-up ends, a fraction.
-        factor: Of the rate during the warm-up: 0.1 for 0.01 instead of 0.1.
+        factor: Factor of the rate during the warm-up: 0.1 for 0.01 instead of 0.1.
         smoothing: See above.
     """
 

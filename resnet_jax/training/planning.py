@@ -39,12 +39,12 @@ class Plan:
 
     Attributes:
         topology: The slice.
-        devices: Of it, as JAX lists them.
+        devices: Number of its devices, as JAX lists them.
         batch_size: Global.
         compiled: By device.
-        time: Of a step.
-        steps: Of the recipe.
-        price: Of a chip for an hour; 0 where it is not given.
+        time: Time of a step.
+        steps: Number of steps of the recipe.
+        price: Price of a chip for an hour; 0 if it is not given.
         largest_batch: Global, that fits; None where none was found, or none was looked for.
         stand_in: The data set is not here: its image size and classes are those of the recipe's synthetic
             data.
@@ -112,7 +112,7 @@ def make_plan(
     Args:
         config: Resolved.
         topology: The slice.
-        price: Of a chip for an hour.
+        price: Price of a chip for an hour.
         classes: Number of classes. Defaults to the dataset's, or to the synthetic data's if it is not at
             hand.
         search: Where it does not fit, look for the largest batch that does, by up to three further

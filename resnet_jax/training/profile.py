@@ -23,7 +23,7 @@ def profiled(steps: str | None, workdir: epath.Path) -> Iterator[Callable[[int, 
 
     Args:
         steps: "10-15", or None.
-        workdir: Of the run.
+        workdir: Directory of the run.
     """
     match = PROFILED.fullmatch(steps) if steps else None
     chosen = range(int(match[1]), int(match[2]) + 1) if match else range(0)

@@ -47,7 +47,7 @@ def newest_whole(workdir: epath.PathLike, *, fallback: bool) -> tuple[Checkpoint
     """Returns the newest whole checkpoint, if any, and what is wrong with newer ones, by their step.
 
     Args:
-        workdir: Of the run.
+        workdir: Directory of the run.
         fallback: Pass over damaged checkpoints.
 
     Raises:

@@ -27,7 +27,7 @@ def save_precise(
     """Writes recomputed statistics of a checkpoint, whole or not at all, and returns where.
 
     Args:
-        workdir: Of the run.
+        workdir: Directory of the run.
         checkpoint: Whose statistics they are.
         statistics: By path, `batch_stats/…`, all that the checkpoint has.
         images: Training images that they are of.
@@ -47,7 +47,7 @@ def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) 
     """Returns a checkpoint with its statistics of a kind, and the number of images of recomputed ones, or 0.
 
     Args:
-        workdir: Of the run.
+        workdir: Directory of the run.
         checkpoint: As it was read.
         kind: "moving" or "precise".
 
