@@ -32,5 +32,6 @@ def draw_comparison(comparison: Comparison, directory: epath.PathLike) -> None:
     )
     axes.title.set_fontsize(9)
     axes.grid(linestyle=":", linewidth=0.6)
-    axes.legend(frameon=False)
+    if axes.lines:
+        axes.legend(frameon=False)
     save_figure(epath.Path(directory) / FIGURE, figure)
