@@ -17,8 +17,8 @@ from resnet_jax.data.source import read_all
 from resnet_jax.models import create_model
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint, steps_in
 from resnet_jax.training.config import Config, from_json, with_fields
-from resnet_jax.training.splits import open_split
 from resnet_jax.training.state import split_variables
+from resnet_jax.training.stored_classes import open_labeled_split
 
 RESPONSE_EXAMPLES = 1000  # Images that responses are taken over, if the split has as many.
 
@@ -76,7 +76,7 @@ def analyze_checkpoint(
     model, (variables, image_mean) = create_model(**checkpoint.model), split_variables(checkpoint.arrays)
 
     def first(split: str, count: int, *, test: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        source = open_split(config, split, test=test)
+        source = open_labeled_split(checkpoint, config, split, test=test)
         images, labels = read_all(source, range(min(count, len(source))))
         return images.astype(np.float32) - image_mean, labels
 
@@ -129,7 +129,7 @@ def read_examples(
     checkpoint = read_checkpoint(workdir)
     config = _stored_config(checkpoint)
     name = split or config.data.test_split
-    source = open_split(config, name, test=name == config.data.test_split)
+    source = open_labeled_split(checkpoint, config, name, test=name == config.data.test_split)
     if first < 0 or not 0 < count <= len(source) - first:
         raise DataError(
             f"split {name} has {len(source)} examples, and {count} from number {first} on were asked for"

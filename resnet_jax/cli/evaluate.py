@@ -16,6 +16,7 @@ from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX
 from resnet_jax.evaluation.trial import evaluate_by_task, open_trials
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.config import from_json
+from resnet_jax.training.stored_classes import read_class_map
 from resnet_jax.training.stored_statistics import MOVING, PRECISE, STATISTICS
 
 EXAMPLES = (
@@ -51,7 +52,18 @@ OPTIONS = (
     option(
         "--data",
         metavar="SOURCE",
-        help="dataset with the same classes: a folder, or a name in TFDS (default: the run's)",
+        help="dataset with the same classes or some of them: a folder or a TFDS name (default: the run's)",
+    ),
+    option(
+        "--class-map",
+        metavar="FILE",
+        help="CSV or JSON file that names the network's class of each class of the dataset, or `order` to "
+        "take the labels as they are (default: match by name or WordNet id)",
+    ),
+    option(
+        "--restrict",
+        action="store_true",
+        help="choose among the classes that the dataset has, as for ImageNet-A and -R (default: all)",
     ),
     option("--data-dir", help="directory of the dataset (default: where the run found it)"),
     option(
@@ -131,6 +143,8 @@ def execute(arguments: argparse.Namespace) -> None:
         split=arguments.split,
         source=arguments.data,
         statistics=arguments.statistics,
+        class_map=read_class_map(arguments.class_map) if arguments.class_map else None,
+        restrict=arguments.restrict,
         **where,
     )
     names = list(trials[0].source.class_names)
@@ -182,7 +196,11 @@ def _summary(results: Evaluation) -> str:
     top5 = f", top-5 {results['top5']:.2%}" if "top5" in results else ""
     figures = f"top-1 {results['top1']:.2%}{top5}, loss {results['loss']:.4f}"
     protocol = "" if results["protocol"] == SINGLE else f", {results['protocol']}"
-    return f"{nets}, {results['examples']} images of {results['split']}{protocol}: {figures}"
+    classes = ""
+    if "classes" in results:
+        choice = "choosing among these" if results["restricted"] else "choosing among all; see --restrict"
+        classes = f" in {results['classes']} classes ({choice})"
+    return f"{nets}, {results['examples']} images of {results['split']}{classes}{protocol}: {figures}"
 
 
 def _table_of_classes(names: Sequence[str], rows: Sequence[dict[str, float | None]]) -> str:

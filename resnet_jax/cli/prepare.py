@@ -17,7 +17,9 @@ EXAMPLES = (
 
 OPTIONS = (
     option(
-        "source", metavar="SOURCE", help="folder with SPLIT/CLASS/NAME.jpg, or with ImageNet's official tars"
+        "source",
+        metavar="SOURCE",
+        help="folder with SPLIT/CLASS/NAME.jpg or CLASS/NAME.jpg, with ImageNet's official tars, or Kaggle's",
     ),
     option("dest", metavar="DEST", help="folder to create, or one that the same command began"),
     option(
@@ -48,6 +50,11 @@ OPTIONS = (
         metavar="N",
         help="number of threads (default: 0, one per core)",
     ),
+    option(
+        "--verify-contents",
+        action="store_true",
+        help="compare every image of a set that is whole with the source (default: off)",
+    ),
 )
 
 
@@ -61,6 +68,7 @@ def execute(arguments: argparse.Namespace) -> None:
             raw_share=arguments.raw_share,
             shard_examples=arguments.shard_examples,
             workers=reading_threads(arguments.workers),
+            verify_contents=arguments.verify_contents,
             progress=bar.update,
         )
     splits = {name: split["examples"] for name, split in manifest["splits"].items()}

@@ -3,10 +3,12 @@
 import functools
 import os
 import sys
+from collections.abc import Sequence
 
 from etils import epath
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.class_names import are_same, describe_difference
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import DecodeOptions, Examples
 from resnet_jax.data.folder import open_folder
@@ -21,6 +23,7 @@ def open_source(
     data_dir: str | None = None,
     synthetic: SyntheticSource | None = None,
     decoding: DecodeOptions | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Source:
     """Opens a split, and prepares the set first where that is needed.
 
@@ -34,6 +37,7 @@ def open_source(
         synthetic: What to return for the name "synthetic".
         decoding: How images of any size are decoded; None reads a TFDS set whose images are of one size into
             memory.
+        class_names: Names by label that a run was trained with; see `open_folder`.
 
     Raises:
         DataError: There is no such set or split, or it cannot be prepared; the message says which command
@@ -44,7 +48,7 @@ def open_source(
             raise DataError("a synthetic source needs its number of examples, image size and classes")
         return synthetic
     if decoding is not None:
-        return decoding.source(open_encoded(name, split, data_dir=data_dir))
+        return decoding.source(open_encoded(name, split, data_dir=data_dir, class_names=class_names))
     if is_path(name):
         raise DataError(
             f"the images of {name} are of any size: set --config.data.image_size, for example to 224"
@@ -54,7 +58,9 @@ def open_source(
     return read_whole(name, split, data_dir)
 
 
-def open_encoded(name: str, split: str, *, data_dir: str | None = None) -> Examples:
+def open_encoded(
+    name: str, split: str, *, data_dir: str | None = None, class_names: Sequence[str] | None = None
+) -> Examples:
     """Opens a split of encoded images; see `open_source` for the arguments and what is raised."""
     if not is_path(name):
         from resnet_jax.data.tfds_sets import open_tfds  # Here: other sources need not wait for TFDS.
@@ -66,7 +72,9 @@ def open_encoded(name: str, split: str, *, data_dir: str | None = None) -> Examp
             f"there is no folder {name}; config.data.source is one with images or what `resnet-jax prepare` "
             "wrote"
         )
-    return open_prepared(root, split) if is_prepared(root) else open_folder(root, split)
+    if is_prepared(root):
+        return open_prepared(root, split)
+    return open_folder(root, split, class_names=class_names)
 
 
 def is_path(name: str) -> bool:
@@ -100,16 +108,8 @@ def check_classes(train: Source | Examples, test: Source | Examples) -> None:
         DataError: Names classes that one of them lacks.
     """
     first, second = list(train.class_names), list(test.class_names)
-    if first != second:
-        only = [
-            f"{names[0]!r} is only in {where}"
-            for where, names in (
-                ("the training split", sorted(set(first) - set(second))),
-                ("the test split", sorted(set(second) - set(first))),
-            )
-            if names
-        ]
+    if not are_same(first, second):
         raise DataError(
-            f"the training split has {len(first)} classes and the test split {len(second)}; they must be "
-            "the same, in order" + (f": {', '.join(only)}" if only else "")
+            f"the training split has {len(first)} classes and the test split {len(second)}; they must be the "
+            f"same, in the same order. In the test split, {describe_difference(first, second)}"
         )

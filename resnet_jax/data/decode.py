@@ -22,6 +22,7 @@ from resnet_jax.data.turbojpeg import ALIGNMENT, Region, decode_region
 _MAX_PIXELS = 2**27  # Images with more are refused before they are decoded: 400 MB of pixels each.
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _END = b"\xff\xd9"
+_BY_OPENCV = (_PNG, b"BM", b"RIFF")  # The other formats are Pillow's.
 _FOUR_COLORS = ("CMYK", "YCCK")  # Which only OpenCV turns into RGB.
 _EDGE = 2  # Pixels at a region's edges whose chroma may differ from that of the whole image's.
 
@@ -52,8 +53,10 @@ def image_size(encoded: bytes) -> tuple[int, int]:
 def decode(encoded: bytes) -> Pixels:
     """Returns the pixels of an image file in RGB.
 
-    Gray, palette, 16-bit and CMYK images become 8-bit RGB; transparency is dropped, and EXIF orientation
-    ignored, as in every published ImageNet result. The array is the caller's until the thread's next call.
+    Gray, palette, 16-bit and CMYK images become 8-bit RGB (of 16 bits the upper 8 are kept); transparency is
+    dropped, of an animation the first frame is taken, and EXIF orientation is ignored, as in every published
+    ImageNet result. Bytes after the end of the image do no harm. The array is the caller's until the thread's
+    next call.
 
     Raises:
         CorruptImageError: The bytes are no image, or it is damaged, or cut short.
@@ -62,11 +65,14 @@ def decode(encoded: bytes) -> Pixels:
     if encoded.startswith(_JPEG):
         if _jpeg_header(encoded)[2] not in _FOUR_COLORS:
             return _decode_jpeg(encoded, width, height, 1)
-        if not encoded.rstrip(b"\0").endswith(_END):
+        if not encoded.rstrip(b"\0").endswith(_END) and not _is_whole(encoded):
             raise CorruptImageError("the JPEG is cut short")
-    elif encoded.startswith(_PNG) and b"IEND" not in encoded[-64:]:
-        raise CorruptImageError("the PNG is cut short")
-    return _decode_other(encoded)
+        return _decode_by_opencv(encoded)
+    if encoded.startswith(_PNG) and b"IEND" not in encoded[-64:]:
+        if not _is_whole(encoded):
+            raise CorruptImageError("the PNG is cut short")
+        return _decode_by_pillow(encoded)
+    return _decode_by_opencv(encoded) if encoded.startswith(_BY_OPENCV) else _decode_by_pillow(encoded)
 
 
 def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]) -> None:
@@ -138,24 +144,60 @@ def _decode_jpeg(encoded: bytes, width: int, height: int, factor: int) -> Pixels
     except ValueError as error:
         # Bytes between segments do no harm, and ImageNet has such files; OpenCV reads them with the same
         # transform.
-        if "remature end" in str(error) or "extraneous bytes" not in str(error):
+        if "remature end" in str(error) or "extraneous bytes" not in str(error) or not _is_whole(encoded):
             raise CorruptImageError(f"the JPEG is damaged or cut short ({error})") from error
-        if not encoded.rstrip(b"\0").endswith(_END):
-            raise CorruptImageError("the JPEG is cut short") from error
-    return _decode_other(encoded)
+    return _decode_by_opencv(encoded)
 
 
-def _decode_other(encoded: bytes) -> Pixels:
+def _is_whole(encoded: bytes) -> bool:
+    """Returns whether Pillow decodes a file to its end; bytes after the image do not matter."""
+    import PIL.Image  # Here, since few files need it.
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            PIL.Image.open(io.BytesIO(encoded)).load()
+    except Exception:  # Pillow's readers raise what they like.
+        return False
+    return True
+
+
+def _decode_by_pillow(encoded: bytes) -> Pixels:
+    """Returns the first frame of TIFF, GIF, AVIF, Netpbm and whatever else Pillow reads."""
+    import PIL.Image  # Here, since few files need it.
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = PIL.Image.open(io.BytesIO(encoded))
+            image.load()
+            if image.mode.startswith("I;16"):
+                gray = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+                return gray[..., None].repeat(3, axis=-1)
+            if image.mode in ("I", "F"):
+                raise CorruptImageError(f"its pixels have 32 bits (mode {image.mode}); convert it")
+            return np.asarray(image.convert("RGB"))
+    except CorruptImageError:
+        raise
+    except Exception as error:  # Pillow's readers raise what they like.
+        raise CorruptImageError(f"it is damaged or cut short ({_in_a_line(error)})") from error
+
+
+def _decode_by_opencv(encoded: bytes) -> Pixels:
     keep_to_one_thread()
     try:
         pixels = cv2.imdecode(
             np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         )
     except cv2.error as error:
-        raise CorruptImageError(f"it cannot be decoded ({' '.join(str(error).split())[:120]})") from error
+        raise CorruptImageError(f"it cannot be decoded ({_in_a_line(error)})") from error
     if pixels is None:
-        raise CorruptImageError("it is damaged, or of a format that is not read; JPEG, PNG, WebP and BMP are")
+        raise CorruptImageError("it is damaged, or not of the format that its first bytes name")
     return pixels
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
 
 
 def _jpeg_header(encoded: bytes) -> tuple[int, int, str]:

@@ -25,6 +25,10 @@ class Examples(Protocol):
     def class_names(self) -> Sequence[str]:
         """Names of the classes, by label."""
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Digest of the content that does not depend on where it lies; None if the name says it all."""
+
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> tuple[Payload, int]:
@@ -32,6 +36,9 @@ class Examples(Protocol):
 
     def label(self, index: int) -> int:
         """Returns the label alone."""
+
+    def stamp(self, index: int) -> str:
+        """Returns class, name, size and modification time of an example, as far as they are known."""
 
     def describe(self, index: int) -> str:
         """Returns where an example is, for messages."""
@@ -62,6 +69,10 @@ class DecodedSource:
     @property
     def class_names(self) -> Sequence[str]:
         return self.examples.class_names
+
+    @property
+    def fingerprint(self) -> str | None:
+        return self.examples.fingerprint
 
     @property
     def labels(self) -> Labels:

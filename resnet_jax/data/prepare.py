@@ -8,8 +8,6 @@ an undisturbed one.
 
 import errno
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,11 +20,14 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
+from resnet_jax.console import print_note
+from resnet_jax.data.class_names import are_same, describe_difference
 from resnet_jax.data.crops import scaled
 from resnet_jax.data.data_error import CorruptImageError, DataError
 from resnet_jax.data.decode import decode, image_size
 from resnet_jax.data.encoded import Examples, Payload
-from resnet_jax.data.folder import open_folder, splits_of
+from resnet_jax.data.folder import VALIDATION_NAMES, label_splits, open_folder
+from resnet_jax.data.preparation_plan import compare_records, other_source, plan_of, plan_without_stamps
 from resnet_jax.data.prepared import (
     MANIFEST,
     SET_FORMAT,
@@ -54,6 +55,7 @@ def prepare(
     raw_share: float = 0.0,
     shard_examples: int = 4096,
     workers: int = 1,
+    verify_contents: bool = False,
     progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Manifest:
     """Writes a set, or what is missing of it, and returns its manifest; a set that is whole is verified.
@@ -65,7 +67,8 @@ def prepare(
         raw_share: See `convert`.
         shard_examples: Examples per file.
         workers: Threads, each of which writes a file at a time.
-        progress: Is told the number of examples that are done, and that of all.
+        verify_contents: If the set is whole, compare the bytes of every image with the source.
+        progress: Called with the number of examples that are done, and that of all.
 
     Raises:
         DataError: The source cannot be read, or the destination holds something else.
@@ -79,17 +82,25 @@ def prepare(
     if Path(dest).resolve().is_relative_to(Path(source).resolve()):
         raise DataError(f"{dest} is in {source}, where it would be taken for a split; choose another DEST")
     splits = open_splits(source)
-    plan = _plan(splits, {"shrink": shrink, "raw_share": raw_share}, shard_examples)
+    options = {"shrink": shrink, "raw_share": raw_share}
+    plan = plan_of(splits, options, shard_examples)
+    stored = functools.partial(convert, shrink=shrink, raw_share=raw_share)
     directory = Path(dest)
     _claim(directory)
     # Another that prepares the same set is waited for, and its set found whole.
     with filelock.FileLock(directory / _LOCK):
-        _begin(directory, plan)
+        _remove_partial(directory)
         if (directory / MANIFEST).exists():
             manifest = read_manifest(dest)
+            earlier = plan_without_stamps(splits, options, shard_examples)
+            if verify_contents or manifest.get("plan") == earlier:
+                compare_records(dest, manifest, splits, stored if verify_contents else None)
+                write_json(directory / MANIFEST, {**manifest, "plan": plan}, indent=1)
+            elif manifest.get("plan") != plan:
+                raise other_source(directory)
             verify(dest, manifest)
             return manifest
-        stored = functools.partial(convert, shrink=shrink, raw_share=raw_share)
+        _begin(directory, plan)
         manifest = _write_shards(directory, splits, stored, shard_examples, workers, progress)
         write_json(directory / MANIFEST, {**manifest, "plan": plan}, indent=1)
         (directory / _PLAN).unlink()
@@ -107,39 +118,31 @@ def open_splits(source: str) -> dict[str, Examples]:
         raise DataError(f"there is no folder {source}; SOURCE is an image folder or one with ImageNet's tars")
     if os.path.exists(os.path.join(root, TRAIN)):
         return open_tars(root)
-    names = splits_of(root)
+    names, unlabeled = label_splits(root)
     if not names:
         raise DataError(
-            f"{source} is empty of splits: it should hold train/CLASS/NAME.jpg and val/CLASS/NAME.jpg, or "
-            "ImageNet's tars"
+            f"{source} is empty of splits: it should hold train/CLASS/NAME.jpg and val/CLASS/NAME.jpg, "
+            "CLASS/NAME.jpg alone, or ImageNet's tars"
         )
-    if {"val", "validation"} <= set(names):
+    if unlabeled:
+        print_note(f"{source}: left out {', '.join(unlabeled)}, whose images have no labels")
+    several = [name for name in names if name in VALIDATION_NAMES]
+    if len(several) > 1:
         raise DataError(
-            f"{source} has both val and validation, which are names of one split; remove or rename one of "
-            "them"
+            f"{source} has both {' and '.join(several)}, which are names of one split; remove or rename one "
+            "of them"
         )
     splits: dict[str, Examples] = {
-        "validation" if name == "val" else name: open_folder(root, name) for name in names
+        "validation" if name in VALIDATION_NAMES else name: open_folder(root, name) for name in names
     }
     first, *others = splits.items()
     for name, examples in others:
-        if list(examples.class_names) != list(first[1].class_names):
-            differing = set(examples.class_names) ^ set(first[1].class_names)
+        if not are_same(examples.class_names, first[1].class_names):
             raise DataError(
-                f"splits {first[0]} and {name} of {source} differ in their classes: "
-                f"{', '.join(sorted(differing)[:5])}"
+                f"splits {first[0]} and {name} of {source} differ in their classes: in {name}, "
+                f"{describe_difference(first[1].class_names, examples.class_names)}"
             )
     return splits
-
-
-def _plan(splits: dict[str, Examples], options: dict[str, float], shard_examples: int) -> str:
-    """Returns a digest of all that the shards depend on but for the contents of the images."""
-    digest = hashlib.sha256(json.dumps([SET_FORMAT, options, shard_examples]).encode())
-    for name, examples in splits.items():
-        digest.update(f"{name} {len(examples)} {list(examples.class_names)}".encode())
-        for index in range(len(examples)):
-            digest.update(os.path.basename(examples.describe(index)).encode())
-    return digest.hexdigest()
 
 
 def _claim(directory: Path) -> None:
@@ -157,22 +160,19 @@ def _claim(directory: Path) -> None:
         )
 
 
-def _begin(directory: Path, plan: str) -> None:
+def _remove_partial(directory: Path) -> None:
+    """Removes what a preparation that was killed left half-written."""
     for entry in directory.iterdir():
-        if is_partial(entry.name):  # Of a preparation that was killed.
+        if is_partial(entry.name):
             entry.unlink()
-    if (directory / MANIFEST).exists():
-        found = read_manifest(str(directory)).get("plan")
-    elif (directory / _PLAN).exists():
-        found = read_json(directory / _PLAN)["plan"]
-    else:
+
+
+def _begin(directory: Path, plan: str) -> None:
+    """Records what the shards will be parts of, or checks that those that are there belong to it."""
+    if not (directory / _PLAN).exists():
         write_json(directory / _PLAN, {"plan": plan})
-        return
-    if found != plan:
-        raise DataError(
-            f"{directory} holds a set of another source or with other options; choose another DEST, or "
-            "delete it"
-        )
+    elif read_json(directory / _PLAN)["plan"] != plan:
+        raise other_source(directory)
 
 
 def _write_shards(

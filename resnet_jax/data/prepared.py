@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import struct
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
+from resnet_jax.data.class_names import normalized
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import Payload
-from resnet_jax.data.folder import ALIASES
+from resnet_jax.data.folder import names_of_split
 from resnet_jax.files import read_json
 
 MANIFEST = "manifest.json"
@@ -70,6 +72,12 @@ class PreparedExamples:
     def __len__(self) -> int:
         return self.ends[-1]
 
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the class names and of the checksums of all files, wherever the set lies."""
+        parts = [list(map(normalized, self.class_names)), [shard["sha256"] for shard in self.shards]]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
     def read(self, index: int) -> tuple[Payload, int]:
         path, number = self._place(index)
         try:
@@ -82,6 +90,9 @@ class PreparedExamples:
 
     def label(self, index: int) -> int:
         return self.read(index)[1]
+
+    def stamp(self, index: int) -> str:
+        return self.describe(index)
 
     def describe(self, index: int) -> str:
         path, number = self._place(index)
@@ -122,7 +133,7 @@ def open_prepared(root: str, split: str) -> PreparedExamples:
         DataError: The set is not whole, or has no such split.
     """
     manifest = read_manifest(root)
-    split = split if split in manifest["splits"] else ALIASES.get(split, split)
+    split = next((name for name in names_of_split(split) if name in manifest["splits"]), split)
     if split not in manifest["splits"]:
         raise DataError(f"{root} has no split {split!r}; it has {', '.join(manifest['splits'])}")
     shards = manifest["splits"][split]["shards"]

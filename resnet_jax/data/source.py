@@ -35,6 +35,10 @@ class Source(Protocol):
         """Names of the classes, by label."""
 
     @property
+    def fingerprint(self) -> str | None:
+        """Digest of the content that does not depend on where it lies; None if the name says it all."""
+
+    @property
     def view(self) -> CenterCrop | None:
         """The crop that evaluation sees of images of any size; None if all images have one size."""
 
@@ -77,6 +81,7 @@ class ArraySource:
     images: PixelBatch
     labels: Labels
     class_names: Sequence[str]
+    fingerprint = None
     view = None
 
     @property
@@ -113,6 +118,7 @@ class SyntheticSource:
     image_size: int
     classes: int
     seed: int
+    fingerprint = None
     view = None
 
     @property
@@ -199,6 +205,10 @@ class LabelSubset:
     @property
     def class_names(self) -> Sequence[str]:
         return [self.source.class_names[label] for label in self.kept]
+
+    @property
+    def fingerprint(self) -> str | None:
+        return self.source.fingerprint
 
     @property
     def view(self) -> CenterCrop | None:

@@ -11,6 +11,7 @@ from resnet_jax.data.encoded import Examples
 
 TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 KITS = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12.tar")
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class TarExamples:
     path: str
     class_names: Sequence[str]
     members: Sequence[tuple[str, int, int, int]]
+    fingerprint = None
 
     def __len__(self) -> int:
         return len(self.members)
@@ -41,6 +43,9 @@ class TarExamples:
 
     def label(self, index: int) -> int:
         return self.members[index][3]
+
+    def stamp(self, index: int) -> str:
+        return " ".join(map(str, self.members[index]))
 
     def describe(self, index: int) -> str:
         return f"{self.path}/{self.members[index][0]} (example {index})"
@@ -80,7 +85,7 @@ def _open_validation(root: str, class_names: Sequence[str]) -> TarExamples:
     kit = next((path for name in KITS if os.path.exists(path := os.path.join(root, name))), None)
     if kit is None:
         raise DataError(f"the labels of {VALIDATION} are in {KITS[0]}, which is not in {root}; put it there")
-    names = _validation_classes(kit)
+    names = validation_classes(kit)
     path = os.path.join(root, VALIDATION)
     with tarfile.open(path, "r:") as tar:
         files = sorted((file for file in tar if file.isfile()), key=lambda file: file.name)
@@ -102,21 +107,36 @@ def _open_validation(root: str, class_names: Sequence[str]) -> TarExamples:
     )
 
 
-def _validation_classes(kit: str) -> list[str]:
-    # WordNet's number of each validation image, in the order of their names.
+def validation_classes(kit: str) -> list[str]:
+    """Returns the WordNet id of each validation image, in the order of their names.
+
+    Args:
+        kit: The development kit: its tar, or the folder that it was unpacked to.
+
+    Raises:
+        DataError: It holds no labels.
+    """
     import scipy.io
 
-    with tarfile.open(kit) as tar:
-        content = {os.path.basename(member.name): member for member in tar if member.isfile()}
+    ground_truth = _read_from_kit(kit, GROUND_TRUTH)
+    try:
+        synsets = scipy.io.loadmat(io.BytesIO(_read_from_kit(kit, "meta.mat")), squeeze_me=True)["synsets"]
+        names = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+        return [names[int(line)] for line in ground_truth.split()]
+    except (ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+        raise DataError(f"{kit} is damaged ({type(error).__name__}: {error}); download it again") from error
 
-        def read(name: str) -> bytes:
+
+def _read_from_kit(kit: str, name: str) -> bytes:
+    if os.path.isdir(kit):
+        path = os.path.join(kit, "data", name)
+        if os.path.exists(path):
+            with open(path, "rb") as unpacked:
+                return unpacked.read()
+    else:
+        with tarfile.open(kit) as tar:
+            content = {os.path.basename(member.name): member for member in tar if member.isfile()}
             file = tar.extractfile(content[name]) if name in content else None
-            if file is None:
-                raise DataError(f"{kit} holds no {name}; download it again")
-            return file.read()
-
-        names = {
-            int(row["ILSVRC2012_ID"]): str(row["WNID"])
-            for row in scipy.io.loadmat(io.BytesIO(read("meta.mat")), squeeze_me=True)["synsets"]
-        }
-        return [names[int(line)] for line in read("ILSVRC2012_validation_ground_truth.txt").split()]
+            if file is not None:
+                return file.read()
+    raise DataError(f"{kit} holds no {name}; download it again")

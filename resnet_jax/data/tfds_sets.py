@@ -42,6 +42,7 @@ class TfdsExamples:
     split: str
     data_source: Sequence[dict[str, Any]]
     class_names: Sequence[str]
+    fingerprint = None
 
     def __len__(self) -> int:
         return len(self.data_source)
@@ -57,6 +58,9 @@ class TfdsExamples:
 
     def label(self, index: int) -> int:
         return self.read(index)[1]
+
+    def stamp(self, index: int) -> str:
+        return self.describe(index)
 
     def describe(self, index: int) -> str:
         return f"example {index} of {self.name}, split {self.split}"

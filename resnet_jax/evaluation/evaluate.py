@@ -13,6 +13,7 @@ from resnet_jax.evaluation.counts import Counts, Figures, predicted
 from resnet_jax.evaluation.protocols import SINGLE, Protocol
 from resnet_jax.evaluation.scoring import Scores
 from resnet_jax.evaluation.trial import Trial, Workdirs, open_trials
+from resnet_jax.training.stored_classes import ClassMap
 from resnet_jax.training.stored_statistics import MOVING
 
 
@@ -25,6 +26,8 @@ class Evaluation(Figures):
         protocol: Name of the protocol.
         statistics: "moving" or "precise".
         statistics_images: Number of training images that precise statistics were computed from.
+        classes: Number of classes that have examples, where some have none.
+        restricted: Whether only these could be predicted.
     """
 
     step: int | list[int]
@@ -32,6 +35,8 @@ class Evaluation(Figures):
     protocol: str
     statistics: str
     statistics_images: NotRequired[int]
+    classes: NotRequired[int]
+    restricted: NotRequired[bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +93,8 @@ def evaluate_checkpoint(
     protocol: Protocol | str = SINGLE,
     statistics: str = MOVING,
     batch_size: int | None = None,
+    class_map: ClassMap | None = None,
+    restrict: bool = False,
 ) -> Evaluation:
     """Returns `loss`, `top1`, `top5` (with more than 5 classes), `examples`, and what was evaluated.
 
@@ -95,19 +102,29 @@ def evaluate_checkpoint(
         workdir: Of a run; of several, whose probabilities are averaged, and `step` is then a list.
         step: Of the checkpoint; None is the newest.
         split: Of the data set; None is the config's test split.
-        source: The data set, as `config.data.source`; None is the run's. Its classes must be the run's, in
-            the same order.
+        source: The data set, as `config.data.source`; None is the run's. Its classes are matched with the
+            network's by name or WordNet id; it may have some of them only.
         data_dir: Where the data set is; None is where the run found it.
         protocol: A name, or a Protocol with its options.
         statistics: Of batch normalization: "moving", or "precise" where they were recomputed.
         batch_size: See `Scorer.scores`; None is the run's.
+        class_map: Which class of the data is which of the network; see `read_class_map`. Defaults to
+            their names.
+        restrict: Choose among the classes that have examples only, as is usual for ImageNet-A and -R.
 
     Raises:
         WorkdirError, CheckpointError, DataError, ProtocolError: What was asked for is not there or does not
             go together.
     """
     trials = open_trials(
-        workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics
+        workdir,
+        step=step,
+        split=split,
+        source=source,
+        data_dir=data_dir,
+        statistics=statistics,
+        class_map=class_map,
+        restrict=restrict,
     )
     counts = Counts(len(trials[0].source.class_names))
     chosen = Protocol(protocol) if isinstance(protocol, str) else protocol
@@ -126,6 +143,8 @@ def predictions(
     protocol: Protocol | str = SINGLE,
     statistics: str = MOVING,
     batch_size: int | None = None,
+    class_map: ClassMap | None = None,
+    restrict: bool = False,
 ) -> Predictions:
     """Returns the predictions of a run, or of an ensemble, for every example of a split.
 
@@ -138,7 +157,14 @@ def predictions(
         >>> found.counts.results()["top1"], found.counts.confusion
     """
     trials = open_trials(
-        workdir, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics
+        workdir,
+        step=step,
+        split=split,
+        source=source,
+        data_dir=data_dir,
+        statistics=statistics,
+        class_map=class_map,
+        restrict=restrict,
     )
     protocol = Protocol(protocol) if isinstance(protocol, str) else protocol
     first = trials[0]
@@ -185,6 +211,9 @@ def evaluation_of(counts: Counts, trials: Sequence[Trial], protocol: Protocol) -
         "protocol": protocol.name,
         "statistics": first.statistics,
     }
+    present = int((counts.confusion.sum(axis=1) > 0).sum())
+    if present < len(counts.confusion):
+        evaluation["classes"], evaluation["restricted"] = present, first.restricted is not None
     if first.images:
         evaluation["statistics_images"] = first.images
     return evaluation

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -250,3 +250,14 @@ class _Batcher:
                 if self._softmax
                 else scipy.special.log_softmax(totals / counts, axis=1),
             )
+
+
+def restrict_scores(scores: Iterator[Scores], labels: Sequence[int]) -> Iterator[Scores]:
+    """Yields scores with the probability of all other labels 0, and that of these scaled to sum to 1."""
+    for part in scores:
+        kept = np.full_like(part.log_probabilities, -np.inf)
+        chosen = part.log_probabilities[:, list(labels)]
+        highest = chosen.max(axis=1, keepdims=True)
+        total = highest + np.log(np.exp(chosen - highest).sum(axis=1, keepdims=True))
+        kept[:, list(labels)] = chosen - total
+        yield part._replace(log_probabilities=kept)

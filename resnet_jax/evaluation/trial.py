@@ -12,15 +12,15 @@ from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.evaluation.protocols import Protocol, ProtocolError, look_of
-from resnet_jax.evaluation.scoring import Scorer, Scores
+from resnet_jax.evaluation.scoring import Scorer, Scores, restrict_scores
 from resnet_jax.models import create_model
 from resnet_jax.models.stacking import stack_arrays
 from resnet_jax.parallel import create_mapping
 from resnet_jax.training.checkpoints import Checkpoint, from_arrays, read_checkpoint
 from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.network import prepare_jax, with_scanned_stages
-from resnet_jax.training.splits import open_split
 from resnet_jax.training.state import split_variables
+from resnet_jax.training.stored_classes import ClassMap, open_labeled_split
 from resnet_jax.training.stored_statistics import MOVING, with_statistics
 from resnet_jax.training.task import build_experiment
 
@@ -41,6 +41,7 @@ class Trial:
         split: Its name.
         statistics: "moving" or "precise".
         images: Training images that precise statistics are of; 0 for moving ones.
+        restricted: Labels that may be predicted. None is all.
     """
 
     workdir: str
@@ -51,6 +52,7 @@ class Trial:
     split: str
     statistics: str
     images: int
+    restricted: tuple[int, ...] | None = None
 
     def scores(
         self, protocol: Protocol, *, batch_size: int | None = None, limit: int | None = None
@@ -69,13 +71,14 @@ class Trial:
                 f"{self.checkpoint.model['name']} takes images of {side}×{side} pixels only, for which its "
                 f"fully connected layers are made, and the protocol {protocol.name} shows others"
             )
-        return self.scorer.scores(
+        scores = self.scorer.scores(
             self.source,
             protocol,
             batch_size=batch_size or self.config.batch_size,
             workers=reading_threads(self.config.run.workers),
             limit=limit,
         )
+        return scores if self.restricted is None else restrict_scores(scores, self.restricted)
 
 
 def open_trials(
@@ -86,6 +89,8 @@ def open_trials(
     source: str | None = None,
     data_dir: str | None = None,
     statistics: str = MOVING,
+    class_map: ClassMap | None = None,
+    restrict: bool = False,
 ) -> list[Trial]:
     """Returns the checkpoints of one run or of several, ready to be evaluated; see `evaluate_checkpoint`.
 
@@ -93,7 +98,16 @@ def open_trials(
         DataError: The nets have different classes, or are evaluated on different examples.
     """
     trials = [
-        open_trial(each, step=step, split=split, source=source, data_dir=data_dir, statistics=statistics)
+        open_trial(
+            each,
+            step=step,
+            split=split,
+            source=source,
+            data_dir=data_dir,
+            statistics=statistics,
+            class_map=class_map,
+            restrict=restrict,
+        )
         for each in ([workdir] if isinstance(workdir, str | os.PathLike) else workdir)
     ]
     first = trials[0]
@@ -119,6 +133,8 @@ def open_trial(
     source: str | None = None,
     data_dir: str | None = None,
     statistics: str = MOVING,
+    class_map: ClassMap | None = None,
+    restrict: bool = False,
     training: bool = False,
 ) -> Trial:
     """Returns a checkpoint ready to be evaluated, without a split on its test split, or its `training` split.
@@ -139,16 +155,31 @@ def open_trial(
     )
     prepare_jax(config)
     split = split or (config.data.train_split if training else config.data.test_split)
-    opened = open_split(config, split, test=split == config.data.test_split)
-    if len(opened.class_names) != checkpoint.model["num_classes"]:
-        raise DataError(
-            f"split {split} of {config.data.source} has {len(opened.class_names)} classes, and the net of "
-            f"{workdir} "
-            f"{checkpoint.model['num_classes']}; evaluate it on a set with the classes that it was trained on"
-        )
-    return Trial(
-        str(workdir), checkpoint, config, build_scorer(checkpoint, config), opened, split, statistics, images
+    opened = open_labeled_split(
+        checkpoint,
+        config,
+        split,
+        test=split == config.data.test_split,
+        class_map=class_map,
+        own_data=source is None,
     )
+    return Trial(
+        str(workdir),
+        checkpoint,
+        config,
+        build_scorer(checkpoint, config),
+        opened,
+        split,
+        statistics,
+        images,
+        _present(opened) if restrict else None,
+    )
+
+
+def _present(source: Source) -> tuple[int, ...] | None:
+    """Returns the labels that have examples; None if all have."""
+    present = np.unique(source.labels)
+    return None if len(present) == len(source.class_names) else tuple(map(int, present))
 
 
 def build_scorer(checkpoint: Checkpoint, config: Config) -> Scorer:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from resnet_jax.data.data_error import CorruptImageError, DataError
-from resnet_jax.data.folder import IMAGE_SUFFIXES
+from resnet_jax.data.image_files import find_images, note_left_out
 from resnet_jax.errors import ResNetError
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.inference.trained import BATCH, Guess, Trained
@@ -68,7 +68,9 @@ def predict_files(
 
 
 def find_pictures(names: Iterable[str]) -> list[str]:
-    """Returns files as they are named, and for a folder the pictures in it and below, sorted by their path.
+    """Returns files as they are named, and for a folder the images in it and below, sorted by their path.
+
+    Linked folders are searched too. What is no image is reported once.
 
     Raises:
         DataError: A folder has none.
@@ -77,15 +79,12 @@ def find_pictures(names: Iterable[str]) -> list[str]:
     for name in names:
         if not os.path.isdir(name):
             found.append(name)
-        elif inside := [
-            os.path.join(folder, file)
-            for folder, _, files in os.walk(name)
-            for file in files
-            if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES and not file.startswith(".")
-        ]:
-            found += sorted(inside)
-        else:
-            raise DataError(f"folder {name} has no pictures; allowed are {', '.join(sorted(IMAGE_SUFFIXES))}")
+            continue
+        listing = find_images(name)
+        note_left_out(name, listing.left_out)
+        if not listing.images:
+            raise DataError(f"folder {name} has no images, of {len(listing.left_out)} files and links in it")
+        found += [os.path.join(name, image) for image in listing.images]
     return found
 
 

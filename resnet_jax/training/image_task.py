@@ -20,6 +20,7 @@ from resnet_jax.data.statistics import image_mean
 from resnet_jax.models import create_model
 from resnet_jax.parallel import AXIS_NAME, choose_devices, create_mapping, process_share
 from resnet_jax.training.config import Config
+from resnet_jax.training.data_record import record_of, trained_class_names
 from resnet_jax.training.factories import build_augmentation, build_loss, build_optimizer
 from resnet_jax.training.initial import read_initial
 from resnet_jax.training.logging import Record
@@ -42,6 +43,7 @@ from resnet_jax.training.step import (
     make_evaluation_step,
     make_train_step,
 )
+from resnet_jax.training.stored_classes import check_same_classes
 from resnet_jax.training.stored_preprocessing import evaluation_preprocessing
 from resnet_jax.training.task import AbstractTraining, Curve, Display, Experiment, SeedFunctions, Task
 
@@ -76,15 +78,15 @@ class ImageTask(Task):
         part, group_size = micro_batch_size(config), config.model.group_size
         devices = choose_devices(part, group_size, config.run.devices)
         mapping = create_mapping(config.run.mapping, devices)
-        train = open_split(config, config.data.train_split)
-        test = open_split(config, config.data.test_split, test=True)
-        check_classes(train, test)
+        train, test = _open_data(config, begun)
         shape = train.image_shape
         origin, head = (begun, "kept") if begun else (config.initial.source, config.initial.head)
         initial = read_initial(origin) if config.initial.source and origin else None
         arguments = model_arguments(config, self.outputs or len(train.class_names))
         if initial:
             arguments = initial.model_arguments(arguments, head=head)
+            if head == "kept" and not begun:
+                initial.check_classes(train.class_names)
         model = with_scanned_stages(create_model(**arguments), config)
         optimizer, make_step = self._training(config, model, shape)
         evaluation_step = make_evaluation_step(on_axis(model), normalize, axis_name=AXIS_NAME, sums=self.sums)
@@ -123,6 +125,7 @@ class ImageTask(Task):
                 "classes": len(train.class_names),
                 "image shape": list(shape),
             },
+            data_record=record_of(train, test),
             image_shape=shape,
             class_names=config.inference.class_names or tuple(train.class_names),
             preprocessing=evaluation_preprocessing(config, shape[0]),
@@ -177,6 +180,22 @@ class ImageTask(Task):
     def _display(self, config: Config, train: Source, notes: tuple[str, ...]) -> Display:
         title, data = f"{config.model.name} on {config.data.source}", f"{len(train)} images"
         return Display(title, data, self.score, self.line, self.curve, self.summary, notes)
+
+
+def _open_data(config: Config, begun: epath.PathLike | None) -> tuple[Source, Source]:
+    """Returns the training and the test split, with the classes that a run was begun with."""
+    trained = trained_class_names(begun) if begun else None
+    train = open_split(config, config.data.train_split, class_names=trained)
+    test = open_split(config, config.data.test_split, test=True, class_names=trained)
+    check_classes(train, test)
+    if trained:
+        check_same_classes(
+            trained,
+            train.class_names,
+            where=str(begun),
+            advice="Restore the names and numbers of the classes, or choose another --workdir",
+        )
+    return train, test
 
 
 def _initial_state(

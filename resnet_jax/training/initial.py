@@ -6,12 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
+from resnet_jax.console import print_note
 from resnet_jax.models.layers import path_matches
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.training.checkpoints import Arrays, from_arrays, read_checkpoint, to_arrays
+from resnet_jax.training.config import from_json
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.config_sections import FACTOR
 from resnet_jax.training.state import TrainState
+from resnet_jax.training.stored_classes import check_same_classes
 
 HEAD = "params/head/"
 
@@ -24,11 +27,29 @@ class Initial:
         workdir: Where they are from.
         arrays: Arrays of its newest checkpoint.
         model: Arguments of create_model that it was made with.
+        class_names: Names of its classes by label; None if they are not known.
     """
 
     workdir: str
     arrays: Arrays
     model: ModelArguments
+    class_names: Sequence[str] | None = None
+
+    def check_classes(self, found: Sequence[str]) -> None:
+        """Checks that data has the classes of a last layer that is kept, in the same order.
+
+        Raises:
+            DataError: They differ; the differences are listed.
+        """
+        if self.class_names is None:
+            print_note(f"the class names of {self.workdir} are not known: its labels are taken in order")
+            return
+        check_same_classes(
+            self.class_names,
+            found,
+            where=self.workdir,
+            advice="Set --config.initial.head=fresh, or rename the classes of the data",
+        )
 
     def model_arguments(self, wanted: ModelArguments, *, head: str) -> ModelArguments:
         """Returns the arguments of the same net with another last layer.
@@ -64,7 +85,8 @@ class Initial:
         if head == "kept":
             last = f"the last layer is kept: the same {before} classes"
         else:
-            last = f"the last layer is fresh: {classes} classes instead of {before}"
+            last = f"the last layer is fresh, for {classes} classes"
+            last += f" instead of {before}" if classes != before else ""
         return f"begins with the weights of {self.workdir}; {last}"
 
     def begin(self, state: TrainState, *, head: str, image_shape: tuple[int, int, int]) -> TrainState:
@@ -106,7 +128,8 @@ def read_initial(workdir: epath.PathLike) -> Initial:
         CheckpointError: There is none, or it is damaged.
     """
     checkpoint = read_checkpoint(workdir)
-    return Initial(str(workdir), checkpoint.arrays, checkpoint.model)
+    names = from_json(checkpoint.config).inference.class_names or checkpoint.class_names
+    return Initial(str(workdir), checkpoint.arrays, checkpoint.model, names)
 
 
 def check_patterns(params: Sequence[str], *, frozen: Sequence[str], rate_factors: Sequence[str]) -> None:

@@ -21,10 +21,10 @@ from resnet_jax.training.plots import draw_run_curves
 from resnet_jax.training.profile import profiled
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.resuming import find_checkpoint
-from resnet_jax.training.run_files import RunFiles, check_finite
+from resnet_jax.training.run_files import RunFiles, check_finite, store_run
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.task import Display, Experiment, build_experiment
-from resnet_jax.training.workdir import CURVES, METRICS, occupy, store_config
+from resnet_jax.training.workdir import CURVES, METRICS, occupy
 
 
 def run(
@@ -61,7 +61,7 @@ def run(
         experiment = build_experiment(config, begun=path if saved else None)
         processes.agree("data", experiment.described)
         if processes.first:
-            store_config(path, config)
+            store_run(path, config, experiment)
         if not complete:
             _train(config, experiment, path, console, processes, checkpoint)
         elif processes.first:

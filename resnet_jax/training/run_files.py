@@ -5,10 +5,12 @@ from etils import epath
 
 from resnet_jax.training.checkpoints import CheckpointWriter
 from resnet_jax.training.config import Config, to_json
+from resnet_jax.training.data_record import store_record
 from resnet_jax.training.logging import MetricsLog, Record
 from resnet_jax.training.loop import DivergedError
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.task import Experiment
+from resnet_jax.training.workdir import store_config
 
 
 class RunFiles:
@@ -58,6 +60,17 @@ class RunFiles:
         self._writer.close()
         if self._log:
             self._log.close()
+
+
+def store_run(workdir: epath.Path, config: Config, experiment: Experiment) -> None:
+    """Writes the config of a run and the record of its data.
+
+    Raises:
+        WorkdirError: The workdir holds checkpoints of another recipe, or of other data.
+    """
+    moved = store_config(workdir, config)
+    if experiment.data_record is not None:
+        store_record(workdir, experiment.data_record, moved=moved)
 
 
 def check_finite(step: int, values: dict[str, float], run: str = "") -> None:

@@ -1,5 +1,7 @@
 """The splits of a config's dataset."""
 
+from collections.abc import Sequence
+
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
@@ -7,8 +9,17 @@ from resnet_jax.data.source import Source, SyntheticSource, with_labels
 from resnet_jax.training.config import Config
 
 
-def open_split(config: Config, split: str, *, test: bool = False) -> Source:
-    """Opens a split of the config's data, with its labels that the config names."""
+def open_split(
+    config: Config, split: str, *, test: bool = False, class_names: Sequence[str] | None = None
+) -> Source:
+    """Opens a split of the config's data, with its labels that the config names.
+
+    Args:
+        config: The config.
+        split: Name of the split.
+        test: Whether it is the test split.
+        class_names: Names by label that a run was trained with; see `open_folder`.
+    """
     data, examples = config.data, config.data.synthetic_examples
     if data.source is None:
         raise DataError("the data of this net is not known; name it with --config.data.source, or --data")
@@ -30,5 +41,6 @@ def open_split(config: Config, split: str, *, test: bool = False) -> Source:
         data_dir=config.run.data_dir,
         synthetic=synthetic,
         decoding=decoding,
+        class_names=class_names,
     )
     return with_labels(source, config.data.labels) if config.data.labels else source

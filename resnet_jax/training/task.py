@@ -19,6 +19,7 @@ from resnet_jax.models.registry import ModelArguments
 from resnet_jax.parallel import Mapping
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.data_record import DataRecord
 from resnet_jax.training.logging import Record
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import EvaluationStep, TrainStep
@@ -104,6 +105,8 @@ class Experiment:
         image_shape: Height, width and channels of the images.
         class_names: Names of the classes by label; stored with every checkpoint.
         preprocessing: How a picture becomes an image; stored with every checkpoint.
+        data_record: Class names, counts and fingerprints of the data, which are the same whenever the run is
+            resumed; see `resnet_jax.training.data_record`.
         seeds: The run as functions of its seed, if several seeds may share a program.
     """
 
@@ -119,6 +122,7 @@ class Experiment:
     image_shape: tuple[int, int, int]
     class_names: Sequence[str] | None = None
     preprocessing: JsonObject | None = None
+    data_record: DataRecord | None = None
     seeds: SeedFunctions | None = None
 
 

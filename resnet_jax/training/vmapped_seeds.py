@@ -25,11 +25,11 @@ from resnet_jax.training.network import prepare_jax
 from resnet_jax.training.plots import draw_run_curves
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.resuming import find_checkpoint
-from resnet_jax.training.run_files import RunFiles, check_finite
+from resnet_jax.training.run_files import RunFiles, check_finite, store_run
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import Batch, evaluate
 from resnet_jax.training.task import Experiment, build_experiment
-from resnet_jax.training.workdir import occupy, store_config
+from resnet_jax.training.workdir import occupy
 
 LARGEST_SEED = 2**31 - 1  # A traced seed is an int32.
 
@@ -200,7 +200,7 @@ def run_vmapped_seeds(
         ]
         files = []
         for path, config in zip(paths, configs, strict=True):
-            store_config(path, config)
+            store_run(path, config, experiment)
             files.append(RunFiles(path, config, experiment, start))
             stack.callback(files[-1].close)
         stop = stack.enter_context(processes.stop_signals(start))

@@ -9,10 +9,18 @@ from collections.abc import Iterator
 import filelock
 from etils import epath
 
+from resnet_jax.data.datasets import is_path
 from resnet_jax.errors import UsageError
 from resnet_jax.files import is_partial, read_json, write_json
 from resnet_jax.training.checkpoints import steps_in
-from resnet_jax.training.config import FORMAT_VERSION, Config, from_json, recipe_differences, to_json
+from resnet_jax.training.config import (
+    FORMAT_VERSION,
+    Config,
+    from_json,
+    recipe_differences,
+    to_json,
+    with_fields,
+)
 from resnet_jax.training.config_fields import ConfigError
 
 CONFIG, METRICS, CURVES, TENSORBOARD = "config.json", "metrics.jsonl", "curves.png", "tensorboard"
@@ -62,22 +70,34 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
         yield path
 
 
-def store_config(workdir: epath.Path, config: Config) -> None:
-    """Writes the config of a run.
+def store_config(workdir: epath.Path, config: Config) -> bool:
+    """Writes the config of a run, and returns whether its data lies elsewhere than before.
 
-    The workdir belongs to its recipe once it holds a checkpoint, and not before.
+    The workdir belongs to its recipe once it holds a checkpoint, and not before. Where an image folder or a
+    prepared set lies is no part of the recipe.
 
     Raises:
         WorkdirError: The workdir holds checkpoints of another recipe; the fields that differ are listed.
     """
+    moved = False
     if (workdir / CONFIG).exists():
-        differences = recipe_differences(read_config(workdir), config)
+        stored = read_config(workdir)
+        moved = stored.data.source != config.data.source and _is_place(stored) and _is_place(config)
+        if moved:
+            stored = with_fields(stored, {"data.source": config.data.source})
+        differences = recipe_differences(stored, config)
         if differences and steps_in(workdir):
             raise WorkdirError(
                 f"{workdir} holds a run of another recipe: {'; '.join(differences)}; choose another "
                 "--workdir, or give the old values (fields under `run` may change)"
             )
     write_json(workdir / CONFIG, {"format_version": FORMAT_VERSION, **to_json(config)}, indent=2)
+    return moved
+
+
+def _is_place(config: Config) -> bool:
+    source = config.data.source or ""
+    return "/" in source or "\\" in source or source.startswith("~") or is_path(source)
 
 
 def read_config(workdir: epath.PathLike) -> Config:

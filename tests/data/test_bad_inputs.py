@@ -81,7 +81,7 @@ BAD: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "wrong number of classes": (
         without_class,
         [],
-        r"has 3 classes and the test split 2.*'flower' is only in the training",
+        r"has 3 classes and the test split 2.*In the test split, 'flower' is missing",
     ),
     "truncated ArrayRecord": (truncated, [], r"train-00000-of-00001.array_record has \d+ of its \d+ bytes"),
 }

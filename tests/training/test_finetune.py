@@ -78,7 +78,7 @@ def test_a_frozen_stage_keeps_its_parameters_and_statistics_bit_for_bit(first: P
     assert moved(before, after) == trained
     assert after["params/head/kernel"].shape == (64, 3)
     np.testing.assert_array_equal(after["image_mean"], before["image_mean"])
-    assert f"begins with the weights of {first}; the last layer is fresh: 3 classes instead of 5" in said
+    assert f"begins with the weights of {first}; the last layer is fresh, for 3 classes instead of 5" in said
 
 
 def test_frozen_statistics_stay_where_everything_else_moves(first: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_frozen_statistics_stay_where_everything_else_moves(first: Path, tmp_pat
 
 def test_a_kept_head_begins_as_it_was(first: Path, tmp_path: Path) -> None:
     frozen = {"initial.head": "kept", "optimizer.frozen": ("head",)}
-    before, after, said = finetune(first, tmp_path / "run", labels=SECOND, **frozen)
+    before, after, said = finetune(first, tmp_path / "run", labels=FIRST, **frozen)
     assert after["params/head/kernel"].tobytes() == before["params/head/kernel"].tobytes()
     assert "the last layer is kept: the same 5 classes" in said
 
@@ -110,6 +110,11 @@ def test_a_kept_head_begins_as_it_was(first: Path, tmp_path: Path) -> None:
         ({"optimizer.rate_factors": ("stage1=-1",)}, "it must be patterns with a factor of 0 or more"),
         ({"optimizer.frozen": ("*",)}, "frozen means every module of the net"),
         ({"initial.head": "kept"}, "has 5 classes where the data has 3; set --config.initial.head=fresh"),
+        (
+            {"initial.head": "kept", "labels": (0, 1, 2, 4, 3)},
+            "trained with: '3' has label 4 instead of 3; '4' has label 3 instead of 4. Set --config.initial",
+        ),
+        ({"initial.head": "kept", "labels": (5, 6, 7, 8, 9)}, "trained with: '0' is missing"),
         ({"initial.head": "old"}, "config.initial.head is 'old'; it must be one of fresh, kept"),
         ({"model.name": "cifar_resnet14"}, "name is 'cifar_resnet14', and the net of .* has 'cifar_resnet8'"),
         ({"labels": (5, 5)}, r"config.data.labels is \(5, 5\); it must be different labels from 0 to 9"),
