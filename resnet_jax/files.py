@@ -17,6 +17,28 @@ PARTIAL = ".partial"
 """Part of the name of a file that is still being written."""
 
 
+_JUNK = frozenset(
+    [".ds_store", "thumbs.db", "desktop.ini", ".directory", ".localized", "icon\r", ".stfolder"]
+)
+
+
+def is_junk(name: str) -> bool:
+    """Returns whether a file is one that Finder, Explorer or a tool that synchronizes folders leaves."""
+    lower = name.lower()
+    conflict = "conflicted copy" in lower or ".sync-conflict-" in lower
+    return lower in _JUNK or lower.startswith(("._", ".dropbox", ".nfs")) or conflict
+
+
+def expand_home(text: str) -> str:
+    """Returns a path with `~` and `~user` at its beginning replaced by the home directory; URLs stay."""
+    return os.path.expanduser(text) if text.startswith("~") else text
+
+
+def as_path(path: PathLike) -> epath.Path:
+    """Returns a path or URL as an object, with `~` at its beginning replaced by the home directory."""
+    return epath.Path(expand_home(os.fspath(path)))
+
+
 def is_partial(name: str) -> bool:
     """Returns whether a file name is that of a temporary file, which a killed process may leave behind."""
     return PARTIAL in name
@@ -61,8 +83,8 @@ def write_bytes(path: PathLike, data: bytes) -> None:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Writes a text file in UTF-8, whole or not at all; bytes of file names that are no UTF-8 are escaped."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: PathLike, value: object, *, indent: int | None = None) -> None:

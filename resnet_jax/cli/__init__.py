@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 failed, 2 a mistake in the command, 75 stopped and saved.
 import argparse
 import difflib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Name of the command and its arguments. Defaults to those of the process.
     """
+    for stream in (sys.stdout, sys.stderr):  # A name that the terminal cannot show is escaped.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("--help", "-h"):
         print(_overview())
@@ -111,7 +115,16 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
                 parser.add_argument(
                     flag, dest="overrides", action="append", type=_pair(flag), help=argparse.SUPPRESS
                 )
-    return parser.parse_args(argv)
+    from resnet_jax.files import expand_home  # Here, so that --help is quick.
+
+    arguments = parser.parse_args(argv)
+    # The shell leaves ~ as it is in --workdir=~/runs and in quotes.
+    for name, value in vars(arguments).items():
+        if isinstance(value, str):
+            setattr(arguments, name, expand_home(value))
+        elif isinstance(value, list):
+            setattr(arguments, name, [expand_home(one) if isinstance(one, str) else one for one in value])
+    return arguments
 
 
 def option(*names: str, **settings: object) -> tuple[tuple[str, ...], dict[str, object]]:

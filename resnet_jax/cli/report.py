@@ -79,7 +79,7 @@ def execute(arguments: argparse.Namespace) -> None:
         for run, why in zip(runs, found, strict=True)
         if isinstance(why, str)
     ]
-    size = len(page.encode())
+    size = len(page.encode(errors="backslashreplace"))
     if arguments.json:
         print_json(
             {

@@ -3,6 +3,9 @@
 DIGITS, SYNTHETIC = "digits", "synthetic"
 """Data sets that need no files: the embedded digits, and noise."""
 
+DIGITS_SIDE = 16
+"""Height and width of the digits in pixels."""
+
 PIXEL, CHANNEL, PUBLISHED = "pixel", "channel", "imagenet"
 """Means: one per pixel or one per channel of the training split, and the published one of ImageNet."""
 

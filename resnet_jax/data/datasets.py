@@ -101,6 +101,20 @@ def _is_tfds_too(name: str) -> bool:
     return True
 
 
+def check_prepared(name: str | None, data_dir: str | None) -> None:
+    """Checks that a set can be read without downloading or preparing anything.
+
+    Raises:
+        DataError: It cannot.
+    """
+    if name is None or name == SYNTHETIC or is_path(name):
+        return
+    from resnet_jax.data.tfds_sets import is_tfds_prepared  # Here: other sources need not wait for TFDS.
+
+    if not is_tfds_prepared(name, data_dir):
+        raise DataError(f"{name} is not prepared")
+
+
 def check_classes(train: Source | Examples, test: Source | Examples) -> None:
     """Checks that two splits have the same classes, so that a label means the same in both.
 

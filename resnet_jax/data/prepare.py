@@ -40,7 +40,7 @@ from resnet_jax.data.prepared import (
 )
 from resnet_jax.data.scale import keep_to_one_thread
 from resnet_jax.data.tars import TRAIN, open_tars
-from resnet_jax.files import is_partial, read_json, replace_when_written, write_json
+from resnet_jax.files import is_junk, is_partial, read_json, replace_when_written, write_json
 
 _PLAN = "plan.json"  # What the shards that are there are parts of; removed at the end.
 _LOCK = ".lock"
@@ -152,7 +152,8 @@ def _claim(directory: Path) -> None:
         raise DataError(
             f"{directory} cannot be made a folder: a file is in its place; choose another DEST"
         ) from error
-    entries = {entry.name for entry in directory.iterdir() if not is_partial(entry.name)} - {_LOCK}
+    names = {entry.name for entry in directory.iterdir()} - {_LOCK}
+    entries = {name for name in names if not is_partial(name) and not is_junk(name)}
     if entries and not entries & {MANIFEST, _PLAN}:
         raise DataError(
             f"{directory} is not empty, and holds no set that was begun (it has {min(entries)}); choose "

@@ -18,7 +18,7 @@ from resnet_jax.data.class_names import normalized
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import Payload
 from resnet_jax.data.folder import names_of_split
-from resnet_jax.files import read_json
+from resnet_jax.files import is_junk, read_json
 
 MANIFEST = "manifest.json"
 SET_FORMAT = 1
@@ -122,7 +122,7 @@ def is_prepared(root: str) -> bool:
     """Tells whether a folder holds a prepared set, whole or not."""
     directory = epath.Path(root)
     return (directory / MANIFEST).exists() or any(
-        ".array_record" in entry.name for entry in directory.iterdir()
+        ".array_record" in entry.name and not is_junk(entry.name) for entry in directory.iterdir()
     )
 
 

@@ -4,14 +4,13 @@ import dataclasses
 import zipfile
 
 import numpy as np
-from etils import epath
 from jaxtyping import Float
 
 from resnet_jax.data.batches import EvaluationBatches
 from resnet_jax.data.choices import PIXEL, PUBLISHED, STATISTICS_SUFFIX
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
-from resnet_jax.files import open_for_replacing
+from resnet_jax.files import as_path, open_for_replacing
 
 IMAGENET_CHANNEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 """The published mean of ImageNet's training set, RGB in units of pixels."""
@@ -130,7 +129,7 @@ def load_statistics(path: str) -> Statistics:
         DataError: There is none, or it is something else.
     """
     try:
-        with epath.Path(path).open("rb") as file, np.load(file) as arrays:
+        with as_path(path).open("rb") as file, np.load(file) as arrays:
             return Statistics(
                 arrays["mean"],
                 ColorComponents(arrays["eigenvalues"], arrays["eigenvectors"]),

@@ -18,12 +18,11 @@ import filelock
 import numpy as np
 import tensorflow_datasets as tfds
 
-from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.choices import DIGITS, DIGITS_SIDE, SYNTHETIC
 from resnet_jax.data.data_error import CorruptImageError, DataError
 from resnet_jax.data.decode import decode
 from resnet_jax.data.source import ArraySource
 
-_DIGITS_SIDE = 16  # Height and width of the digits in pixels.
 _DIGITS_TO_TRAIN = 1437
 
 
@@ -215,9 +214,7 @@ class SklearnDigits(tfds.core.GeneratorBasedBuilder):
             "(a part of UCI's Optical Recognition of Handwritten Digits).",
             features=tfds.features.FeaturesDict(
                 {
-                    "image": tfds.features.Image(
-                        shape=(_DIGITS_SIDE, _DIGITS_SIDE, 3), encoding_format="png"
-                    ),
+                    "image": tfds.features.Image(shape=(DIGITS_SIDE, DIGITS_SIDE, 3), encoding_format="png"),
                     "label": tfds.features.ClassLabel(num_classes=10),
                 }
             ),
@@ -251,7 +248,7 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     # RandomState's stream is frozen by NumPy, so the split is the same everywhere and for ever.
     order = np.random.RandomState(0).permutation(len(bunch.target))
     gray = np.round(bunch.images[order] * (255 / 16)).astype(np.uint8)
-    scale = _DIGITS_SIDE // 8
+    scale = DIGITS_SIDE // 8
     return (
         gray.repeat(scale, axis=1).repeat(scale, axis=2)[..., None].repeat(3, axis=-1),
         bunch.target[order],

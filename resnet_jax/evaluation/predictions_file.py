@@ -5,12 +5,11 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from etils import epath
 
 from resnet_jax.evaluation.counts import TOP, predicted, top_classes
 from resnet_jax.evaluation.protocols import ProtocolError
 from resnet_jax.evaluation.scoring import Scores
-from resnet_jax.files import write_bytes
+from resnet_jax.files import as_path, write_bytes
 
 
 class PredictionsFile:
@@ -29,7 +28,7 @@ class PredictionsFile:
     """
 
     def __init__(self, path: str) -> None:
-        self._path = epath.Path(path)
+        self._path = as_path(path)
         if self._path.suffix not in (".csv", ".npz"):
             raise ProtocolError(f"the file of predictions is {path!r}; its name must end in .csv or .npz")
         if not self._path.parent.exists():

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import numpy as np
-from etils import epath
 from jaxtyping import Float, UInt8
 
 from resnet_jax.data.crops import CenterCrop
 from resnet_jax.data.decode import decode, decode_crops, image_size
 from resnet_jax.data.scale import crop as crop_pixels
 from resnet_jax.errors import UsageError
-from resnet_jax.files import JsonObject
+from resnet_jax.files import JsonObject, as_path
 from resnet_jax.training.stored_preprocessing import ANTIALIAS, REPEAT
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ class Preprocessing:
         """
         view = CenterCrop(self.crop, self.resize)
         if isinstance(picture, str | os.PathLike):
-            encoded = epath.Path(picture).read_bytes()
+            encoded = as_path(picture).read_bytes()
             width, height = image_size(encoded)
             if not self._repeats(width, height):
                 decode_crops(encoded, [view.box(width, height)], (width, height), [out])

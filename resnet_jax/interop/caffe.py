@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resnet_jax.files import is_junk
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import protobuf
 from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, ArrayPath, Foreign, InteropError, NameOf
@@ -193,7 +194,7 @@ def _net(where: str, arrays: dict[str, np.ndarray]) -> tuple[str, NameOf]:
 def _mean(path: Path, mean: str | None) -> np.ndarray:
     """Returns the mean in RGB: float32[224, 224, 3], or [3]."""
     if mean is None:
-        beside = sorted(path.parent.glob("*.binaryproto"))
+        beside = sorted(file for file in path.parent.glob("*.binaryproto") if not is_junk(file.name))
         if len(beside) != 1:
             raise InteropError(
                 f"the mean image of {path} is not in it, and {len(beside)} .binaryproto files are beside it; "

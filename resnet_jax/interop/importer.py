@@ -13,6 +13,7 @@ from etils import epath
 from flax.typing import VariableDict
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.files import as_path, is_junk
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import caffe, pytorch
 from resnet_jax.interop.assembly import Imported, assemble
@@ -191,8 +192,9 @@ def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) 
 @contextlib.contextmanager
 def _whole_or_nothing(workdir: epath.PathLike) -> Iterator[epath.Path]:
     """Yields a directory that is renamed to the workdir when the block ends, and removed on failure."""
-    target = epath.Path(workdir)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    target = as_path(workdir)
+    there = list(target.iterdir()) if target.is_dir() else []
+    if (target.exists() and not target.is_dir()) or not all(is_junk(entry.name) for entry in there):
         raise WorkdirError(f"workdir {target} exists already and is not empty; choose another --to")
     if "://" in str(target):
         # Object storage has no rename of folders; the config, without which it is no workdir, comes last.
@@ -203,6 +205,8 @@ def _whole_or_nothing(workdir: epath.PathLike) -> Iterator[epath.Path]:
         partial.mkdir(parents=True)
         yield partial
         if target.exists():
+            for entry in there:
+                entry.unlink()
             target.rmdir()
         partial.rename(target)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:

@@ -5,15 +5,19 @@ where Python looks, in the directory that is given, which is that of the config,
 """
 
 import ast
+import contextlib
 import difflib
 import importlib
+import inspect
 import os
 import re
 import sys
+from collections.abc import Iterator
 from functools import partial
 from types import ModuleType
 from typing import Any, TypeGuard
 
+from resnet_jax.errors import ResNetError
 from resnet_jax.models.layers import ModelError
 
 IMPORT_NAME = re.compile(
@@ -53,6 +57,41 @@ def import_by_name(value: object, *, field: str, directory: str | None = None) -
         )
     arguments = _arguments(match["arguments"] or "()", value, field)
     return partial(found, **arguments) if arguments else found
+
+
+@contextlib.contextmanager
+def calling(value: object, function: object, *, field: str, form: str) -> Iterator[None]:
+    """Turns whatever the user's function raises in the block into one line: the field, and how it is called.
+
+    Args:
+        value: What the config says; anything but a name of code is let through.
+        function: What it means, whose signature is shown; None shows none.
+        field: Of the config.
+        form: How it is called, such as "loss(logits [n, classes], labels int32 [n]) -> [n]".
+
+    Raises:
+        ModelError: The block raised anything that is not an error of this package.
+    """
+    try:
+        yield
+    except ResNetError:
+        raise
+    except Exception as error:  # The user's code may raise anything.
+        if not is_import_name(value):
+            raise
+        text = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{field} is {value!r}, which is called as {form}{_signature(function)}; it raised "
+            f"{type(error).__name__}: {text}"
+        ) from error
+
+
+def _signature(function: object) -> str:
+    function = getattr(function, "func", function)
+    try:
+        return f", and has the signature {inspect.signature(function)}" if callable(function) else ""
+    except (TypeError, ValueError):
+        return ""
 
 
 def _module(name: str, value: str, field: str, directory: str | None) -> ModuleType:

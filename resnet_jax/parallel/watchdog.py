@@ -168,7 +168,7 @@ class Watch:
                 return
             self._over.set()
         # The main thread may be in a collective that never returns.
-        os.write(2, f"resnet-jax: {word['reason']}\n".encode())
+        os.write(2, f"resnet-jax: {word['reason']}\n".encode(errors="backslashreplace"))
         if word["gone"] < self._count:
             self._leave(word, pass_on=pass_on)
         os._exit(word["code"])

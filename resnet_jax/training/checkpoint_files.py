@@ -35,17 +35,21 @@ def write_checksums(directory: epath.Path, *, apart: Collection[str], only_apart
 def find_damage(directory: epath.Path, *, optional: Collection[str]) -> str | None:
     """Returns what is wrong with the files of a directory, in a few words; None if nothing is.
 
+    Files without a sum do not matter: Finder, Explorer and tools that synchronize folders add some.
+
     Args:
         directory: Holds the files.
-        optional: Files whose sums may be missing.
+        optional: Files that alone would not make a checkpoint.
     """
     try:
         expected = read_json(directory / CHECKSUMS)
     except (OSError, ValueError):
         return f"{CHECKSUMS} cannot be read"
-    found = _checksums(directory, _files(directory))
-    found = {name: digest for name, digest in found.items() if name in expected or name not in optional}
-    wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
+    if not isinstance(expected, dict) or not (expected.keys() - set(optional)):
+        return f"{CHECKSUMS} names no files"
+    there = [directory / name for name in expected if (directory / name).is_file()]
+    found = _checksums(directory, there)
+    wrong = sorted(name for name in expected if expected[name] != found.get(name))
     if not wrong:
         return None
     kind = "is missing" if wrong[0] not in found else "is not as it was written (its checksum differs)"

@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import checkpoint_managers
 
 from resnet_jax.errors import ResNetError, UsageError
-from resnet_jax.files import JsonObject
+from resnet_jax.files import JsonObject, as_path
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.models.stacking import is_stacked, stack_arrays, unstack_arrays
 from resnet_jax.training.checkpoint_files import (
@@ -112,7 +112,7 @@ class CheckpointWriter:
         class_names: Sequence[str] | None = None,
         preprocessing: JsonObject | None = None,
     ) -> None:
-        self._directory = epath.Path(workdir).resolve() / CHECKPOINT_DIRECTORY  # Orbax wants it absolute.
+        self._directory = as_path(workdir).resolve() / CHECKPOINT_DIRECTORY  # Orbax wants it absolute.
         self._stored = {
             "format_version": CHECKPOINT_FORMAT,
             "config": config,
@@ -207,7 +207,7 @@ class CheckpointWriter:
 
 def steps_in(workdir: epath.PathLike) -> list[int]:
     """Returns the steps of the committed checkpoints of a run, rising."""
-    directory = epath.Path(workdir) / CHECKPOINT_DIRECTORY
+    directory = as_path(workdir) / CHECKPOINT_DIRECTORY
     if not directory.exists():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
@@ -228,7 +228,7 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     if step is not None and step not in steps:
         has = ", ".join(map(str, steps))
         raise CheckpointError(f"{workdir} has no checkpoint of step {step}; it has {has}")
-    path = epath.Path(workdir).resolve() / CHECKPOINT_DIRECTORY / str(steps[-1] if step is None else step)
+    path = as_path(workdir).resolve() / CHECKPOINT_DIRECTORY / str(steps[-1] if step is None else step)
     # A process killed right after a commit has not recorded what the commit itself writes.
     if damage := find_damage(path, optional=COMMIT_FILES):
         raise DamagedError(path, f"is damaged: {damage}")

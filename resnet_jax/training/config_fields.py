@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple, TypeVar
 
 from resnet_jax.errors import UsageError
+from resnet_jax.files import expand_home
 
 T = TypeVar("T")
 
@@ -166,6 +167,8 @@ def _coerced_to(kind: type, value: object) -> object:
     """Returns a value of the type, or None where the given one is of another."""
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
+    if kind is str and isinstance(value, str):
+        return expand_home(value)
     return value if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) else None
 
 

@@ -11,7 +11,7 @@ from etils import epath
 from resnet_jax.console import print_note
 from resnet_jax.data.class_names import are_same, describe_difference
 from resnet_jax.data.source import Source
-from resnet_jax.files import read_json, write_json
+from resnet_jax.files import as_path, read_json, write_json
 from resnet_jax.training.checkpoints import CHECKPOINT_DIRECTORY, DESCRIPTION, steps_in
 from resnet_jax.training.workdir import WorkdirError, read_config
 
@@ -78,7 +78,7 @@ def trained_class_names(workdir: epath.PathLike) -> Sequence[str] | None:
     They are those of the record, or for runs of earlier versions those of the newest checkpoint, unless the
     recipe gives names of its own.
     """
-    path = epath.Path(workdir)
+    path = as_path(workdir)
     if (path / DATA_RECORD).exists():
         return list(map(str, _read(path / DATA_RECORD)["class_names"]))
     steps = steps_in(path)

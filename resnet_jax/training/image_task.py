@@ -13,15 +13,21 @@ from etils import epath
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.batches import EvaluationBatches, TrainBatches, reading_threads
+from resnet_jax.data.choices import DIGITS, DIGITS_SIDE
 from resnet_jax.data.data_error import DataError
-from resnet_jax.data.datasets import check_classes
+from resnet_jax.data.datasets import check_classes, check_prepared
 from resnet_jax.data.source import Source
 from resnet_jax.data.statistics import image_mean
 from resnet_jax.models import create_model
 from resnet_jax.parallel import AXIS_NAME, choose_devices, create_mapping, process_share
 from resnet_jax.training.config import Config
 from resnet_jax.training.data_record import record_of, trained_class_names
-from resnet_jax.training.factories import build_augmentation, build_loss, build_optimizer
+from resnet_jax.training.factories import (
+    build_augmentation,
+    build_loss,
+    build_optimizer,
+    check_ignored_fields,
+)
 from resnet_jax.training.initial import read_initial
 from resnet_jax.training.logging import Record
 from resnet_jax.training.network import (
@@ -75,6 +81,8 @@ class ImageTask(Task):
 
     def experiment(self, config: Config, *, begun: epath.PathLike | None = None) -> Experiment:
         """Returns the functions, data and devices that a config describes; see Task."""
+        if begun is None:
+            check_ignored_fields(config.optimizer)
         part, group_size = micro_batch_size(config), config.model.group_size
         devices = choose_devices(part, group_size, config.run.devices)
         mapping = create_mapping(config.run.mapping, devices)
@@ -134,12 +142,7 @@ class ImageTask(Task):
 
     def abstract(self, config: Config, *, classes: int | None = None) -> AbstractTraining:
         """Returns the training step without data and devices; see Task."""
-        try:
-            source = open_split(config, config.data.train_split)
-            shape, known, stand_in = source.image_shape, len(source.class_names), False
-        except DataError:
-            size = config.data.image_size or config.data.synthetic_image_size
-            shape, known, stand_in = (size, size, 3), config.data.synthetic_classes, True
+        shape, known, stand_in = _described_data(config)
         arguments = model_arguments(config, self.outputs or classes or known)
         if config.initial.source:
             initial = read_initial(config.initial.source)
@@ -196,6 +199,33 @@ def _open_data(config: Config, begun: epath.PathLike | None) -> tuple[Source, So
             advice="Restore the names and numbers of the classes, or choose another --workdir",
         )
     return train, test
+
+
+def _described_data(config: Config) -> tuple[tuple[int, int, int], int, bool]:
+    """Returns shape of the images and number of classes, and whether synthetic data stand in for them.
+
+    Nothing is downloaded or prepared for it.
+    """
+    data = config.data
+    try:
+        check_prepared(data.source, config.run.data_dir)
+        source = open_split(config, data.train_split)
+        return source.image_shape, len(source.class_names), False
+    except DataError:
+        digits = data.source == DIGITS
+        size = data.image_size or (DIGITS_SIDE if digits else data.synthetic_image_size)
+        classes = len(data.labels or ()) or (10 if digits else _classes_of_tfds(config))
+        return (size, size, 3), classes, not digits
+
+
+def _classes_of_tfds(config: Config) -> int:
+    """Returns the number of classes that TFDS knows of a set; nothing is downloaded for it."""
+    from resnet_jax.data.tfds_sets import tfds_class_names  # Here: other sources need not wait for TFDS.
+
+    try:
+        return len(tfds_class_names(config.data.source or "", config.run.data_dir))
+    except DataError:
+        return config.data.synthetic_classes
 
 
 def _initial_state(

@@ -9,7 +9,7 @@ from typing import TypeVar
 from etils import epath
 from tensorboardX import SummaryWriter
 
-from resnet_jax.files import write_text
+from resnet_jax.files import as_path, write_text
 from resnet_jax.training.config_sections import RunConfig
 from resnet_jax.training.workdir import METRICS, TENSORBOARD
 
@@ -64,7 +64,7 @@ class MetricsLog:
 
 def read_metrics(workdir: epath.PathLike) -> list[Record]:
     """Returns the records of a run; a last line that was cut short is left out."""
-    path = epath.Path(workdir) / METRICS
+    path = as_path(workdir) / METRICS
     records: list[Record] = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from resnet_jax.models import ScannedStage, model_class
-from resnet_jax.models.import_by_name import is_import_name
+from resnet_jax.models.import_by_name import calling, import_by_name, is_import_name
 from resnet_jax.models.normalization import freeze_statistics, over_micro_batches
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.parallel import AXIS_NAME, prepare_backend
@@ -102,6 +102,32 @@ def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
     return model.clone(stage=partial(ScannedStage, remat=config.run.remat or 0))
 
 
+_NAMED = {
+    "block": "block(filters=…, stride=…, conv=…, norm=…, activation=…, shortcut=…)(x), a Linen module",
+    "norm": "norm(name=…)(x), a Linen module without other arguments",
+    "activation": "activation(x) -> x",
+    "shortcut": "shortcut(x, channels=…, stride=…, conv=…, norm=…)",
+}
+
+
+def check_named_parts(model: nn.Module, config: Config, *, image_shape: tuple[int, int, int]) -> None:
+    """Builds the network in the abstract, if parts of it are the user's own.
+
+    Raises:
+        ModelError: It cannot be built; the parts and how they are called are named.
+    """
+    own = [name for name in _NAMED if is_import_name(getattr(config.model, name))]
+    if not own:
+        return
+    value = getattr(config.model, own[0])
+    function = import_by_name(value, field=f"config.model.{own[0]}", directory=config.run.code_dir)
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    keys = {"params": jax.random.key(0), "examples": jax.random.key(1)}
+    field = " or ".join(f"config.model.{name}" for name in own)
+    with calling(value, function, field=field, form=_NAMED[own[0]]):
+        jax.eval_shape(partial(model.init, train=False), keys, images)
+
+
 def training_form(model: nn.Module, config: Config, *, image_shape: tuple[int, int, int]) -> nn.Module:
     """Returns the network that is trained: on the mapped axis, by micro-batches, with frozen normalizations.
 
@@ -110,6 +136,7 @@ def training_form(model: nn.Module, config: Config, *, image_shape: tuple[int, i
     Raises:
         ConfigError: A pattern means no module, or all of them.
     """
+    check_named_parts(model, config, image_shape=image_shape)
     options = config.optimizer
     if options.frozen or options.rate_factors:
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+from resnet_jax.files import expand_home
 from resnet_jax.training.config import Config, names_code, resolve, with_fields, with_overrides
 from resnet_jax.training.config_fields import ConfigError
 
@@ -40,7 +41,7 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
         >>> load_recipe("digits_resnet20", [("seed", "1")]).seed
         1
     """
-    name, _, argument = spec.partition(":")
+    name, argument = _parts(spec)
     module = _import(_find(name))
     try:
         config = resolve(module.get_config(*([argument] if argument else [])))
@@ -61,8 +62,14 @@ def recipe_name(spec: str) -> str:
 
     `cifar10:resnet110` → `cifar10_resnet110`, `finetune:runs/a` → `finetune_a`.
     """
-    name, _, argument = spec.partition(":")
+    name, argument = _parts(spec)
     return Path(name).stem + (f"_{Path(argument).name}" if argument else "")
+
+
+def _parts(spec: str) -> tuple[str, str]:
+    """Returns the name and the argument of `NAME:ARGUMENT`, with home directories in place of `~`."""
+    name, _, argument = spec.partition(":")
+    return expand_home(name), expand_home(argument)
 
 
 def _code_directory(name: str) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from etils import epath
 
 from resnet_jax.console import print_note
+from resnet_jax.files import as_path
 from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import (
     CHECKPOINT_DIRECTORY,
@@ -72,9 +73,9 @@ def newest_whole(workdir: epath.PathLike, *, fallback: bool) -> tuple[Checkpoint
 
 def put_aside(workdir: epath.PathLike, steps: Iterable[int]) -> None:
     """Moves checkpoints to `<workdir>/damaged/<step>`, so that the run can save these steps again."""
-    aside = epath.Path(workdir) / DAMAGED
+    aside = as_path(workdir) / DAMAGED
     for step in steps:
         aside.mkdir(exist_ok=True)
         if (aside / str(step)).exists():
             (aside / str(step)).rmtree()
-        (epath.Path(workdir) / CHECKPOINT_DIRECTORY / str(step)).rename(aside / str(step))
+        (as_path(workdir) / CHECKPOINT_DIRECTORY / str(step)).rename(aside / str(step))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from resnet_jax.console import print_line
 from resnet_jax.data.batches import HostBatch
+from resnet_jax.files import as_path
 from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import Checkpoint, from_arrays, steps_in
 from resnet_jax.training.config import Config, resolve
@@ -52,7 +53,7 @@ def run(
     config = resolve(config)
     processes.agree("recipe and versions", of_command(config))
     prepare_jax(config, processes=processes.count)
-    with occupy(workdir) if processes.first else nullcontext(epath.Path(workdir)) as path:
+    with occupy(workdir) if processes.first else nullcontext(as_path(workdir)) as path:
         processes.agree("workdir", {})  # The first has it: the others may look into it.
         saved = steps_in(path)
         processes.agree("machines and workdir", of_machine(saved))

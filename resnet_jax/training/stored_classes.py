@@ -4,13 +4,12 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 
-from etils import epath
-
 from resnet_jax.console import print_note
 from resnet_jax.data.class_names import are_same, describe_difference, is_number, match_labels
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.relabeled import RelabeledSource
 from resnet_jax.data.source import Source
+from resnet_jax.files import as_path
 from resnet_jax.training.checkpoints import Checkpoint
 from resnet_jax.training.config import Config
 from resnet_jax.training.splits import open_split
@@ -35,7 +34,7 @@ def read_class_map(path: str) -> ClassMap:
     if path == ORDER:
         return ORDER
     try:
-        text = epath.Path(path).expanduser().read_bytes().decode("utf-8-sig")
+        text = as_path(path).read_bytes().decode("utf-8-sig")
         if text.lstrip().startswith("{"):
             return {str(name): str(target) for name, target in json.loads(text).items()}
         separator = next((mark for mark in ("\t", ",") if mark in text), " ")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from resnet_jax.files import open_for_replacing
+from resnet_jax.files import as_path, open_for_replacing
 from resnet_jax.training.checkpoints import Arrays, Checkpoint, CheckpointError
 
 PRECISE_BN = "precise_bn"
@@ -92,7 +92,7 @@ def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) 
 
 
 def _file(workdir: epath.PathLike, step: int) -> epath.Path:
-    return epath.Path(workdir) / PRECISE_BN / f"{step}.npz"
+    return as_path(workdir) / PRECISE_BN / f"{step}.npz"
 
 
 def _weights_of(checkpoint: Checkpoint) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from resnet_jax.data.batches import EvaluationBatches, HostBatch, Numbered
 from resnet_jax.files import JsonObject
-from resnet_jax.models.import_by_name import import_by_name
+from resnet_jax.models.import_by_name import calling, import_by_name
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.parallel import Mapping
 from resnet_jax.training.config import Config
@@ -180,7 +180,9 @@ def open_task(config: Config) -> Task:
         ModelError, ConfigError: There is none of this name.
     """
     name = TASKS.get(config.task, config.task)
-    task = import_by_name(name, field="config.task", directory=config.run.code_dir)()
+    make = import_by_name(name, field="config.task", directory=config.run.code_dir)
+    with calling(name, make, field="config.task", form="task() -> Task"):
+        task = make()
     if not isinstance(task, Task):
         raise ConfigError(
             f"config.task is {config.task!r}, which makes a {type(task).__name__}; it must make a "

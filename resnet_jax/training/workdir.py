@@ -11,7 +11,7 @@ from etils import epath
 
 from resnet_jax.data.datasets import is_path
 from resnet_jax.errors import UsageError
-from resnet_jax.files import is_partial, read_json, write_json
+from resnet_jax.files import as_path, is_junk, is_partial, read_json, write_json
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.config import (
     FORMAT_VERSION,
@@ -44,12 +44,14 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
     Raises:
         WorkdirError: Another run is live on it, it holds something else, or it cannot be written.
     """
-    path = epath.Path(workdir)
+    path = as_path(workdir)
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
             entries = [
-                entry.name for entry in path.iterdir() if entry.name != LOCK and not is_partial(entry.name)
+                entry.name
+                for entry in path.iterdir()
+                if entry.name != LOCK and not is_partial(entry.name) and not is_junk(entry.name)
             ]
             if entries and CONFIG not in entries:
                 raise WorkdirError(
@@ -106,7 +108,7 @@ def read_config(workdir: epath.PathLike) -> Config:
     Raises:
         WorkdirError: There is none, or it is not one.
     """
-    path = epath.Path(workdir) / CONFIG
+    path = as_path(workdir) / CONFIG
     if not path.exists():
         raise WorkdirError(
             f"{workdir} is not the workdir of a run: it holds no {CONFIG}; train one with `python train.py`"
