@@ -14,7 +14,11 @@ EXAMPLES = (
 
 
 OPTIONS = (
-    option("source", metavar="SOURCE", help=".pth, .safetensors, .caffemodel, or a folder with config.json"),
+    option(
+        "source",
+        metavar="SOURCE",
+        help="file of torch.save or safetensors, .caffemodel, or a folder with config.json",
+    ),
     option("--to", required=True, metavar="WORKDIR", help="directory to create"),
     option(
         "--classes",
@@ -25,12 +29,17 @@ OPTIONS = (
     option(
         "--class-names",
         metavar="FILE",
-        help="one name on every line, by label (default: the source's, if any)",
+        help="one name on every line, or a JSON or Python list or dict (default: the source's, if any)",
     ),
     option(
         "--stride-on",
         choices=("1x1", "3x3"),
         help="stride of bottlenecks, if the file does not tell (default: 3x3)",
+    ),
+    option(
+        "--shortcut",
+        choices=("A", "A_centered"),
+        help="zeros of a CIFAR net's shortcuts: behind the channels, or on both sides (default: A_centered)",
     ),
     option(
         "--mean",
@@ -47,6 +56,7 @@ def execute(arguments: argparse.Namespace) -> None:
         num_classes=arguments.classes,
         stride_on=arguments.stride_on,
         mean=arguments.mean,
+        shortcut=arguments.shortcut,
         class_names=read_class_names(arguments.class_names) if arguments.class_names else (),
     )
     model = imported.model_arguments

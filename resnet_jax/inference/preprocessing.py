@@ -17,12 +17,14 @@ from resnet_jax.data.decode import decode, decode_crops, image_size
 from resnet_jax.data.scale import crop as crop_pixels
 from resnet_jax.errors import UsageError
 from resnet_jax.files import JsonObject, as_path
-from resnet_jax.training.stored_preprocessing import ANTIALIAS, REPEAT
+from resnet_jax.training.stored_preprocessing import ANTIALIAS, PILLOW_BICUBIC, PILLOW_BILINEAR, REPEAT
 
 if TYPE_CHECKING:
     import PIL.Image
 
 LARGEST = 4096  # Pixels of a side.
+PILLOW_FILTERS = {PILLOW_BILINEAR: 2, PILLOW_BICUBIC: 3}
+"""Numbers of Pillow's filters."""
 
 Picture: TypeAlias = "str | os.PathLike[str] | PIL.Image.Image | UInt8[np.ndarray, '...']"
 """A path or URL, a PIL image, or uint8 pixels [H, W, 3] or, gray, [H, W]."""
@@ -75,7 +77,8 @@ class Preprocessing:
         input_scale: Factors of red, green and blue; None where nothing is scaled, as in the paper.
         resize: Shorter side of the resized picture, in pixels.
         crop: Height and width of the crop.
-        interpolation: `antialias` or `repeat`, see `resnet_jax.training.stored_preprocessing`.
+        interpolation: `antialias`, `repeat`, `pillow-bilinear` or `pillow-bicubic`; see
+            `resnet_jax.training.stored_preprocessing`.
     """
 
     image_mean: Float[np.ndarray, "..."]
@@ -91,6 +94,9 @@ class Preprocessing:
             CorruptImageError: A file is no image, or not a whole one.
             OSError: A file cannot be read.
         """
+        if self.interpolation in PILLOW_FILTERS:
+            out[:] = self._fit_by_pillow(picture)
+            return
         view = CenterCrop(self.crop, self.resize)
         if isinstance(picture, str | os.PathLike):
             encoded = as_path(picture).read_bytes()
@@ -109,12 +115,37 @@ class Preprocessing:
         else:
             crop_pixels(pixels, view.box(width, height), out)
 
+    def _fit_by_pillow(self, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns what torchvision's Resize and CenterCrop give of a PIL image."""
+        import PIL.Image  # Here, since few need it.
+
+        if isinstance(picture, _pil_image()):
+            image = picture.convert("RGB")
+        elif isinstance(picture, str | os.PathLike):
+            image = PIL.Image.fromarray(decode(as_path(picture).read_bytes()))
+        else:
+            image = PIL.Image.fromarray(np.asarray(picture)).convert("RGB")
+        width, height = image.size
+        if width <= height:
+            size = (self.resize, int(self.resize * height / width))
+        else:
+            size = (int(self.resize * width / height), self.resize)
+        image = image.resize(size, PIL.Image.Resampling(PILLOW_FILTERS[self.interpolation]))
+        left, top = round((size[0] - self.crop) / 2), round((size[1] - self.crop) / 2)
+        return np.asarray(image.crop((left, top, left + self.crop, top + self.crop)))
+
     def _repeats(self, width: int, height: int) -> bool:
         return self.interpolation == REPEAT and width == height and self.crop % width == 0
 
     @classmethod
     def from_fractions(
-        cls, mean: Sequence[float], std: Sequence[float], *, resize: int, crop: int
+        cls,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        resize: int,
+        crop: int,
+        interpolation: str = ANTIALIAS,
     ) -> "Preprocessing":
         """Returns that of a net which takes (pixels / 255 - mean) / std.
 
@@ -135,6 +166,7 @@ class Preprocessing:
             tuple(1 / (255 * value) for value in std),
             resize,
             crop,
+            interpolation,
         )
 
     def to_json(self) -> JsonObject:
@@ -146,7 +178,7 @@ class Preprocessing:
             "centre_crop": self.crop,
             "mean": self.image_mean.astype(float).tolist(),
             "scale": None if self.input_scale is None else list(self.input_scale),
-        }
+        } | ({"interpolation": self.interpolation} if self.interpolation in PILLOW_FILTERS else {})
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Preprocessing":
@@ -160,7 +192,10 @@ class Preprocessing:
         if mean.shape not in ((3,), (crop, crop, 3)) or not 0 < crop <= resize <= LARGEST:
             raise ValueError(f"mean of shape {list(mean.shape)}, crop {crop} of {resize}")
         scale = record["scale"]
-        return cls(mean, None if scale is None else tuple(map(float, scale)), resize, crop)
+        interpolation = str(record.get("interpolation", ANTIALIAS))
+        if interpolation not in (ANTIALIAS, REPEAT, *PILLOW_FILTERS):
+            raise ValueError(f"interpolation {interpolation!r}")
+        return cls(mean, None if scale is None else tuple(map(float, scale)), resize, crop, interpolation)
 
 
 def _pil_image() -> "type[PIL.Image.Image]":

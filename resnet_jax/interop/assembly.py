@@ -56,12 +56,18 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
         InteropError: Arrays are missing, left over, of another shape or not finite; they are listed.
     """
     fields = {name: value for name, value in foreign.model.items() if name != "num_classes"}
-    head = foreign.arrays.get(foreign.name_of((*HEAD_PATH, "bias")))
-    classes = int(head.shape[0]) if head is not None and head.ndim == 1 else 1000
-    arguments = {**fields, "num_classes": classes, "dtype": "float32"}
     depths, held = fields.get("stage_depths") or (), len(foreign.arrays)
     if sum(depths) > held:  # Before so many are built.
         raise InteropError(f"{foreign.where} holds {held} arrays, too few for {depths} blocks per stage")
+    classes = _classes(foreign)
+    fresh = num_classes is not None and num_classes != classes
+    if classes is None and num_classes is None:
+        has = f"the last layers {', '.join(foreign.left_head[:4])}, not one linear layer"
+        raise InteropError(
+            f"{foreign.where} has {has if foreign.left_head else 'no last layer'}; give --classes N "
+            "for a fresh one"
+        )
+    arguments = {**fields, "num_classes": num_classes if fresh else classes, "dtype": "float32"}
     try:
         model = create_model(**arguments)
         side = foreign.preprocessing.crop
@@ -73,34 +79,44 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
             f"{foreign.where} describes a net that cannot be built: {str(error).splitlines()[0]}"
         ) from error
     with np.errstate(over="ignore", invalid="ignore"):  # What is not finite is listed.
-        arrays = _match(foreign, shapes, arguments["name"])
+        arrays = _match(foreign, shapes, arguments["name"], fresh=fresh)
     notes = [*foreign.notes, f"{len(arrays)} arrays of {foreign.where} used, each once"]
     if counters := sum(name.endswith(COUNTER) for name in foreign.arrays):
         notes.append(f"{counters} counters of batches left out ({COUNTER})")
-    if foreign.class_names and len(foreign.class_names) != classes:
+    if foreign.class_names and classes is not None and len(foreign.class_names) != classes:
         raise InteropError(
             f"{foreign.where} names {len(foreign.class_names)} classes, and its last layer has {classes}"
         )
-    if num_classes is not None and num_classes != classes:
-        arguments["num_classes"] = num_classes
-        model = create_model(**arguments)
-        kernel = (*HEAD_PATH, "kernel")
-        fresh = he_normal(jax.random.key(seed), (len(arrays[kernel]), num_classes))
-        arrays |= {kernel: np.asarray(fresh), (*HEAD_PATH, "bias"): np.zeros(num_classes, np.float32)}
-        notes.append(
-            f"the last layer is fresh: {num_classes} classes instead of {classes}; fine-tune before it is "
-            "used"
-        )
+    if fresh:
+        kernel, bias = (*HEAD_PATH, "kernel"), (*HEAD_PATH, "bias")
+        drawn = he_normal(jax.random.key(seed), shapes[kernel])
+        arrays |= {kernel: np.asarray(drawn), bias: np.zeros(shapes[bias], np.float32)}
+        instead = f" instead of {classes}" if classes is not None else ""
+        notes.append(f"the last layer is fresh: {num_classes} classes{instead}; fine-tune before it is used")
+        notes += [f"left out: {', '.join(foreign.left_head)}"] if foreign.left_head else []
     return Imported(model, arguments, unflatten_dict(arrays), tuple(notes))
 
 
-def _match(foreign: Foreign, shapes: dict[ArrayPath, Shape], model: str) -> dict[ArrayPath, np.ndarray]:
+def _classes(foreign: Foreign) -> int | None:
+    """Returns the length of the last layer that was read; None if there is none."""
+    kernel = foreign.arrays.get(foreign.name_of((*HEAD_PATH, "kernel")))
+    bias = foreign.arrays.get(foreign.name_of((*HEAD_PATH, "bias")))
+    found = bias if bias is not None and bias.ndim == 1 else kernel
+    return None if found is None or not found.ndim else int(found.shape[0])
+
+
+def _match(
+    foreign: Foreign, shapes: dict[ArrayPath, Shape], model: str, *, fresh: bool
+) -> dict[ArrayPath, np.ndarray]:
+    """Returns the arrays of the network; with a fresh last layer, those of the source's are not looked at."""
     wrong, matched = [], {}
     channels = last_channels(shapes)
     left = {name: array for name, array in foreign.arrays.items() if not name.endswith(COUNTER)}
     for path, shape in shapes.items():
         name = foreign.name_of(path)
         array = left.pop(name, None)
+        if fresh and path[:2] == HEAD_PATH:
+            continue
         if array is None:
             wrong.append(f"{name} is missing")
         elif array.shape != foreign_shape(shape):

@@ -17,7 +17,8 @@ from resnet_jax.interop.foreign_weights import (
     residual_names,
     vgg_names,
 )
-from resnet_jax.interop.pytorch import ForeignJson, read_arrays
+from resnet_jax.interop.hub_folders import ForeignJson
+from resnet_jax.interop.weights_files import read_arrays
 from resnet_jax.models.registry import VGG_STAGES, ModelArguments, model_class
 
 RECORD_FORMAT = "resnet-jax weights"

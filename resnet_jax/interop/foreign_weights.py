@@ -3,7 +3,9 @@
 PyTorch and Caffe have the layout OIHW and [out, in], and this package HWIO and [in, out].
 """
 
+import ast
 import dataclasses
+import json
 import math
 import os
 import pathlib
@@ -85,6 +87,7 @@ class Foreign:
         class_names: By label; empty where the source does not tell.
         notes: What a user should know of how the source was understood.
         source: Name of the data set that the net was trained on, as in a config; empty where it is not known.
+        left_head: Names of last layers that are not one linear layer, and were left out.
     """
 
     where: str
@@ -95,20 +98,56 @@ class Foreign:
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     source: str = ""
+    left_head: tuple[str, ...] = ()
 
 
 def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Returns the lines of a text file, the names of classes by label.
+    """Returns the names of classes, by label, that a text file holds.
+
+    The file has a name on every line, or is a list or a dict by label, in JSON or as Python prints it:
+    ["tench", "goldfish"], {0: "tench", 1: "goldfish"}, {"0": ["n01440764", "tench"]}.
 
     Raises:
-        InteropError: It cannot be read, or has an empty line.
+        InteropError: It cannot be read, is not UTF-8, has an empty line, or labels other than 0 to N - 1.
     """
     try:
-        names = tuple(line.strip() for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines())
-    except (OSError, ValueError) as error:
-        raise InteropError(f"{path} cannot be read as text; expected a name on every line") from error
-    if not all(names):
-        raise InteropError(f"{path} has an empty line {names.index('') + 1}; expected a name on every line")
+        text = pathlib.Path(path).read_bytes().decode("utf-8-sig").strip("\r\n")
+    except OSError as error:
+        raise InteropError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InteropError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    names = (
+        _literal_names(path, text) if text[:1] in ("{", "[") else [line.strip() for line in text.splitlines()]
+    )
+    if not names or not all(names):
+        where = f"an empty line {names.index('') + 1}" if names else "no names"
+        raise InteropError(f"{path} has {where}; expected a name on every line")
+    return tuple(names)
+
+
+def _literal_names(path: str | os.PathLike[str], text: str) -> list[str]:
+    """Returns the names in a list or a dict by label."""
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            raise InteropError(
+                f"{path} begins like a list or dict, and is none; write a name on every line"
+            ) from None
+    if isinstance(found, dict):
+        labels = {str(label): name for label, name in found.items()}
+        expected = [str(label) for label in range(len(labels))]
+        if set(labels) != set(expected):
+            raise InteropError(
+                f"{path} is a dict with the labels {', '.join(list(labels)[:3])}, …; they must be 0 to "
+                f"{len(labels) - 1}"
+            )
+        found = [labels[label] for label in expected]
+    names = [name[-1] if isinstance(name, list | tuple) and name else name for name in found]
+    if not all(isinstance(name, str) for name in names):
+        raise InteropError(f"{path} holds something that is no name of a class: {names[:3]}")
     return names
 
 

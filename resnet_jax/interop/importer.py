@@ -14,8 +14,8 @@ from flax.typing import VariableDict
 
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.files import as_path, is_junk
-from resnet_jax.inference.preprocessing import Preprocessing
-from resnet_jax.interop import caffe, pytorch
+from resnet_jax.inference.preprocessing import PILLOW_FILTERS, Preprocessing
+from resnet_jax.interop import caffe, hub_folders, pytorch
 from resnet_jax.interop.assembly import Imported, assemble
 from resnet_jax.interop.export_metadata import find_record, from_record
 from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, Foreign, InteropError
@@ -29,7 +29,11 @@ WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".caffemodel")
 
 
 def read_source(
-    source: str | os.PathLike[str], *, stride_on: str | None = None, mean: str | None = None
+    source: str | os.PathLike[str],
+    *,
+    stride_on: str | None = None,
+    mean: str | None = None,
+    shortcut: str | None = None,
 ) -> Foreign:
     """Returns what a file or folder holds.
 
@@ -39,11 +43,12 @@ def read_source(
         stride_on: "1x1" or "3x3", for files that do not tell.
         mean: Of a `.caffemodel`: a `.binaryproto` file, or three numbers in pixels, red, green and blue:
             "123.7,116.3,103.5".
+        shortcut: Shortcut of a CIFAR net without projections: "A" or "A_centered" (the default).
 
     Raises:
         InteropError: It cannot be read, or is of another net.
     """
-    path = Path(source)
+    path = Path(as_path(source))
     if mean is not None and path.suffix != ".caffemodel":
         raise InteropError(f"--mean is for a .caffemodel, and {path} is none; leave it out")
     if path.is_dir():
@@ -52,21 +57,20 @@ def read_source(
                 f"{path} is a folder without config.json; give a folder of Hugging Face's or timm's, or a "
                 "file"
             )
-        foreign = pytorch.from_folder(path)
+        foreign = hub_folders.from_folder(path)
     elif not path.is_file():
         raise InteropError(
             f"there is no {path}; give a file ({', '.join(WEIGHT_SUFFIXES)}) or a folder with config.json"
         )
     elif path.suffix == ".caffemodel":
         foreign = caffe.from_caffemodel(path, mean=mean)
-    elif path.suffix not in WEIGHT_SUFFIXES:
-        raise InteropError(
-            f"{path} has the suffix {path.suffix!r}; allowed are {', '.join(WEIGHT_SUFFIXES)} and folders "
-            "with config.json"
-        )
     else:
         record = find_record(path)
-        foreign = from_record(path, record) if record else pytorch.from_torch_file(path, stride_on=stride_on)
+        foreign = (
+            from_record(path, record)
+            if record
+            else pytorch.from_torch_file(path, stride_on=stride_on, shortcut=shortcut)
+        )
     told = foreign.model.get("stride_on", "1x1")
     if stride_on is not None and stride_on != told:
         raise InteropError(
@@ -117,6 +121,7 @@ def import_weights(
     num_classes: int | None = None,
     stride_on: str | None = None,
     mean: str | None = None,
+    shortcut: str | None = None,
     class_names: Sequence[str] = (),
 ) -> Imported:
     """Writes the weights of a source as the workdir of a run, whole or not at all, and returns the network.
@@ -126,14 +131,15 @@ def import_weights(
         workdir: To be made; may exist if it is empty.
         num_classes: Another number than the source's gives a fresh last layer.
         stride_on: For files that do not tell.
-        mean: Of a `.caffemodel`.
+        mean: Image mean of a `.caffemodel`.
+        shortcut: Shortcut of a CIFAR net without projections: "A" or "A_centered".
         class_names: By label, where the source does not tell them.
 
     Raises:
         InteropError: The source cannot be read, or is of another net; what does not fit is listed.
         WorkdirError: The workdir holds something already.
     """
-    foreign = read_source(source, stride_on=stride_on, mean=mean)
+    foreign = read_source(source, stride_on=stride_on, mean=mean, shortcut=shortcut)
     imported = assemble(foreign, num_classes=num_classes)
     classes = imported.model_arguments["num_classes"]
     kept = num_classes is None or len(foreign.class_names) == classes
@@ -175,6 +181,8 @@ def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) 
         if arguments.get(field):
             config.model[field] = arguments[field]
     config.inference.class_names = class_names
+    if foreign.preprocessing.interpolation in PILLOW_FILTERS:
+        config.inference.interpolation = foreign.preprocessing.interpolation
     preprocessing, data = foreign.preprocessing, config.data
     data.source = (
         foreign.source if foreign.source != IMAGENET_DATASET or arguments["num_classes"] == 1000 else ""

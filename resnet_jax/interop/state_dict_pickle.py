@@ -1,8 +1,9 @@
 """Interprets the pickle of a state dict; nothing that it names is looked up or executed.
 
-The opcodes are decoded by pickletools and interpreted by a machine of its own, which knows the few that a
-state dict consists of, can build dicts, lists, tuples, strings and numbers, and takes the three functions
-that rebuild a tensor as descriptions of one. Everything else is refused by its name.
+The opcodes are decoded by pickletools and interpreted by a machine of its own, which can build dicts, lists,
+tuples, strings and numbers, and takes the functions that rebuild a tensor as descriptions of one. Whatever
+else a pickle would create (the arguments of a training script, an optimizer, a whole model) becomes an
+`Opaque`, which holds the name alone. Only what lies in the state dict is judged, by who reads it.
 """
 
 import dataclasses
@@ -28,14 +29,17 @@ STORAGES = {
     "BoolStorage": np.dtype(np.bool_),
 }
 REBUILD = {"torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2"}
+REBUILD_DTYPE = "torch._utils _rebuild_tensor_v3"  # Of dtypes without a storage type: its seventh argument.
 PARAMETER = "torch._utils _rebuild_parameter"
-EMPTY_DICTS = {"collections OrderedDict", "builtins dict", "__builtin__ dict"}
+EMPTY_DICTS = {"collections OrderedDict", "collections defaultdict", "builtins dict", "__builtin__ dict"}
 
 # Opcodes that push their argument.
 PLAIN = (
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BININT", "BININT1", "BININT2"),
-    *("LONG1", "BINFLOAT", "SHORT_BINSTRING", "BINSTRING"),
+    *("LONG1", "LONG4", "BINFLOAT", "SHORT_BINSTRING", "BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
+    *("BINBYTES8", "BYTEARRAY8", "INT", "LONG", "FLOAT", "UNICODE", "STRING"),
 )
+_PUTS, _GETS = ("BINPUT", "LONG_BINPUT", "PUT"), ("BINGET", "LONG_BINGET", "GET")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,19 +68,32 @@ class Tensor:
     strides: tuple[int, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Opaque:
+    """Something that unpickling would create by running code; it was not created.
+
+    Attributes:
+        name: What would create it: "torchvision.models.resnet ResNet".
+    """
+
+    name: str
+
+
 class RefusedError(Exception):
     """Why a file is refused; it never leaves the reader of the file."""
 
 
 def interpret(pickled: bytes, start: int = 0) -> tuple[object, dict[str, Storage], int]:
-    """Returns what a pickle builds, with `Tensor` for tensors, their storages by key, and where it ends.
+    """Returns what a pickle builds, and where it ends: `Tensor` for tensors, `Opaque` for what is not known.
+
+    The second value holds the storages by key.
 
     Args:
         pickled: Holds the pickle.
         start: Where it begins.
 
     Raises:
-        RefusedError: It uses an opcode, or asks for a call, that no state dict needs.
+        RefusedError: It uses an opcode that no file of torch.save needs, or is damaged.
     """
     machine = _Machine()
     for opcode, argument, position in pickletools.genops(pickled[start : start + PICKLE_LIMIT]):
@@ -108,11 +125,23 @@ class _Machine:
             "EMPTY_DICT": lambda _: push({}),
             "EMPTY_LIST": lambda _: push([]),
             "EMPTY_TUPLE": lambda _: push(()),
+            "EMPTY_SET": lambda _: push(Opaque("builtins set")),
+            "FROZENSET": lambda _: push(self._opaque_of_mark("builtins frozenset")),
+            "DICT": lambda _: push(self._dict_of_mark()),
+            "LIST": lambda _: push(self._since_mark()),
+            "POP": lambda _: self._discard(),
+            "POP_MARK": lambda _: self._discard_mark(),
+            "DUP": lambda _: push(self.stack[-1]),
+            "NEWOBJ": lambda _: push(_created(pop(2)[0])),
+            "NEWOBJ_EX": lambda _: push(_created(pop(3)[0])),
+            "ADDITEMS": lambda _: self._discard_mark(),
             "TUPLE1": lambda _: push(tuple(pop(1))),
             "TUPLE2": lambda _: push(tuple(pop(2))),
             "TUPLE3": lambda _: push(tuple(pop(3))),
-            **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda key: memo.__setitem__(key, self.stack[-1])),
-            **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda key: push(memo[key])),
+            **dict.fromkeys(
+                ("BINPUT", "LONG_BINPUT", "PUT"), lambda key: memo.__setitem__(key, self.stack[-1])
+            ),
+            **dict.fromkeys(("BINGET", "LONG_BINGET", "GET"), lambda key: push(memo[key])),
             "MEMOIZE": lambda _: memo.__setitem__(len(memo), self.stack[-1]),
             "MARK": lambda _: self.marks.append(len(self.stack)),
             "TUPLE": lambda _: push(tuple(self._since_mark())),
@@ -120,7 +149,7 @@ class _Machine:
             "STACK_GLOBAL": lambda _: push(Global(" ".join(map(str, pop(2))))),
             "BINPERSID": lambda _: push(self._storage(*pop(1))),
             "REDUCE": lambda _: push(_call(*pop(2))),
-            "BUILD": lambda _: pop(1),  # The attributes of an OrderedDict: versions of modules.
+            "BUILD": lambda _: pop(1),  # Attributes: of an OrderedDict, versions of modules.
             "SETITEM": lambda _: self._set(pop(2)),
             "SETITEMS": lambda _: self._set(self._since_mark()),
             "APPEND": lambda _: self._append(pop(1)),
@@ -138,39 +167,70 @@ class _Machine:
         count = len(self.stack) - self.marks.pop()
         return self._pop(count) if count else []
 
+    def _discard(self) -> None:
+        self._pop(1)
+
+    def _discard_mark(self) -> None:
+        self._since_mark()
+
+    def _opaque_of_mark(self, name: str) -> Opaque:
+        self._since_mark()
+        return Opaque(name)
+
+    def _dict_of_mark(self) -> dict[object, object]:
+        flat = self._since_mark()
+        return {key: value for key, value in zip(flat[::2], flat[1::2], strict=True) if _is_key(key)}
+
     def _set(self, flat: list[object]) -> None:
         target = self.stack[-1]
-        if not isinstance(target, dict) or any(not isinstance(key, str | int) for key in flat[::2]):
-            raise RefusedError("its pickle sets items of something that is no dict of names")
-        target.update(zip(flat[::2], flat[1::2], strict=True))
+        if isinstance(target, Opaque):
+            return
+        if not isinstance(target, dict):
+            raise RefusedError("its pickle sets items of something that is no dict")
+        target.update({key: value for key, value in zip(flat[::2], flat[1::2], strict=True) if _is_key(key)})
 
     def _append(self, values: list[object]) -> None:
-        if not isinstance(self.stack[-1], list):
+        target = self.stack[-1]
+        if isinstance(target, Opaque):
+            return
+        if not isinstance(target, list):
             raise RefusedError("its pickle appends to something that is no list")
-        self.stack[-1].extend(values)
+        target.extend(values)
 
-    def _storage(self, description: object) -> Storage:
+    def _storage(self, description: object) -> Storage | Opaque:
         kind, storage_type, key, _, count, *_ = cast(tuple[object, ...], description)
         name = storage_type.name if isinstance(storage_type, Global) else ""
         dtype = STORAGES.get(name.removeprefix("torch "))
-        if kind != "storage" or dtype is None or not isinstance(count, int) or not isinstance(key, str):
+        if kind != "storage" or not isinstance(count, int) or not isinstance(key, str):
             raise RefusedError(f"its numbers are of a kind that is not known: {name or kind}")
+        if dtype is None:
+            return Opaque(name)
         return self.storages.setdefault(key, Storage(key, dtype, count))
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str | int | float | bytes)
+
+
+def _created(function: object) -> Opaque:
+    return Opaque(function.name if isinstance(function, Global) else type(function).__name__)
 
 
 def _call(function: object, arguments: object) -> object:
     """Returns what a call of one of the few known functions would give, without calling anything."""
-    name = function.name if isinstance(function, Global) else repr(type(function).__name__)
+    name = function.name if isinstance(function, Global) else type(function).__name__
     match arguments:
-        case () if name in EMPTY_DICTS:
+        case tuple() if name in EMPTY_DICTS:
             return {}
         case (Tensor() as tensor, *_) if name == PARAMETER:
             return tensor
         case (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_) if name in REBUILD:
             if all(isinstance(value, int) for value in (*shape, *strides)):
                 return Tensor(storage, offset, shape, strides)
-    raise RefusedError(
-        f"its pickle asks to call {name.replace(' ', '.')[:80]}, which is not executed: a file of weights "
-        "needs only tensors; "
-        "do not trust this file, or save its weights as .safetensors"
-    )
+        case (Opaque() as storage, *_) if name in REBUILD:
+            return storage
+        case (Storage() | Opaque(), *_) if (
+            name == REBUILD_DTYPE and len(cast(tuple[object, ...], arguments)) > 6
+        ):
+            return _created(cast(tuple[object, ...], arguments)[6])
+    return Opaque(name)

@@ -8,32 +8,51 @@ and tensors are views of them.
 import math
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 
 from resnet_jax.interop.foreign_weights import InteropError
-from resnet_jax.interop.state_dict_pickle import PICKLE_LIMIT, RefusedError, Storage, Tensor, interpret
+from resnet_jax.interop.state_dict_pickle import (
+    PICKLE_LIMIT,
+    Opaque,
+    RefusedError,
+    Storage,
+    Tensor,
+    interpret,
+)
 
 MAGIC = 0x1950A86A20F9469CFC6C  # Begins the files that PyTorch wrote up to 1.5.
 
-# Keys under which training scripts put the state dict in a larger one.
-SETTINGS = ("state_dict", "model", "model_state_dict")
+# Keys under which training scripts put the state dict in a larger one; averaged weights come first.
+AVERAGED_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+PLAIN_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "teacher", "student")
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a state dict by name, as views of the file's numbers.
+Numbers = Callable[[Storage], np.ndarray]
+"""Reads the numbers of a storage."""
+
+
+def read_state_dict(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Returns the arrays of a state dict by name, as views of the file's numbers, and notes about the file.
+
+    The state dict may be part of what a training script saved. Only its own numbers are read.
 
     Raises:
-        InteropError: It is not a file of `torch.save`, holds more than tensors, or is not whole.
+        InteropError: It is not a file of `torch.save`, its state dict holds more than tensors, or it is not
+            whole.
     """
     try:
         with path.open("rb") as file:
             read = _read_zip if zipfile.is_zipfile(file) else _read_legacy
             file.seek(0)
-            found, storages = read(file)
-            return {name: _view(tensor, storages) for name, tensor in _tensors(found).items()}
+            found, numbers = read(file)
+            tensors, notes = _tensors(found)
+            used = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+            storages = {key: numbers(storage) for key, storage in used.items()}
+            return {name: _view(tensor, storages) for name, tensor in tensors.items()}, notes
     except RefusedError as error:
         raise InteropError(f"{path} is not read: {error}") from None
     except OSError as error:
@@ -41,12 +60,11 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # zipfile and pickletools raise what they like at broken input.
         raise InteropError(
             f"{path} is no whole file of torch.save ({type(error).__name__}: {str(error)[:120]}); fetch it "
-            "again, or save it with "
-            "torch.save(model.state_dict(), …) or as .safetensors"
+            "again, or save it with torch.save(model.state_dict(), …) or as .safetensors"
         ) from error
 
 
-def _read_zip(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
+def _read_zip(file: BinaryIO) -> tuple[object, Numbers]:
     size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
@@ -72,14 +90,16 @@ def _read_zip(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
             )
         if f"{folder}byteorder" in by_name and archive.read(f"{folder}byteorder") != b"little":
             raise RefusedError("its numbers are in big-endian order; save it as .safetensors")
-        found, wanted, _ = interpret(archive.read(pickles[0]))
-        return found, {
-            key: _numbers(archive.read(by_name[f"{folder}data/{key}"]), storage)
-            for key, storage in wanted.items()
-        }
+        found, _, _ = interpret(archive.read(pickles[0]))
+
+    def numbers(storage: Storage) -> np.ndarray:
+        with zipfile.ZipFile(file) as opened:
+            return _numbers(opened.read(f"{folder}data/{storage.key}"), storage)
+
+    return found, numbers
 
 
-def _read_legacy(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
+def _read_legacy(file: BinaryIO) -> tuple[object, Numbers]:
     """Reads the form before PyTorch 1.6: five pickles, then every storage, each after its length."""
     data = file.read()
     if data[:1] != b"\x80":
@@ -96,15 +116,21 @@ def _read_legacy(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
     _, _, end = interpret(data, end)
     found, wanted, end = interpret(data, end)
     keys, _, end = interpret(data, end)
-    storages = {}
+    starts = {}
     for key in cast(list[str], keys):
+        if key not in wanted:
+            break  # What follows cannot be found; whether it is needed is seen later.
         storage = wanted[key]
         if int.from_bytes(data[end : end + 8], "little") != storage.count:
             raise RefusedError(f"its storage {key} has another length than its description says")
-        length = storage.count * storage.dtype.itemsize
-        storages[key] = _numbers(data[end + 8 : end + 8 + length], storage)
-        end += 8 + length
-    return found, storages
+        starts[key] = end + 8
+        end += 8 + storage.count * storage.dtype.itemsize
+
+    def numbers(storage: Storage) -> np.ndarray:
+        start = starts[storage.key]
+        return _numbers(data[start : start + storage.count * storage.dtype.itemsize], storage)
+
+    return found, numbers
 
 
 def _numbers(data: bytes, storage: Storage) -> np.ndarray:
@@ -136,22 +162,46 @@ def _view(tensor: Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], shape, strides_in_bytes, writeable=False)
 
 
-def _tensors(found: object) -> dict[str, Tensor]:
-    """Returns the state dict, which may be under a key of a larger dict or have prefixes of DataParallel."""
+def _tensors(found: object) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Returns the state dict, which may be under a key of a larger dict, and notes that say which."""
+    found, notes = _chosen(found)
+    if isinstance(found, Opaque):
+        raise RefusedError(
+            f"it holds a {_called(found)}, pickled with its code, which is not executed, and not a state "
+            f"dict. {_SAVE}"
+        )
     if not isinstance(found, dict):
+        raise RefusedError(f"it holds a {type(found).__name__}, not a state dict. {_SAVE}")
+    odd = {str(name): value for name, value in found.items() if not isinstance(value, Tensor)}
+    unread = [f"{name[:40]} ({_called(value)})" for name, value in odd.items() if isinstance(value, Opaque)]
+    if unread:
         raise RefusedError(
-            f"it holds a {type(found).__name__}, not a state dict; save it with "
-            "torch.save(model.state_dict(), …)"
+            f"its state dict holds {', '.join(unread[:3])}; its pickle asks to call that, and it is not "
+            f"executed. A state dict holds tensors of numbers that NumPy has, or bfloat16. {_SAVE}"
         )
-    found = next((found[key] for key in SETTINGS if isinstance(found.get(key), dict)), found)
-    tensors = {
-        name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)
-    }
-    if len(tensors) != len(found) or not found:
-        others = [str(name)[:40] for name in found if name not in tensors][:3]
+    if odd or not found:
         raise RefusedError(
-            f"it is not a state dict: {', '.join(others) or 'it is empty'}; use "
-            "torch.save(model.state_dict(), …)"
+            f"it is not a state dict: {', '.join(list(odd)[:3])[:120] or 'it is empty'}. {_SAVE}"
         )
-    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
-    return {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}, notes
+
+
+_SAVE = "Where it comes from, run torch.save(model.state_dict(), 'weights.pth') and import that"
+
+
+def _chosen(found: object) -> tuple[object, tuple[str, ...]]:
+    """Returns the state dict within what a training script saved, averaged weights before others."""
+    if not isinstance(found, dict):
+        return found, ()
+    keys = [key for key in (*AVERAGED_KEYS, *PLAIN_KEYS) if isinstance(found.get(key), dict) and found[key]]
+    if not keys:
+        whole = next((found[key] for key in PLAIN_KEYS if isinstance(found.get(key), Opaque)), found)
+        return whole, ()
+    chosen, notes = _chosen(found[keys[0]])
+    if keys[0] in AVERAGED_KEYS and keys[-1] in PLAIN_KEYS:
+        return chosen, (f"the averaged weights {keys[0]!r} are taken, not {keys[-1]!r}", *notes)
+    return chosen, (f"the weights are those under {keys[0]!r}", *notes)
+
+
+def _called(value: Opaque) -> str:
+    return value.name.replace(" ", ".")[:80]

@@ -23,6 +23,14 @@ def identity_or_padding(
     return jnp.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
 
 
+def identity_or_centered_padding(
+    x: Float[Array, "n h w c"], *, channels: int, stride: int, **_: object
+) -> Float[Array, "n h2 w2 k"]:
+    """Option A with half of the zeros before and half behind the channels, as in akamaster's repository."""
+    new = channels - x.shape[-1]
+    return jnp.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(new // 2, new - new // 2)])
+
+
 def projection(
     x: Float[Array, "n h w c"], *, channels: int, stride: int, conv: LayerFactory, norm: LayerFactory
 ) -> Float[Array, "n h2 w2 k"]:
@@ -47,6 +55,7 @@ def no_shortcut(x: Array, **_: object) -> float:  # noqa: ARG001
 
 SHORTCUTS: dict[str, Shortcut] = {
     "A": identity_or_padding,
+    "A_centered": identity_or_centered_padding,
     "B": identity_or_projection,
     "C": projection,
     "none": no_shortcut,

@@ -35,7 +35,9 @@ class ModelConfig(Section):
         one_of("float32", "bfloat16", "float64"),
     )
     shortcut: str | None = recipe(
-        None, "Shortcut: A, B or C (§3.3). None is the family's: A for CIFAR, B for ImageNet.", code=True
+        None,
+        "Shortcut: A, B or C (§3.3), or A_centered. None is the family's: A for CIFAR, B for ImageNet.",
+        code=True,
     )
     stride_on: str | None = recipe(
         None, "Convolution of a bottleneck that strides: 1x1 or 3x3. None is the paper's 1x1."
@@ -146,6 +148,11 @@ class InferenceConfig(Section):
         None,
         "Side of the center crop in pixels. None is data.image_size, or the size of the data.",
         ABOVE_ZERO,
+    )
+    interpolation: str | None = recipe(
+        None,
+        "Resizing of pictures by Pillow, as in PyTorch's pipelines. None is area-averaging and linear.",
+        one_of("pillow-bilinear", "pillow-bicubic"),
     )
     class_names: tuple[str, ...] | None = recipe(None, "Class names by label. None takes those of the data.")
 

@@ -14,6 +14,10 @@ embedded digits, and else is the same.
 """
 
 
+PILLOW_BILINEAR, PILLOW_BICUBIC = "pillow-bilinear", "pillow-bicubic"
+"""Interpolations that are Pillow's to the bit, as PyTorch's and timm's pipelines have it; slower."""
+
+
 def evaluation_preprocessing(config: Config, side: int) -> JsonObject:
     """Returns the record that a checkpoint stores: as in evaluation, or as the config says otherwise.
 
@@ -31,4 +35,5 @@ def evaluation_preprocessing(config: Config, side: int) -> JsonObject:
     wanted, data = config.inference, config.data
     crop = wanted.crop or side
     resize = wanted.resize or (max(crop, data.test_scale) if data.image_size else crop)
-    return {RESIZE: resize, CROP: crop, INTERPOLATION: REPEAT if data.source == DIGITS else ANTIALIAS}
+    default = REPEAT if data.source == DIGITS else ANTIALIAS
+    return {RESIZE: resize, CROP: crop, INTERPOLATION: wanted.interpolation or default}

@@ -18,7 +18,7 @@ from safetensors.numpy import save, save_file
 
 from resnet_jax.cli import main
 from resnet_jax.interop import InteropError, load_pretrained
-from resnet_jax.interop.pytorch import read_arrays
+from resnet_jax.interop.weights_files import read_arrays
 from tests.interop import caffe_reference, nets
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -216,7 +216,7 @@ CASES = [
     (pickle_in_zip, "asks to call"),
     (pickle_of_protocol_4, "asks to call"),
     (pickle_in_old_form, "asks to call"),
-    (bare_pickle, "is not executed"),
+    (bare_pickle, "pickles are not executed"),
     (pickle_called_safetensors, "is no whole .safetensors file"),
     (pickle_in_folder, "asks to call"),
     (object_in_pickle, "its pickle uses INST, which no state dict needs; nothing of it was executed"),

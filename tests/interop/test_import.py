@@ -256,7 +256,7 @@ def test_names_of_classes_come_from_a_file_and_must_be_as_many(
     ("options", "message"),
     [
         (["--classes", "0"], "num_classes must be at least 1, and is 0"),
-        (["--class-names", "nowhere.txt"], "nowhere.txt cannot be read as text"),
+        (["--class-names", "nowhere.txt"], "nowhere.txt cannot be read: No such file"),
         (["--stride-on", "3x3"], "--stride-on is 3x3, and"),
         (["--mean", "1,2,3"], "--mean is for a .caffemodel"),
     ],
