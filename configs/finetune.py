@@ -15,7 +15,7 @@ Expected: better than from scratch after the same few steps.
 """
 
 from resnet_jax.training.config import Config, base_config
-from resnet_jax.training.workdir import read_config
+from resnet_jax.training.stored_code import read_trusted_config
 
 
 def get_config(workdir: str = "") -> Config:
@@ -25,7 +25,7 @@ def get_config(workdir: str = "") -> Config:
     config.model.group_size = 16
     config.data.pad = 1
     if workdir:
-        before = read_config(workdir)
+        before = read_trusted_config(workdir)
         config.model, config.data, config.batch_size = before.model, before.data, before.batch_size
     config.optimizer.learning_rate = 0.01
     config.optimizer.boundaries = (200,)

@@ -54,19 +54,30 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def load(source: str | os.PathLike[str], step: int | None = None, *, statistics: str = "moving") -> "Trained":
-    """Returns the trained network of a run or an import, with preprocessing and class names.
-
-    It needs no data.
+def load(
+    source: str | os.PathLike[str],
+    step: int | None = None,
+    *,
+    statistics: str = "moving",
+    trust_code: bool = False,
+    interpolation: str | None = None,
+) -> "Trained":
+    """Returns a trained network with preprocessing and class names.
 
     Args:
-        source: Directory of the run or import, or its object-storage URL.
-        step: Checkpoint to load. Defaults to the newest.
+        source: Directory of a run or an import, or its object-storage URL; a file of weights of torchvision's
+            or timm's (torch.save or safetensors); or a folder of Hugging Face or timm.
+        step: Checkpoint of a run to load. Defaults to the newest.
         statistics: Statistics of batch normalization: "moving", those of training, or "precise", those that
             `resnet-jax evaluate --precise-bn` recomputed.
+        trust_code: Whether functions that a checkpoint names may be imported, which runs their modules.
+        interpolation: How pictures are resized: "antialias" (areas and linear), "pillow-bilinear" or
+            "pillow-bicubic", Pillow's to the bit. Defaults to what the source says, else "antialias".
 
     Raises:
         CheckpointError: There is no such checkpoint, it is damaged, or its statistics were not recomputed.
+        InteropError: The weights cannot be read, or are of another network.
+        UntrustedCodeError: The checkpoint names code, and `trust_code` is false; the names are listed.
 
     Example:
         >>> trained = load("runs/digits_resnet20")
@@ -74,6 +85,8 @@ def load(source: str | os.PathLike[str], step: int | None = None, *, statistics:
         >>> trained.features("seven.png")["pooled"].shape
         (1, 64)
     """
-    from resnet_jax.inference import load_trained
+    from resnet_jax.interop.loading import load_source
 
-    return load_trained(source, step, statistics)
+    return load_source(
+        source, step, statistics=statistics, trust_code=trust_code, interpolation=interpolation
+    )

@@ -19,6 +19,7 @@ from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint, steps_i
 from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.state import split_variables
 from resnet_jax.training.stored_classes import open_labeled_split
+from resnet_jax.training.stored_code import read_trusted_checkpoint
 
 RESPONSE_EXAMPLES = 1000  # Images that responses are taken over, if the split has as many.
 
@@ -66,7 +67,7 @@ def analyze_checkpoint(
     Raises:
         WorkdirError, CheckpointError, DataError: What was asked for is not there.
     """
-    checkpoint = read_checkpoint(workdir, step)
+    checkpoint = read_trusted_checkpoint(workdir, step)
     config = _stored_config(checkpoint, data_dir)
     if not config.data.source:
         raise DataError(

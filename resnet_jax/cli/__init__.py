@@ -59,7 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         module, parser = load_command(name)
         arguments = parse(parser, rest)
         _silence_libraries()
-        module.execute(arguments)
+        if not getattr(arguments, "trust_code", False):
+            module.execute(arguments)
+            return
+        from resnet_jax.models.trusted_code import trusting_code  # Here, so that --help is quick.
+
+        with trusting_code():
+            module.execute(arguments)
 
     return guard(command)
 
@@ -157,6 +163,14 @@ FIELDS = option(
     help="change a field of the recipe; VALUE is a literal or a word, a tuple is '(40,)' (default: none)",
 )
 """For commands that take fields of a recipe."""
+
+
+TRUST_CODE = option(
+    "--trust-code",
+    action="store_true",
+    help="import the functions that a checkpoint names, which runs their modules (default: refuse)",
+)
+"""For commands that load a checkpoint."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from resnet_jax.cli import at_least, load_command, option
+from resnet_jax.cli import TRUST_CODE, at_least, load_command, option
 from resnet_jax.console import ProgressBar, format_table, print_json, print_note
 from resnet_jax.errors import UsageError
 from resnet_jax.evaluation.counts import Counts, frequent_mistakes
@@ -14,7 +14,7 @@ from resnet_jax.evaluation.precise_statistics import recompute_batch_statistics
 from resnet_jax.evaluation.predictions_file import PredictionsFile
 from resnet_jax.evaluation.protocols import AVERAGES, PROTOCOLS, SINGLE, SOFTMAX, Protocol
 from resnet_jax.evaluation.trial import evaluate_by_task, open_trials
-from resnet_jax.training.checkpoints import read_checkpoint
+from resnet_jax.interop.loading import open_source_checkpoint
 from resnet_jax.training.config import from_json
 from resnet_jax.training.stored_classes import read_class_map
 from resnet_jax.training.stored_statistics import MOVING, PRECISE, STATISTICS
@@ -120,12 +120,16 @@ OPTIONS = (
         action="store_true",
         help="add the mirror image of every view; ten crops always do (default: off)",
     ),
+    TRUST_CODE,
 )
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Prints loss and accuracy of a checkpoint, or of the ensemble of several; or a task's own metrics."""
-    if from_json(read_checkpoint(arguments.workdir[0], arguments.step).config).task != "classification":
+    if (
+        from_json(open_source_checkpoint(arguments.workdir[0], arguments.step).config).task
+        != "classification"
+    ):
         _evaluate_by_task(arguments)
         return
     protocol = Protocol(

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from resnet_jax.cli import option
+from resnet_jax.cli import TRUST_CODE, option
 from resnet_jax.console import print_json
 from resnet_jax.interop.exporter import FORMATS, export
 
@@ -22,6 +22,7 @@ OPTIONS = (
     option("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: the suffix of --to)"),
     option("--step", type=int, help="checkpoint to export (default: the newest)"),
     option("--overwrite", action="store_true", help="replace a file that exists (default: refuse)"),
+    TRUST_CODE,
 )
 
 

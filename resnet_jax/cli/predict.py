@@ -5,11 +5,10 @@ import csv
 import dataclasses
 import sys
 
-from resnet_jax.cli import at_least, option
+from resnet_jax.cli import TRUST_CODE, at_least, option
 from resnet_jax.console import print_json, print_note
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.data_error import DataError
-from resnet_jax.inference import load_trained
 from resnet_jax.inference.predict_files import (
     Prediction,
     Unreadable,
@@ -17,6 +16,7 @@ from resnet_jax.inference.predict_files import (
     find_pictures,
     predict_files,
 )
+from resnet_jax.interop.loading import load_source
 
 EXAMPLES = (
     "resnet-jax predict --workdir runs/digits_resnet20 seven.png",
@@ -33,7 +33,11 @@ OPTIONS = (
         metavar="IMAGE",
         help="image file, folder, or - for paths on stdin, one on a line",
     ),
-    option("--workdir", required=True, help="directory of a run or an import"),
+    option(
+        "--workdir",
+        required=True,
+        help="directory of a run or an import, file of weights, or folder of Hugging Face or timm",
+    ),
     option("--step", type=int, help="checkpoint to use (default: the newest)"),
     option(
         "--top",
@@ -47,6 +51,7 @@ OPTIONS = (
         action="store_true",
         help=f"print one line for each class: {','.join(COLUMNS)} (default: text)",
     ),
+    TRUST_CODE,
 )
 
 
@@ -61,7 +66,7 @@ def execute(arguments: argparse.Namespace) -> None:
     files = find_pictures(_named(arguments.images))
     if not files:
         raise DataError("no picture is named on stdin; give a path on every line")
-    trained = load_trained(arguments.workdir, arguments.step)
+    trained = load_source(arguments.workdir, arguments.step)
     predictions, unreadable = [], []
     rows = csv.writer(sys.stdout, lineterminator="\n")
     if arguments.csv:

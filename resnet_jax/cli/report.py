@@ -9,7 +9,7 @@ from typing import TypeVar
 from etils import epath
 
 from resnet_jax.analysis import analyze_checkpoint
-from resnet_jax.cli import at_least, option
+from resnet_jax.cli import TRUST_CODE, at_least, option
 from resnet_jax.console import print_json
 from resnet_jax.data.data_error import DataError
 from resnet_jax.errors import UsageError
@@ -47,6 +47,7 @@ OPTIONS = (
         action="store_true",
         help="leave out what needs the network to run (default: include it)",
     ),
+    TRUST_CODE,
 )
 
 

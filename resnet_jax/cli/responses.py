@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 
 from resnet_jax.analysis.run_analysis import RESPONSE_EXAMPLES, analyze_checkpoint, analyze_run
-from resnet_jax.cli import at_least, option
+from resnet_jax.cli import TRUST_CODE, at_least, option
 from resnet_jax.console import format_table, print_json
 from resnet_jax.paper import PaperError
 
@@ -35,6 +35,7 @@ OPTIONS = (
         help="measure norms of the gradient on the first training batch too (default: off)",
     ),
     option("--data-dir", help="directory of the dataset (default: where the run found it)"),
+    TRUST_CODE,
 )
 
 

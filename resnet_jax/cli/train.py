@@ -2,7 +2,7 @@
 
 import argparse
 
-from resnet_jax.cli import FIELDS, option
+from resnet_jax.cli import FIELDS, TRUST_CODE, option
 from resnet_jax.console import print_json
 from resnet_jax.training.config import all_fields
 from resnet_jax.training.recipes import DEFAULT, load_recipe, recipe_name, recipes
@@ -43,6 +43,7 @@ OPTIONS = (
     ),
     option("--processes", metavar="N", type=int, help="number of processes that train together (default: 1)"),
     option("--process", metavar="I", type=int, help="number of this process, from 0 (default: the only one)"),
+    TRUST_CODE,
 )
 
 

@@ -13,14 +13,16 @@ from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.evaluation.protocols import Protocol, ProtocolError, look_of
 from resnet_jax.evaluation.scoring import Scorer, Scores, restrict_scores
+from resnet_jax.interop.loading import open_source_checkpoint
 from resnet_jax.models import create_model
 from resnet_jax.models.stacking import stack_arrays
 from resnet_jax.parallel import create_mapping
-from resnet_jax.training.checkpoints import Checkpoint, from_arrays, read_checkpoint
+from resnet_jax.training.checkpoints import Checkpoint, from_arrays
 from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.network import prepare_jax, with_scanned_stages
 from resnet_jax.training.state import split_variables
 from resnet_jax.training.stored_classes import ClassMap, open_labeled_split
+from resnet_jax.training.stored_code import read_trusted_checkpoint
 from resnet_jax.training.stored_statistics import MOVING, with_statistics
 from resnet_jax.training.task import build_experiment
 
@@ -141,7 +143,7 @@ def open_trial(
 
     See `evaluate_checkpoint` for the other arguments and what is raised.
     """
-    checkpoint, images = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
+    checkpoint, images = with_statistics(workdir, open_source_checkpoint(workdir, step), statistics)
     stored = from_json(checkpoint.config)
     config = with_fields(
         stored,
@@ -203,7 +205,7 @@ def evaluate_by_task(
         step: Checkpoint to evaluate. Defaults to the newest.
         data_dir: Directory of the dataset. Defaults to the run's.
     """
-    checkpoint = read_checkpoint(workdir, step)
+    checkpoint = read_trusted_checkpoint(workdir, step, whole_task=True)
     config = from_json(checkpoint.config)
     config = with_fields(config, {"run.devices": None, "run.data_dir": data_dir or config.run.data_dir})
     prepare_jax(config)

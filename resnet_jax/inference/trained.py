@@ -16,15 +16,16 @@ from jaxtyping import Array, Float, UInt8
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
-from resnet_jax.data.data_error import DataError
-from resnet_jax.data.datasets import is_path, open_encoded
+from resnet_jax.inference.known_classes import known_class_names
 from resnet_jax.inference.preprocessing import InferenceError, Pictures, Preprocessing, list_pictures
 from resnet_jax.models import create_model, default_image_size, features
 from resnet_jax.models.registry import ModelArguments
+from resnet_jax.models.trusted_code import trusting_code
 from resnet_jax.models.vgg import VGG
-from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
+from resnet_jax.training.checkpoints import Checkpoint
 from resnet_jax.training.config import Config, from_json
 from resnet_jax.training.state import split_variables
+from resnet_jax.training.stored_code import read_trusted_checkpoint
 from resnet_jax.training.stored_preprocessing import CROP, INTERPOLATION, RESIZE, evaluation_preprocessing
 from resnet_jax.training.stored_statistics import MOVING, with_statistics
 
@@ -169,12 +170,20 @@ def load_trained(workdir: epath.PathLike, step: int | None = None, statistics: s
         CheckpointError: There is no such checkpoint, it is damaged, or its statistics were not recomputed.
         InferenceError: The images of the network are not square.
     """
-    checkpoint, _ = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
+    return trained_from(with_statistics(workdir, read_trusted_checkpoint(workdir, step), statistics)[0])
+
+
+def trained_from(checkpoint: Checkpoint) -> Trained:
+    """Returns the network of a checkpoint.
+
+    Raises:
+        InferenceError: The images of the network are not square.
+    """
     config = from_json(checkpoint.config)
     arguments = {**checkpoint.model, "dtype": "float32"}
     variables, mean = split_variables(checkpoint.arrays)
     model = create_model(**arguments)
-    names, notes = _known_names(config, checkpoint.class_names, arguments["num_classes"])
+    names, notes = known_class_names(config, checkpoint.class_names, arguments["num_classes"])
     return Trained(
         model=model,
         variables=jax.tree.map(lambda array: np.asarray(array, np.float32), variables),
@@ -188,7 +197,11 @@ def load_trained(workdir: epath.PathLike, step: int | None = None, statistics: s
 
 
 def load_checkpoint(
-    workdir: epath.PathLike, step: int | None = None, *, statistics: str = MOVING
+    workdir: epath.PathLike,
+    step: int | None = None,
+    *,
+    statistics: str = MOVING,
+    trust_code: bool = False,
 ) -> tuple[nn.Module, VariableDict]:
     """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
 
@@ -201,56 +214,19 @@ def load_checkpoint(
         statistics: Of batch normalization: "moving", those of training, or "precise", those that
             `resnet-jax evaluate --precise-bn` recomputed.
 
+        trust_code: Whether functions that the checkpoint names may be imported, which runs their modules.
+
     Raises:
         CheckpointError: There is no such checkpoint, it is damaged, or its statistics were not recomputed.
+        UntrustedCodeError: It names code that is not trusted.
 
     Example:
         >>> model, variables = load_checkpoint("runs/digits_resnet20")
         >>> logits = model.apply(variables, images)
     """
-    checkpoint, _ = with_statistics(workdir, read_checkpoint(workdir, step), statistics)
+    with trusting_code(trust_code):
+        checkpoint, _ = with_statistics(workdir, read_trusted_checkpoint(workdir, step), statistics)
     return create_model(**checkpoint.model), split_variables(checkpoint.arrays)[0]
-
-
-def _known_names(
-    config: Config, stored: tuple[str, ...] | None, classes: int
-) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """Returns the names of the classes, None if they are not known, and notes that say so.
-
-    Checkpoints of format 1, and imports, store none: then they come from the data, if that is there.
-    """
-    try:
-        names = config.inference.class_names or stored or _names_in_data(config)
-    except DataError as error:
-        return None, (f"the names of the classes are not known, and their numbers stand for them: {error}",)
-    if len(names) == classes:
-        return names, ()
-    return None, (
-        f"{config.data.source} has {len(names)} classes and the net {classes}, so numbers stand for their "
-        "names",
-    )
-
-
-def _names_in_data(config: Config) -> tuple[str, ...]:
-    """Returns the class names of the data of a run, without reading an image or preparing a set.
-
-    Raises:
-        DataError: The data is not there any more, or not known.
-    """
-    data = config.data
-    if not data.source:
-        raise DataError("nor is the data that the net was trained on")
-    if data.source == DIGITS:
-        names = tuple(map(str, range(10)))
-    elif data.source == SYNTHETIC:
-        names = tuple(f"class {label}" for label in range(data.synthetic_classes))
-    elif is_path(data.source):
-        names = tuple(open_encoded(data.source, data.test_split).class_names)
-    else:
-        from resnet_jax.data.tfds_sets import tfds_class_names  # Here: others need not wait for TFDS.
-
-        names = tuple(tfds_class_names(data.source, config.run.data_dir))
-    return tuple(names[label] for label in data.labels if label < len(names)) if data.labels else names
 
 
 def _preprocessing(

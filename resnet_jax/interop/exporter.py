@@ -13,9 +13,10 @@ import safetensors.numpy
 from etils import epath
 
 from resnet_jax.files import JsonObject, open_for_replacing
-from resnet_jax.inference import Trained, load_trained
+from resnet_jax.inference import Trained
 from resnet_jax.interop.export_metadata import METADATA, describe, names_of, record_path
 from resnet_jax.interop.foreign_weights import InteropError, to_foreign
+from resnet_jax.interop.loading import load_source
 from resnet_jax.interop.onnx_graph import INPUT, OUTPUT, to_onnx
 from resnet_jax.models.blocks import BottleneckBlock
 from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, model_class
@@ -83,7 +84,7 @@ def export(
             raise InteropError(f"{path} is a folder; give a file that is to be made")
         if path.exists() and not overwrite:
             raise InteropError(f"{path} exists already; choose another --to, or give --overwrite")
-    trained = load_trained(workdir, step)
+    trained = load_source(workdir, step)
     data = trained.config.data
     # With data.labels, the labels of the network are not those of the data set.
     source = "" if data.labels else data.source or ""

@@ -6,9 +6,11 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 from flax.typing import VariableDict
 
@@ -19,7 +21,7 @@ from resnet_jax.interop import caffe, hub_folders, pytorch
 from resnet_jax.interop.assembly import Imported, assemble
 from resnet_jax.interop.export_metadata import find_record, from_record
 from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, Foreign, InteropError
-from resnet_jax.training.checkpoints import CheckpointWriter
+from resnet_jax.training.checkpoints import Checkpoint, CheckpointWriter, to_arrays
 from resnet_jax.training.config import Config, base_config, to_json
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.stored_preprocessing import evaluation_preprocessing
@@ -139,6 +141,56 @@ def import_weights(
         InteropError: The source cannot be read, or is of another net; what does not fit is listed.
         WorkdirError: The workdir holds something already.
     """
+    checkpoint, imported, config, state = read_as_checkpoint(
+        source,
+        num_classes=num_classes,
+        stride_on=stride_on,
+        mean=mean,
+        shortcut=shortcut,
+        class_names=class_names,
+    )
+    with _whole_or_nothing(workdir) as directory:
+        writer = CheckpointWriter(
+            directory,
+            keep=1,
+            config=checkpoint.config,
+            model=checkpoint.model,
+            class_names=checkpoint.class_names,
+            preprocessing=checkpoint.preprocessing,
+        )
+        with contextlib.closing(writer):
+            writer.save(0, state)
+            writer.wait()
+        store_config(directory, config)
+    return imported
+
+
+class AsCheckpoint(NamedTuple):
+    """Weights of another framework, as a run that was saved at step 0 would have them.
+
+    Attributes:
+        checkpoint: What the checkpoint holds.
+        imported: The network.
+        config: The config of the run.
+        state: The state that was saved.
+    """
+
+    checkpoint: Checkpoint
+    imported: Imported
+    config: Config
+    state: TrainState
+
+
+def read_as_checkpoint(
+    source: str | os.PathLike[str],
+    *,
+    num_classes: int | None = None,
+    stride_on: str | None = None,
+    mean: str | None = None,
+    shortcut: str | None = None,
+    class_names: Sequence[str] = (),
+) -> AsCheckpoint:
+    """Returns the weights of a source as a checkpoint, without writing one; see `import_weights`."""
     foreign = read_source(source, stride_on=stride_on, mean=mean, shortcut=shortcut)
     imported = assemble(foreign, num_classes=num_classes)
     classes = imported.model_arguments["num_classes"]
@@ -154,20 +206,15 @@ def import_weights(
         opt_state=(),
         image_mean=jnp.asarray(foreign.preprocessing.image_mean, jnp.float32),
     )
-    with _whole_or_nothing(workdir) as directory:
-        writer = CheckpointWriter(
-            directory,
-            keep=1,
-            config=to_json(config),
-            model=json.loads(json.dumps(imported.model_arguments)),
-            class_names=names or None,
-            preprocessing=evaluation_preprocessing(config, foreign.preprocessing.crop),
-        )
-        with contextlib.closing(writer):
-            writer.save(0, state)
-            writer.wait()
-        store_config(directory, config)
-    return imported
+    checkpoint = Checkpoint(
+        step=0,
+        arrays={name: np.asarray(array) for name, array in to_arrays(state).items()},
+        config=to_json(config),
+        model=json.loads(json.dumps(imported.model_arguments)),
+        class_names=names or None,
+        preprocessing=evaluation_preprocessing(config, foreign.preprocessing.crop),
+    )
+    return AsCheckpoint(checkpoint, imported, config, state)
 
 
 def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) -> Config:

@@ -15,6 +15,7 @@ from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.config_sections import FACTOR
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.stored_classes import check_same_classes
+from resnet_jax.training.stored_code import read_trusted_checkpoint
 
 HEAD = "params/head/"
 
@@ -121,13 +122,18 @@ class Initial:
         return from_arrays(state, {name: array for name, array in own.items() if not is_taken(name)} | taken)
 
 
-def read_initial(workdir: epath.PathLike) -> Initial:
+def read_initial(workdir: epath.PathLike, *, own: bool = False) -> Initial:
     """Returns the weights of the newest checkpoint of a run or an import.
+
+    Args:
+        workdir: Directory of the run or import.
+        own: Whether it is the run that is resumed, whose code the user has named before.
 
     Raises:
         CheckpointError: There is none, or it is damaged.
+        UntrustedCodeError: It names code that is not trusted.
     """
-    checkpoint = read_checkpoint(workdir)
+    checkpoint = read_checkpoint(workdir) if own else read_trusted_checkpoint(workdir)
     names = from_json(checkpoint.config).inference.class_names or checkpoint.class_names
     return Initial(str(workdir), checkpoint.arrays, checkpoint.model, names)
 

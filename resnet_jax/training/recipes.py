@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+from resnet_jax.errors import ResNetError
 from resnet_jax.files import expand_home
-from resnet_jax.training.config import Config, names_code, resolve, with_fields, with_overrides
+from resnet_jax.models.trusted_code import trust
+from resnet_jax.training.config import Config, flat_fields, names_code, resolve, with_fields, with_overrides
 from resnet_jax.training.config_fields import ConfigError
 
 DEFAULT = "digits_resnet20"
@@ -47,11 +49,14 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
         config = resolve(module.get_config(*([argument] if argument else [])))
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
+    except ResNetError:
+        raise
     except Exception as error:  # The recipe is the user's code and may raise anything.
         raise ConfigError(
             f"{name}: get_config({argument!r}) raised {type(error).__name__}: {error}"
         ) from error
     config = with_overrides(config, overrides)
+    trust(flat_fields(config).values())
     if names_code(config) and config.run.code_dir is None:
         config = with_fields(config, {"run.code_dir": str(_code_directory(name))})
     return config

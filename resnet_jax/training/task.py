@@ -16,8 +16,9 @@ from resnet_jax.data.batches import EvaluationBatches, HostBatch, Numbered
 from resnet_jax.files import JsonObject
 from resnet_jax.models.import_by_name import calling, import_by_name
 from resnet_jax.models.registry import ModelArguments
+from resnet_jax.models.trusted_code import trust
 from resnet_jax.parallel import Mapping
-from resnet_jax.training.config import Config
+from resnet_jax.training.config import Config, flat_fields
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.data_record import DataRecord
 from resnet_jax.training.logging import Record
@@ -193,4 +194,5 @@ def open_task(config: Config) -> Task:
 
 def build_experiment(config: Config, *, begun: epath.PathLike | None = None) -> Experiment:
     """Returns the functions, data and devices that a config describes; see Task.experiment."""
+    trust(flat_fields(config).values())  # Whoever trains or resumes has named them.
     return open_task(config).experiment(config, begun=begun)
