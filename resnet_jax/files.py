@@ -3,6 +3,9 @@
 import contextlib
 import json
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, TypeAlias
 
@@ -12,6 +15,12 @@ JsonValue: TypeAlias = bool | int | float | str | Sequence["JsonValue"] | Mappin
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 PathLike: TypeAlias = str | os.PathLike[str]
+
+NPZ_ERRORS = (
+    *(OSError, KeyError, ValueError, TypeError, EOFError, MemoryError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What NumPy and zipfile raise at a damaged .npz file."""
 
 PARTIAL = ".partial"
 """Part of the name of a file that is still being written."""

@@ -46,7 +46,7 @@ def find_labels(split_folder: str, images: Sequence[str]) -> tuple[dict[str, str
     for place in places:
         for name in _LISTS:
             if (file := place / name).is_file():
-                return _in_order(images, file.read_text().split(), file), str(file)
+                return _in_order(images, _text(file).split(), file), str(file)
         for kit in _kits(place):
             return _in_order(images, validation_classes(str(kit)), kit), str(kit)
     return None
@@ -59,8 +59,15 @@ def _kits(place: Path) -> Sequence[Path]:
     return [*unpacked, *(place / name for name in KITS if (place / name).is_file())]
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
 def _tiny(file: Path) -> dict[str, str]:
-    rows = [line.split("\t") for line in file.read_text().splitlines() if line.strip()]
+    rows = [line.split("\t") for line in _text(file).splitlines() if line.strip()]
     return {row[0]: row[1] for row in rows if len(row) > 1}
 
 

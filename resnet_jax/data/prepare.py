@@ -172,7 +172,12 @@ def _begin(directory: Path, plan: str) -> None:
     """Records what the shards will be parts of, or checks that those that are there belong to it."""
     if not (directory / _PLAN).exists():
         write_json(directory / _PLAN, {"plan": plan})
-    elif read_json(directory / _PLAN)["plan"] != plan:
+        return
+    try:
+        same = read_json(directory / _PLAN)["plan"] == plan
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
         raise other_source(directory)
 
 

@@ -165,6 +165,8 @@ def read_manifest(root: str) -> Manifest:
     try:
         manifest: Manifest = read_json(path)
         version = manifest["format"]
+        if version <= SET_FORMAT:
+            _check_manifest(manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not the manifest of a prepared set; prepare the set again") from error
     if version > SET_FORMAT:
@@ -172,6 +174,21 @@ def read_manifest(root: str) -> Manifest:
             f"{path} has format {version}; this version reads up to {SET_FORMAT}: upgrade resnet-jax"
         )
     return manifest
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    """Raises KeyError, TypeError or ValueError unless a manifest has all fields, in their types."""
+    names = manifest["class_names"]
+    if len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names")
+    for split in manifest["splits"].values():
+        shards = split["shards"]
+        for shard in shards:
+            kinds = (shard["name"], str), (shard["sha256"], str), (shard["bytes"], int)
+            if not all(isinstance(value, kind) for value, kind in kinds):
+                raise TypeError("shards")
+        if not shards or sum(shard["examples"] for shard in shards) != split["examples"]:
+            raise ValueError("examples")
 
 
 def verify(root: str, manifest: Manifest) -> int:

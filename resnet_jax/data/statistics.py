@@ -1,7 +1,6 @@
 """What is known of a training set's pixels: the mean that is subtracted, and how its colors vary."""
 
 import dataclasses
-import zipfile
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +9,7 @@ from resnet_jax.data.batches import EvaluationBatches
 from resnet_jax.data.choices import PIXEL, PUBLISHED, STATISTICS_SUFFIX
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
-from resnet_jax.files import as_path, open_for_replacing
+from resnet_jax.files import NPZ_ERRORS, as_path, open_for_replacing
 
 IMAGENET_CHANNEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 """The published mean of ImageNet's training set, RGB in units of pixels."""
@@ -135,7 +134,7 @@ def load_statistics(path: str) -> Statistics:
                 ColorComponents(arrays["eigenvalues"], arrays["eigenvectors"]),
                 int(arrays["examples"]),
             )
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise DataError(
             f"{path} is not a file of statistics; `resnet-jax statistics SOURCE FILE{STATISTICS_SUFFIX}` "
             "writes one"

@@ -66,11 +66,14 @@ def read_metrics(workdir: epath.PathLike) -> list[Record]:
     """Returns the records of a run; a last line that was cut short is left out."""
     path = as_path(workdir) / METRICS
     records: list[Record] = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:
             break
+        if not isinstance(record, dict) or "step" not in record:
+            break
+        records.append(record)
     return records
 
 

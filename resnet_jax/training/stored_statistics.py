@@ -7,13 +7,12 @@ they belong to.
 
 import dataclasses
 import hashlib
-import zipfile
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from resnet_jax.files import as_path, open_for_replacing
+from resnet_jax.files import NPZ_ERRORS, as_path, open_for_replacing
 from resnet_jax.training.checkpoints import Arrays, Checkpoint, CheckpointError
 
 PRECISE_BN = "precise_bn"
@@ -75,7 +74,7 @@ def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) 
             str(loaded.pop("checksum")),
             str(loaded.pop("weights")),
         )
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise CheckpointError(f"{path} is damaged; {again} anew") from error
     statistics = {name.removeprefix("statistics/"): array for name, array in loaded.items()}
     if _digest({**statistics, "images": np.array(images)}) != checksum:
