@@ -175,7 +175,30 @@ TRUST_CODE = option(
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        guess = _guess_of_words(self, message.partition("unrecognized arguments: ")[2].split())
+        raise UsageError(f"{message}{guess} (see {self.prog} --help)")
+
+
+def _guess_of_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> str:
+    """Returns a question that names what was meant by words that a command does not know."""
+    if not words:
+        return ""
+    flag, _, value = words[0].partition("=")
+    takes_fields = parser.get_default("overrides") is not None
+    if not flag.startswith("-"):
+        return f"; did you mean --config={flag}?" if takes_fields else ""
+    if takes_fields:
+        from resnet_jax.training.config import all_fields
+        from resnet_jax.training.config_fields import USUAL_NAMES
+
+        name = flag.lstrip("-").replace("-", "_")
+        by_name = {path.rpartition(".")[2]: path for path in all_fields()}
+        if path := USUAL_NAMES.get(name) or by_name.get(name):
+            value = value or next(iter(words[1:]), "VALUE")
+            return f"; did you mean --config.{path}={value}?"
+    known = [known for action in parser._actions for known in action.option_strings]
+    close = difflib.get_close_matches(flag, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _overview() -> str:

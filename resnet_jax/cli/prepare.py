@@ -90,4 +90,4 @@ def execute(arguments: argparse.Namespace) -> None:
         f"{arguments.dest}: {counts} images of {classes} classes, {len(files)} files of {size / 1e6:,.1f} "
         "MB in all, verified"
     )
-    print(f"  python train.py --config=imagenet --config.data.source={Path(arguments.dest)}")
+    print(f"  resnet-jax train --config=imagenet --config.data.source={Path(arguments.dest)}")

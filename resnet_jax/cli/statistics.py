@@ -77,4 +77,4 @@ def execute(arguments: argparse.Namespace) -> None:
     print(f"{found['examples']:,} images of {arguments.source}, split {arguments.split}, in {arguments.file}")
     print("\n".join(f"  {name:13}{value}" for name, value in found.items() if name != "examples"))
     fields = f"--config.data.mean={arguments.file} --config.data.color={arguments.file}"
-    print(f"  python train.py --config=imagenet {fields}")
+    print(f"  resnet-jax train --config=imagenet {fields}")

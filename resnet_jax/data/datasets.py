@@ -14,6 +14,7 @@ from resnet_jax.data.encoded import DecodeOptions, Examples
 from resnet_jax.data.folder import open_folder
 from resnet_jax.data.prepared import is_prepared, open_prepared
 from resnet_jax.data.source import Source, SyntheticSource
+from resnet_jax.files import expand_home
 
 
 def open_source(
@@ -50,6 +51,7 @@ def open_source(
     if decoding is not None:
         return decoding.source(open_encoded(name, split, data_dir=data_dir, class_names=class_names))
     if is_path(name):
+        _check_folder(name)
         raise DataError(
             f"the images of {name} are of any size: set --config.data.image_size, for example to 224"
         )
@@ -66,15 +68,20 @@ def open_encoded(
         from resnet_jax.data.tfds_sets import open_tfds  # Here: other sources need not wait for TFDS.
 
         return open_tfds(name, split, data_dir)
-    root = os.path.expanduser(name)
+    root = _check_folder(name)
+    if is_prepared(root):
+        return open_prepared(root, split)
+    return open_folder(root, split, class_names=class_names)
+
+
+def _check_folder(name: str) -> str:
+    root = expand_home(name)
     if not epath.Path(root).is_dir():
         raise DataError(
             f"there is no folder {name}; config.data.source is one with images or what `resnet-jax prepare` "
             "wrote"
         )
-    if is_prepared(root):
-        return open_prepared(root, split)
-    return open_folder(root, split, class_names=class_names)
+    return root
 
 
 def is_path(name: str) -> bool:

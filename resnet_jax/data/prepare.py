@@ -74,11 +74,13 @@ def prepare(
         DataError: The source cannot be read, or the destination holds something else.
         OSError: The disk is full; what is whole is kept.
     """
-    if shrink < 0 or not 0 <= raw_share <= 1 or shard_examples < 1:
-        raise DataError(
-            f"shrink {shrink}, raw share {raw_share}, shard size {shard_examples}: allowed are 0 or more, 0 "
-            "to 1, 1 or more"
-        )
+    for name, value, fits, allowed in (
+        ("--shrink", shrink, shrink >= 0, "0 or more pixels"),
+        ("--raw-share", raw_share, 0 <= raw_share <= 1, "from 0 to 1"),
+        ("--shard-examples", shard_examples, shard_examples >= 1, "1 or more"),
+    ):
+        if not fits:
+            raise DataError(f"{name} is {value}; it must be {allowed}")
     if Path(dest).resolve().is_relative_to(Path(source).resolve()):
         raise DataError(f"{dest} is in {source}, where it would be taken for a split; choose another DEST")
     splits = open_splits(source)

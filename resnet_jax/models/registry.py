@@ -1,5 +1,6 @@
 """From a name to a net: `create_model("resnet50")`, `create_model("cifar_resnet110")`."""
 
+import difflib
 import re
 from collections.abc import Iterable
 from functools import partial
@@ -154,6 +155,10 @@ def create_model(
         for option, value in locals().items()
         if value is not None and option not in ("name", "dtype", "stage_depths", "code_dir")
     }
+    if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
+        raise ModelError(f"num_classes is {num_classes!r}; it must be a whole number of 1 or more")
+    if isinstance(variants, str):
+        options["variants"] = (variants,)
     if input_scale is not None:
         options["input_scale"] = tuple(input_scale)
     family, depth = _parse(name)
@@ -190,10 +195,20 @@ def _parse(name: str) -> tuple[str, int]:
     match = re.fullmatch(r"(cifar_resnet|cifar_plain|resnet|plain|vgg)([1-9]\d*)", name)
     if not match:
         raise ModelError(
-            f"unknown model {name!r}; names are resnetN, plainN, vggN, cifar_resnetN and cifar_plainN, for "
-            "example resnet50 or cifar_resnet20; `resnet-jax list` prints them all"
+            f"unknown model {name!r}; {_guess(name)}names are resnetN, plainN, vggN, cifar_resnetN and "
+            "cifar_plainN, for example resnet50 or cifar_resnet20; `resnet-jax list` prints them all"
         )
     return match[1], int(match[2])
+
+
+def _guess(name: str) -> str:
+    """Returns a question that names the network that was meant, if one is close."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    known = {model.replace("_", ""): model for model in list_models()}
+    meant = known.get(plain) or known.get(f"cifar{plain}")
+    close = [known[found] for found in difflib.get_close_matches(plain, known, 1, 0.75)]
+    meant = meant or (close[0] if close else None)
+    return f"did you mean {meant}? " if meant and meant != name else ""
 
 
 def _stages(name: str, family: str, depth: int, given: Iterable[int] | None) -> Attributes:
@@ -216,7 +231,7 @@ def _stages(name: str, family: str, depth: int, given: Iterable[int] | None) -> 
     }
     if depth not in of_family[family]:
         known = ", ".join(map(str, of_family[family]))
-        raise ModelError(f"unknown model {name!r}; depths of this family are {known}")
+        raise ModelError(f"unknown model {name!r}; {_guess(name)}depths of this family are {known}")
     return dict(of_family[family][depth])
 
 

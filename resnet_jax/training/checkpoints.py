@@ -223,7 +223,7 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     steps = steps_in(workdir)
     if not steps:
         raise CheckpointError(
-            f"{workdir} holds no checkpoint; train into it with `python train.py --workdir={workdir}`"
+            f"{workdir} holds no checkpoint; train into it with `resnet-jax train --workdir={workdir}`"
         )
     if step is not None and step not in steps:
         has = ", ".join(map(str, steps))

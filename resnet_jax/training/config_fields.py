@@ -149,6 +149,8 @@ class Field:
         """Returns the value that a text on the command line stands for: a Python literal or a bare word."""
         if self.holds is str:
             return self.coerced(None if self.optional and text == "None" else text)
+        if self.holds is tuple and self.items is str and self.length is None and _is_word(text):
+            return self.coerced((text,))
         word = {"true": "True", "false": "False"}.get(text.lower(), text) if self.holds is bool else text
         try:
             return self.coerced(ast.literal_eval(word), shown=text)
@@ -163,6 +165,11 @@ class Field:
             raise ConfigError(f"config.{self.path} is {value!r}; it must be {self.allowed.text}")
 
 
+def _is_word(text: str) -> bool:
+    """Returns whether a text is one bare word, such as the name of a variant, and no literal of Python."""
+    return bool(text) and text not in ("None", "()") and text[0] not in "([{'\""
+
+
 def _coerced_to(kind: type, value: object) -> object:
     """Returns a value of the type, or None where the given one is of another."""
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -170,6 +177,23 @@ def _coerced_to(kind: type, value: object) -> object:
     if kind is str and isinstance(value, str):
         return expand_home(value)
     return value if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) else None
+
+
+USUAL_NAMES = {
+    "lr": "optimizer.learning_rate",
+    "wd": "optimizer.weight_decay",
+    "decay": "optimizer.weight_decay",
+    "bs": "batch_size",
+    "batch": "batch_size",
+    "batchsize": "batch_size",
+    "arch": "model.name",
+    "net": "model.name",
+    "optim": "optimizer.name",
+    "dataset": "data.source",
+    "num_workers": "run.workers",
+    "gpus": "run.devices",
+}
+"""Fields by the names that other programs give them."""
 
 
 class Section:
@@ -266,6 +290,8 @@ def unknown_field(path: str, known: Sequence[str], others: Iterable[str] = ()) -
     """Returns the error for a field that does not exist, with its new name or the closest names."""
     if path in RENAMED:
         return ConfigError(f"config.{path} is now config.{RENAMED[path]}")
+    if (usual := USUAL_NAMES.get(path.rpartition(".")[2])) is not None:
+        return ConfigError(f"config.{path} does not exist; did you mean config.{usual}?")
     close = difflib.get_close_matches(path.rpartition(".")[2], known, 2)
     close = close or [one for one in others if one.rpartition(".")[2] == path.rpartition(".")[2]]
     close = close or difflib.get_close_matches(path, list(others), 2)

@@ -280,6 +280,7 @@ class RunConfig(Section):
         None,
         "Steps to profile into the workdir, such as 10-15. None is off.",
         Allowed(
-            lambda value: PROFILED.fullmatch(value) is not None, "the first and the last step, such as 10-15"
+            lambda value: (found := PROFILED.fullmatch(value)) is not None and int(found[1]) <= int(found[2]),
+            "the first and the last step, such as 10-15",
         ),
     )

@@ -8,7 +8,6 @@ from types import ModuleType
 
 from resnet_jax.errors import ResNetError
 from resnet_jax.files import expand_home
-from resnet_jax.models.trusted_code import trust
 from resnet_jax.training.config import Config, flat_fields, names_code, resolve, with_fields, with_overrides
 from resnet_jax.training.config_fields import ConfigError
 
@@ -56,8 +55,12 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
             f"{name}: get_config({argument!r}) raised {type(error).__name__}: {error}"
         ) from error
     config = with_overrides(config, overrides)
+    if not names_code(config):
+        return config
+    from resnet_jax.models.trusted_code import trust  # Here, so that printing a config is quick.
+
     trust(flat_fields(config).values())
-    if names_code(config) and config.run.code_dir is None:
+    if config.run.code_dir is None:
         config = with_fields(config, {"run.code_dir": str(_code_directory(name))})
     return config
 

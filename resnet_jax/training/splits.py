@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from resnet_jax.data.choices import SYNTHETIC
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
@@ -23,6 +24,10 @@ def open_split(
     data, examples = config.data, config.data.synthetic_examples
     if data.source is None:
         raise DataError("the data of this net is not known; name it with --config.data.source, or --data")
+    if data.source == SYNTHETIC and split not in (data.train_split, data.test_split):
+        raise DataError(
+            f"synthetic data has no split {split!r}; it has {data.train_split} and {data.test_split}"
+        )
     decoding = None
     if data.image_size:
         size, scales, areas = data.image_size, data.scales, data.areas

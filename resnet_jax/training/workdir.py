@@ -111,7 +111,7 @@ def read_config(workdir: epath.PathLike) -> Config:
     path = as_path(workdir) / CONFIG
     if not path.exists():
         raise WorkdirError(
-            f"{workdir} is not the workdir of a run: it holds no {CONFIG}; train one with `python train.py`"
+            f"{workdir} is not the workdir of a run: it holds no {CONFIG}; train one with `resnet-jax train`"
         )
     try:
         stored = read_json(path)

@@ -53,7 +53,7 @@ def test_image_sizes():
         ("cifar_plain2", {}, "nearest are 8 and 14"),
         ("resnet50", {"dropout": 0.5}, "resnet50 has no option dropout.*stage_depths.*stride_on"),
         ("vgg16", {"shortcut": "A"}, "vgg16 has no option shortcut"),
-        ("resnet50", {"shortcut": "D"}, "unknown shortcut 'D'.*A, B, C"),
+        ("resnet50", {"shortcut": "D"}, "unknown shortcut 'D'.*A, A_centered, B, C"),
         ("plain34", {"shortcut": "A"}, "plain34 is a plain net.*resnet34"),
         ("resnet34", {"stride_on": "3x3"}, "stride_on is an option of bottleneck blocks.*resnet34"),
         ("cifar_resnet20", {"stride_on": "1x1"}, "stride_on is an option of bottleneck blocks"),
