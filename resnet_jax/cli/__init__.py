@@ -189,7 +189,7 @@ def _guess_of_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> st
         return f"; did you mean --config={flag}?" if takes_fields else ""
     if takes_fields:
         from resnet_jax.training.config import all_fields
-        from resnet_jax.training.config_fields import USUAL_NAMES
+        from resnet_jax.training.field_names import USUAL_NAMES
 
         name = flag.lstrip("-").replace("-", "_")
         by_name = {path.rpartition(".")[2]: path for path in all_fields()}

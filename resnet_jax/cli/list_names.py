@@ -22,7 +22,7 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.variants:
         _print_variants(arguments.json)
         return
-    from resnet_jax.models.registry import list_models
+    from resnet_jax.models.network_names import list_models
     from resnet_jax.training.recipes import recipes
 
     if arguments.json:

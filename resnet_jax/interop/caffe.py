@@ -18,7 +18,7 @@ from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop import protobuf
 from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, ArrayPath, Foreign, InteropError, NameOf
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.registry import IMAGENET_STAGES
+from resnet_jax.models.network_names import IMAGENET_STAGES
 
 LAYER, V1_LAYER = 100, 2  # Of NetParameter.
 NAME, TYPE, BLOBS = 1, 2, 7  # Of LayerParameter.

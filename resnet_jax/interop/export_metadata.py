@@ -19,7 +19,8 @@ from resnet_jax.interop.foreign_weights import (
 )
 from resnet_jax.interop.hub_folders import ForeignJson
 from resnet_jax.interop.weights_files import read_arrays
-from resnet_jax.models.registry import VGG_STAGES, ModelArguments, model_class
+from resnet_jax.models.network_names import VGG_STAGES
+from resnet_jax.models.registry import ModelArguments, model_class
 
 RECORD_FORMAT = "resnet-jax weights"
 RECORD_VERSION = 1

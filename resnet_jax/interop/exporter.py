@@ -19,7 +19,8 @@ from resnet_jax.interop.foreign_weights import InteropError, to_foreign
 from resnet_jax.interop.loading import load_source
 from resnet_jax.interop.onnx_graph import INPUT, OUTPUT, to_onnx
 from resnet_jax.models.blocks import BottleneckBlock
-from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, model_class
+from resnet_jax.models.network_names import IMAGENET_STAGES, VGG_STAGES
+from resnet_jax.models.registry import model_class
 
 # What a net can be written as; each is also the suffix of its files.
 SAFETENSORS, STABLEHLO, ONNX = FORMATS = ("safetensors", "stablehlo", "onnx")

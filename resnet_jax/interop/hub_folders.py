@@ -24,7 +24,8 @@ from resnet_jax.interop.pytorch import (
 from resnet_jax.interop.state_names import StateDict, without_wrappers
 from resnet_jax.interop.weights_files import read_weights
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.registry import IMAGENET_STAGES, ModelArguments
+from resnet_jax.models.network_names import IMAGENET_STAGES
+from resnet_jax.models.registry import ModelArguments
 from resnet_jax.training.stored_preprocessing import ANTIALIAS, PILLOW_BICUBIC
 
 FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")

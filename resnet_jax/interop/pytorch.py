@@ -19,7 +19,8 @@ from resnet_jax.interop.foreign_weights import (
 from resnet_jax.interop.state_names import StateDict, cifar_names, split_head, without_wrappers
 from resnet_jax.interop.weights_files import read_weights
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.registry import IMAGENET_STAGES, VGG_STAGES, ModelArguments, model_class
+from resnet_jax.models.network_names import IMAGENET_STAGES, VGG_STAGES
+from resnet_jax.models.registry import ModelArguments, model_class
 
 # Of the channels red, green and blue, as fractions of the largest value.
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

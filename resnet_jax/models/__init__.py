@@ -2,7 +2,8 @@
 
 from resnet_jax.models.features import FeatureShape, feature_shapes, features
 from resnet_jax.models.layers import ModelError
-from resnet_jax.models.registry import create_model, default_image_size, list_models, model_class
+from resnet_jax.models.network_names import default_image_size, list_models
+from resnet_jax.models.registry import create_model, model_class
 from resnet_jax.models.resnet import ResNet, Stage
 from resnet_jax.models.scanned import ScannedStage
 from resnet_jax.models.stacking import stack_blocks, unstack_blocks

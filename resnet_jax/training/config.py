@@ -14,8 +14,6 @@ from resnet_jax.files import JsonObject
 from resnet_jax.training.config_fields import (
     ABOVE_ZERO,
     NOT_NEGATIVE,
-    RENAMED,
-    RENAMED_VALUES,
     ConfigError,
     Field,
     Section,
@@ -33,6 +31,7 @@ from resnet_jax.training.config_sections import (
     OptimizerConfig,
     RunConfig,
 )
+from resnet_jax.training.field_names import RENAMED, RENAMED_VALUES
 
 FORMAT_VERSION = 2
 """Format of config.json. Format 1 has other names for some fields, and empty values in place of null."""

@@ -16,23 +16,9 @@ from typing import ClassVar, NamedTuple, TypeVar
 
 from resnet_jax.errors import UsageError
 from resnet_jax.files import expand_home
+from resnet_jax.training.field_names import RENAMED, RENAMED_VALUES, USUAL_NAMES
 
 T = TypeVar("T")
-
-RENAMED = {
-    "data.colour": "data.color",
-    "data.colour_deviation": "data.color_deviation",
-    "initial.workdir": "initial.source",
-    "images": "inference",
-    "images.resize": "inference.resize",
-    "images.crop": "inference.crop",
-    "images.class_names": "inference.class_names",
-    "optimizer.decayed": "optimizer.decay_mask",
-}
-"""Fields of config format 1 that have another name since, and that name."""
-
-RENAMED_VALUES = {("data.crop", "centre"): "center"}
-"""Values of config format 1 that are spelled in another way since."""
 
 
 class ConfigError(UsageError, ValueError):
@@ -177,23 +163,6 @@ def _coerced_to(kind: type, value: object) -> object:
     if kind is str and isinstance(value, str):
         return expand_home(value)
     return value if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) else None
-
-
-USUAL_NAMES = {
-    "lr": "optimizer.learning_rate",
-    "wd": "optimizer.weight_decay",
-    "decay": "optimizer.weight_decay",
-    "bs": "batch_size",
-    "batch": "batch_size",
-    "batchsize": "batch_size",
-    "arch": "model.name",
-    "net": "model.name",
-    "optim": "optimizer.name",
-    "dataset": "data.source",
-    "num_workers": "run.workers",
-    "gpus": "run.devices",
-}
-"""Fields by the names that other programs give them."""
 
 
 class Section:
