@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 failed, 2 a mistake in the command, 75 stopped and saved.
 import argparse
 import difflib
 import importlib
+import importlib.metadata
 import io
 import logging
 import os
@@ -37,6 +38,9 @@ COMMANDS = {
     "report": ("report", "Write one HTML page about runs: curves, results, recipes, mistakes."),
     "import": ("import_weights", "Import weights of torchvision, timm, Hugging Face or Caffe as a run."),
     "export": ("export", "Export a network as weights, StableHLO or ONNX."),
+    "check": ("check", "Check an image folder: list every file that cannot be read."),
+    "doctor": ("doctor", "Print versions, devices and directories, and what is wrong with them."),
+    "completion": ("completion", "Print the lines that complete commands in your shell."),
 }
 """By name: the module, and what the command does."""
 
@@ -47,12 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Name of the command and its arguments. Defaults to those of the process.
     """
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     for stream in (sys.stdout, sys.stderr):  # A name that the terminal cannot show is escaped.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("--help", "-h"):
         print(_overview())
+        return DONE
+    if name in ("--version", "-V"):
+        print(f"resnet-jax {importlib.metadata.version('resnet-jax')}")
         return DONE
 
     def command() -> None:
@@ -199,6 +208,21 @@ def _guess_of_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> st
     known = [known for action in parser._actions for known in action.option_strings]
     close = difflib.get_close_matches(flag, known, 1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _complete() -> None:
+    """Answers the shell's question for the words that may follow, and ends the process."""
+    import argcomplete
+
+    parser = argparse.ArgumentParser(prog="resnet-jax", allow_abbrev=False)
+    commands = parser.add_subparsers()
+    asked = os.environ.get("COMP_LINE", "").split()
+    for name in COMMANDS:
+        command = commands.add_parser(name, allow_abbrev=False)
+        if name in asked[1:2]:
+            for names, settings in load_command(name)[0].OPTIONS:
+                command.add_argument(*names, **settings)
+    argcomplete.autocomplete(parser, always_complete_options="long")
 
 
 def _overview() -> str:

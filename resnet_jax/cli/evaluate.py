@@ -176,7 +176,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def _evaluate_by_task(arguments: argparse.Namespace) -> None:
     _, parser = load_command("evaluate")
-    own = ("workdir", "step", "data_dir", "json")
+    own = ("workdir", "step", "data_dir", "json", "trust_code")
     given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
     ignored = [name for name in given if name not in own]
     if ignored or len(arguments.workdir) > 1:
@@ -198,13 +198,29 @@ def _summary(results: Evaluation) -> str:
         f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} nets at steps {', '.join(map(str, steps))}"
     )
     top5 = f", top-5 {results['top5']:.2%}" if "top5" in results else ""
-    figures = f"top-1 {results['top1']:.2%}{top5}, loss {results['loss']:.4f}"
+    figures = f"accuracy {results['top1']:.2%}{top5}, loss {results['loss']:.4f}, balanced accuracy "
+    figures += f"{results['balanced_accuracy']:.2%}, macro-F1 {results['macro_f1']:.3f}"
     protocol = "" if results["protocol"] == SINGLE else f", {results['protocol']}"
     classes = ""
     if "classes" in results:
         choice = "choosing among these" if results["restricted"] else "choosing among all; see --restrict"
         classes = f" in {results['classes']} classes ({choice})"
     return f"{nets}, {results['examples']} images of {results['split']}{classes}{protocol}: {figures}"
+
+
+LARGEST_TABLE = 30
+"""Classes of the largest table that is printed at the end of a training; of more, the worst are."""
+
+
+def print_classes(names: Sequence[str], counts: Counts) -> None:
+    """Prints balanced accuracy, macro-F1 and the accuracy of every class, or of the worst of many."""
+    results, rows = counts.results(), list(zip(names, counts.per_class(), strict=True))
+    print(f"balanced accuracy {results['balanced_accuracy']:.2%}, macro-F1 {results['macro_f1']:.3f}")
+    if len(rows) > LARGEST_TABLE:
+        tested = [row for row in rows if row[1]["top1"] is not None]
+        rows = sorted(tested, key=lambda row: row[1]["top1"] or 0)[:LARGEST_TABLE]
+        print(f"the {LARGEST_TABLE} classes with the lowest accuracy (all: resnet-jax evaluate --per-class):")
+    print(_table_of_classes([name for name, _ in rows], [row for _, row in rows]))
 
 
 def _table_of_classes(names: Sequence[str], rows: Sequence[dict[str, float | None]]) -> str:
@@ -217,7 +233,8 @@ def _table_of_classes(names: Sequence[str], rows: Sequence[dict[str, float | Non
         )
         for name, row in zip(names, rows, strict=True)
     ]
-    return format_table(("class", "examples", *columns), cells)
+    titles = {"top1": "accuracy", "top5": "top-5"}
+    return format_table(("class", "examples", *(titles[column] for column in columns)), cells)
 
 
 def _confusions(confusion: np.ndarray, names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ import argparse
 
 from resnet_jax.cli import FIELDS, TRUST_CODE, option
 from resnet_jax.console import print_json
-from resnet_jax.training.config import all_fields
+from resnet_jax.training.config import Config, all_fields
 from resnet_jax.training.recipes import DEFAULT, load_recipe, recipe_name, recipes
 
 EXAMPLES = (
@@ -55,6 +55,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """
     from rich.console import Console
 
+    from resnet_jax.data.datasets import is_path
     from resnet_jax.parallel import Processes
     from resnet_jax.training.checkpoints import SaveError
     from resnet_jax.training.run import run
@@ -62,13 +63,38 @@ def execute(arguments: argparse.Namespace) -> None:
     with Processes() as processes:
         processes.join(coordinator=arguments.coordinator, count=arguments.processes, index=arguments.process)
         config = load_recipe(arguments.config, arguments.overrides)
+        workdir = arguments.workdir or f"runs/{recipe_name(arguments.config)}"
         console = Console(stderr=arguments.json, quiet=not processes.first)
         try:
-            record = run(
-                config, arguments.workdir or f"runs/{recipe_name(arguments.config)}", console, processes
-            )
+            record = run(config, workdir, console, processes)
         except SaveError:
             processes.await_verdict()  # If another process is gone, that is why.
             raise
         if arguments.json and processes.first:
             print_json(record)
+        elif processes.count == 1 and config.data.source and is_path(config.data.source):
+            _print_classes(workdir, config)
+
+
+MOST_TESTED = 20_000
+"""Images of a test split that is evaluated class by class at the end."""
+
+
+def _print_classes(workdir: str, config: Config) -> None:
+    """Prints the accuracy of every class, their mean and macro-F1, of a run on one's own images."""
+    from resnet_jax.cli.evaluate import print_classes
+    from resnet_jax.evaluation.counts import Counts
+    from resnet_jax.evaluation.evaluate import all_scores
+    from resnet_jax.evaluation.protocols import SINGLE, Protocol
+    from resnet_jax.evaluation.trial import open_trials
+
+    if config.task != "classification":
+        return
+    trials = open_trials(workdir)
+    if len(trials[0].source) > MOST_TESTED:
+        return
+    names = list(trials[0].source.class_names)
+    counts = Counts(len(names))
+    for scores in all_scores(trials, Protocol(SINGLE)):
+        counts.add(scores)
+    print_classes(names, counts)

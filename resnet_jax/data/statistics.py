@@ -1,6 +1,9 @@
 """What is known of a training set's pixels: the mean that is subtracted, and how its colors vary."""
 
+import contextlib
 import dataclasses
+import hashlib
+import os
 
 import numpy as np
 from jaxtyping import Float
@@ -90,8 +93,28 @@ def image_mean(source: Source, kind: str, *, workers: int = 1) -> Float[np.ndarr
             f"{PUBLISHED}, the published "
             "mean, or to the file that `resnet-jax statistics` writes"
         )
-    mean = _mean(source, workers)[0]
+    mean = _kept_mean(source, workers)
     return (mean if kind == PIXEL else mean.mean((0, 1))).astype(np.float32)
+
+
+def _kept_mean(source: Source, workers: int) -> Float[np.ndarray, "h w 3"]:
+    """Returns the mean of every pixel, which is kept in the user's cache directory for images on disk."""
+    if source.fingerprint is None:
+        return _mean(source, workers)[0]
+    seen = f"{source.fingerprint} {source.view} {source.image_shape}"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    name = f"{hashlib.sha256(seen.encode()).hexdigest()[:32]}.npy"
+    path = os.path.join(base, "resnet_jax", "means", name)
+    with contextlib.suppress(*NPZ_ERRORS):
+        kept = np.load(path, allow_pickle=False)
+        if kept.shape == source.image_shape and np.isfinite(kept).all():
+            return kept
+    mean = _mean(source, workers)[0]
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open_for_replacing(path) as file:
+            np.save(file, mean, allow_pickle=False)
+    return mean
 
 
 def color_components(name: str) -> ColorComponents:

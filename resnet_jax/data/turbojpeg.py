@@ -80,6 +80,12 @@ def find() -> ctypes.CDLL | None:
     return None
 
 
+def library_path() -> str | None:
+    """Returns the path of the TurboJPEG that decodes regions; None if none is found."""
+    library = find()
+    return None if library is None else str(library._name)
+
+
 def _packaged() -> str | None:
     try:
         files = importlib.metadata.files("turbojpeg") or []

@@ -11,11 +11,16 @@ TOP = 5
 
 
 class Figures(TypedDict):
-    """Means over all examples, and their number; `top5` for more than five classes."""
+    """Means over all examples, and their number; `top5` for more than five classes.
+
+    `balanced_accuracy` and `macro_f1` are means over the classes that have examples.
+    """
 
     loss: float
     top1: float
     top5: NotRequired[float]
+    balanced_accuracy: float
+    macro_f1: float
     examples: int
 
 
@@ -43,14 +48,31 @@ class Counts:
         """Returns the figures of all examples that were added."""
         examples = int(self.confusion.sum())
         loss, top1 = self._loss / examples, float(self.confusion.trace() / examples)
-        if len(self.confusion) <= TOP:
-            return {"loss": loss, "top1": top1, "examples": examples}
-        return {
+        figures: Figures = {
             "loss": loss,
             "top1": top1,
-            "top5": float(self._among_top.sum() / examples),
+            "balanced_accuracy": self.balanced_accuracy,
+            "macro_f1": self.macro_f1,
             "examples": examples,
         }
+        if len(self.confusion) > TOP:
+            figures["top5"] = float(self._among_top.sum() / examples)
+        return figures
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of the accuracies of the classes that have examples: each class counts the same."""
+        examples = self.confusion.sum(axis=1)
+        present = examples > 0
+        return float((self.confusion.diagonal()[present] / examples[present]).mean())
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean over the classes that have examples of F1 = 2 · precision · recall / (precision + recall)."""
+        right, examples = self.confusion.diagonal(), self.confusion.sum(axis=1)
+        present = examples > 0
+        both = examples + self.confusion.sum(axis=0)
+        return float((2 * right[present] / both[present]).mean())
 
     def per_class(self) -> list[dict[str, float | None]]:
         """Returns `label`, `examples`, `top1` and `top5` of each class; None for a class without examples."""

@@ -203,7 +203,10 @@ def load_checkpoint(
     statistics: str = MOVING,
     trust_code: bool = False,
 ) -> tuple[nn.Module, VariableDict]:
-    """Returns the model of a run and its variables `params` and `batch_stats`; needs nothing but the workdir.
+    """Returns a run's model and variables; `model.apply` takes pixels from 0 to 255 minus the stored mean.
+
+    `resnet_jax.load(workdir)` does that by itself: `trained.logits(images)`, and `trained.preprocess(images)`
+    is the input of `model.apply`. The variables are `params` and `batch_stats`. Only the workdir is needed.
 
     The blocks are unrolled; for a deep net, `model.clone(stage=resnet_jax.models.ScannedStage)` takes
     `stack_blocks(variables)` and compiles faster.
@@ -222,7 +225,7 @@ def load_checkpoint(
 
     Example:
         >>> model, variables = load_checkpoint("runs/digits_resnet20")
-        >>> logits = model.apply(variables, images)
+        >>> logits = model.apply(variables, resnet_jax.load("runs/digits_resnet20").preprocess(images))
     """
     with trusting_code(trust_code):
         checkpoint, _ = with_statistics(workdir, read_trusted_checkpoint(workdir, step), statistics)

@@ -240,7 +240,9 @@ def _config(foreign: Foreign, imported: Imported, class_names: tuple[str, ...]) 
     if data.source in (DIGITS, SYNTHETIC):  # Of one size, which the data itself has.
         config.inference.resize, config.inference.crop = preprocessing.resize, preprocessing.crop
     else:
-        data.image_size, data.test_scale = preprocessing.crop, preprocessing.resize
+        crop, resize = preprocessing.crop, preprocessing.resize
+        data.image_size, data.test_scale = crop, resize
+        data.scales = (resize, resize * 480 // 256)  # §3.4: [256, 480] for 224.
     return config
 
 

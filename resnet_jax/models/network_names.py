@@ -1,6 +1,7 @@
 """The paper's networks by name: families, depths and blocks per stage (Table 1, §4.2)."""
 
 import difflib
+import fnmatch
 import re
 from collections.abc import Iterable
 
@@ -22,15 +23,23 @@ CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
 VGG_STAGES = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-def list_models() -> list[str]:
-    """Returns the names of the paper's nets; the CIFAR family takes every other depth 6n + 2 as well."""
-    return [
+def list_models(pattern: str = "*") -> list[str]:
+    """Returns the names of the paper's networks that match a pattern with `*` and `?`.
+
+    The CIFAR family takes every other depth 6n + 2 as well.
+
+    Example:
+        >>> list_models("*50*")
+        ['resnet50']
+    """
+    names = [
         *(f"resnet{depth}" for depth in IMAGENET_STAGES),
         *(f"plain{depth}" for depth in PLAIN_DEPTHS),
         *(f"vgg{depth}" for depth in VGG_STAGES),
         *(f"cifar_resnet{depth}" for depth in CIFAR_DEPTHS),
         *(f"cifar_plain{depth}" for depth in CIFAR_DEPTHS[:-1]),
     ]
+    return fnmatch.filter(names, pattern)
 
 
 def default_image_size(name: str) -> int:

@@ -35,6 +35,9 @@ class ProcessError(UsageError):
     """Processes that cannot join, or that were started differently; the message names them and what to do."""
 
 
+_STOPPING = "\nresnet-jax: stopping: the current step is finished and saved; a second Ctrl-C stops at once\n"
+
+
 class Processes:
     """The processes of a run, and this one's place among them; one alone until it joins others.
 
@@ -166,6 +169,7 @@ class Processes:
 
         def handle(number: int, _: FrameType | None) -> None:
             received.append(number)
+            os.write(2, _STOPPING.encode())
             # The second signal acts at once, as without this.
             signal.signal(number, previous[signal.Signals(number)])
             if several:

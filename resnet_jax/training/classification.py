@@ -21,14 +21,14 @@ def classification_task() -> ImageTask:
 
 
 def _line(record: Record) -> str:
-    text = f"loss {record['loss']:.4f}, train {record['top1']:.1%}"
-    return text + (f", test {record['test_top1']:.2%}" if "test_top1" in record else "")
+    text = f"loss {record['loss']:.4f}, accuracy {record['top1']:.1%}"
+    return text + (f", test accuracy {record['test_top1']:.2%}" if "test_top1" in record else "")
 
 
 def _summary(tested: Sequence[Record]) -> str:
     last, best = tested[-1], max(tested, key=lambda record: record["test_top1"])
     return (
-        f"test accuracy {last['test_top1']:.2%}, error {1 - last['test_top1']:.2%} at step "
-        f"{last['step']:.0f} on {last['test_examples']:.0f} images (best {best['test_top1']:.2%} at step "
+        f"test accuracy {last['test_top1']:.2%} at step {last['step']:.0f} on "
+        f"{last['test_examples']:.0f} images (best saved: {best['test_top1']:.2%} at step "
         f"{best['step']:.0f})"
     )

@@ -236,6 +236,11 @@ class RunConfig(Section):
     steps: int = operation(
         300, "Total number of updates; a finished run continues when this is raised.", ABOVE_ZERO
     )
+    epochs: float | None = operation(
+        None,
+        "Length in epochs, in place of steps: recipes count it in steps, and scale their boundaries.",
+        ABOVE_ZERO,
+    )
     mapping: str = operation(
         "auto", "How the step is mapped over devices.", one_of("auto", "pmap", "shard_map")
     )
@@ -273,6 +278,10 @@ class RunConfig(Section):
         None, "Directory of TFDS datasets. None is TFDS_DATA_DIR or ~/tensorflow_datasets."
     )
     tensorboard: bool = operation(True, "Write TensorBoard events.")
+    compilation_cache: bool = operation(
+        True,
+        "Keep compiled programs in the user's cache directory (JAX_COMPILATION_CACHE_DIR names another).",
+    )
     code_dir: str | None = operation(
         None, "Directory of modules that fields name, besides Python's path and the current directory."
     )

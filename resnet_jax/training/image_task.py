@@ -53,6 +53,9 @@ from resnet_jax.training.stored_classes import check_same_classes
 from resnet_jax.training.stored_preprocessing import evaluation_preprocessing
 from resnet_jax.training.task import AbstractTraining, Curve, Display, Experiment, SeedFunctions, Task
 
+COUNTED = 20_000  # Images of a dataset whose classes are counted at the start.
+LISTED = 12  # Classes whose counts are listed one by one.
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageTask(Task):
@@ -113,11 +116,9 @@ class ImageTask(Task):
             test_batches=EvaluationBatches(test, part, test_share, workers, options.read_ahead),
         )
         test_step = mapping.map(evaluation_step, donate=False)
-        notes = (
-            ()
-            if initial is None or begun
-            else (initial.describe(head=head, classes=arguments["num_classes"]),)
-        )
+        notes = () if begun else _notes(config, train, test)
+        if initial and not begun:
+            notes += (initial.describe(head=head, classes=arguments["num_classes"]),)
         return Experiment(
             model=model,
             model_arguments=arguments,
@@ -199,6 +200,26 @@ def _open_data(config: Config, begun: epath.PathLike | None) -> tuple[Source, So
             advice="Restore the names and numbers of the classes, or choose another --workdir",
         )
     return train, test
+
+
+def _notes(config: Config, train: Source, test: Source) -> tuple[str, ...]:
+    """Returns what a user should see of data and schedule before training."""
+    notes: tuple[str, ...] = ()
+    if len(train) + len(test) <= COUNTED:
+        for name, source in (("training", train), ("test", test)):
+            counts = np.bincount(source.labels, minlength=len(source.class_names))
+            each = [f"{label} {count}" for label, count in zip(source.class_names, counts, strict=True)]
+            spread = f"{counts.min()} to {counts.max()} in each of {len(counts)} classes"
+            notes += (f"{name} images: {', '.join(each) if len(each) <= LISTED else spread}",)
+            if not counts.all():
+                notes += (f"warning: {(counts == 0).sum()} classes have no {name} images",)
+    late = [step for step in config.optimizer.boundaries if step >= config.run.steps]
+    if late:
+        notes += (
+            f"warning: run.steps is {config.run.steps}, so the learning rate does not fall at "
+            f"{', '.join(map(str, late))} (config.optimizer.boundaries)",
+        )
+    return notes
 
 
 def _described_data(config: Config) -> tuple[tuple[int, int, int], int, bool]:

@@ -35,8 +35,11 @@ class Trainer(Protocol[Metrics, Tested]):
             DivergedError: The loss or the gradient is not finite.
         """
 
+    def settle(self) -> None:
+        """Returns when the state is computed."""
+
     def evaluate(self) -> Tested:
-        """Waits for the state and returns the metrics of the test split."""
+        """Returns the metrics of the test split."""
 
     def save(self, number: int, tested: Tested | None) -> None:
         """Starts to save the state after a step."""
@@ -45,7 +48,7 @@ class Trainer(Protocol[Metrics, Tested]):
         """Returns when everything is saved."""
 
 
-def train(
+def train_steps(
     trainer: Trainer[Metrics, Tested],
     batches: Numbered[HostBatch],
     *,
@@ -90,14 +93,15 @@ def train(
         evaluated = last or step % options.evaluate_every == 0
         saved = last or stopped or step % options.checkpoint_every == 0
         if evaluated or saved:
-            tested = trainer.evaluate() if evaluated else None
+            trainer.settle()
+            with clock.leaving_out():
+                tested = trainer.evaluate() if evaluated else None
             trainer.report(*pending, tested, clock)
             pending = None
         if saved:
-            trainer.save(step, tested)
+            with clock.leaving_out():
+                trainer.save(step, tested)
         if stopped and not last:
             trainer.wait()
-            raise Interrupted(
-                f"stopped and saved at step {step}; run the same command again to go on from there"
-            )
+            raise Interrupted(f"stopped and saved at step {step}; run the same command again to resume")
     trainer.wait()

@@ -12,6 +12,7 @@ from resnet_jax.models.import_by_name import calling, import_by_name, is_import_
 from resnet_jax.models.normalization import freeze_statistics, over_micro_batches
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.parallel import AXIS_NAME, prepare_backend
+from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.config_sections import OptimizerConfig
@@ -25,6 +26,8 @@ MODEL_OPTIONS = ("shortcut", "stride_on", "block", "norm", "activation", "varian
 
 def prepare_jax(config: Config, *, processes: int = 1) -> None:
     """Sets the options of JAX that a config asks for; before JAX is used for the first time."""
+    if config.run.compilation_cache:
+        keep_compiled_programs()
     if config.model.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     prepare_backend(

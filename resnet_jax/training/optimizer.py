@@ -19,10 +19,10 @@ from resnet_jax.training.schedules import Schedule
 
 
 def sgd(
-    schedule: Schedule,
+    schedule: Schedule | float,
     *,
-    momentum: float,
-    weight_decay: float,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
     decay_mask: str = "all",
     momentum_form: str = "caffe",
     gradient_clip: float | None = None,
@@ -38,7 +38,7 @@ def sgd(
     ← momentum · v + g + weight_decay · w and w ← w - rate · v. They differ whenever the rate changes.
 
     Args:
-        schedule: Learning rate by step, from 0.
+        schedule: Learning rate, or a function of the step that gives it; steps count from 0.
         momentum: 0.9 in the paper (§3.4).
         weight_decay: 1e-4 in the paper, the factor of w in the gradient (half of it is the factor of w² in
             the loss).
@@ -52,6 +52,9 @@ def sgd(
             biases and scales are left. None is off.
         rate_factors: Transformations that scale the rate by what they see of the error: `warm_up_until`,
             `decay_on_plateau`.
+
+    Example:
+        >>> optimizer = sgd(step_decay(0.1, boundaries=(32_000, 48_000)))
     """
     clip = [optax.clip_by_global_norm(gradient_clip)] if gradient_clip else []
     decay = optax.add_decayed_weights(weight_decay, mask=None if decay_mask == "all" else is_kernel)

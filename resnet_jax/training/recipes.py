@@ -2,10 +2,12 @@
 
 import difflib
 import importlib.util
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+from resnet_jax.console import print_note
 from resnet_jax.errors import ResNetError
 from resnet_jax.files import expand_home
 from resnet_jax.training.config import Config, flat_fields, names_code, resolve, with_fields, with_overrides
@@ -54,7 +56,9 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
         raise ConfigError(
             f"{name}: get_config({argument!r}) raised {type(error).__name__}: {error}"
         ) from error
+    overrides = list(overrides)
     config = with_overrides(config, overrides)
+    config = _fitted(module, config, name, frozenset(path for path, _ in overrides))
     if not names_code(config):
         return config
     from resnet_jax.models.trusted_code import trust  # Here, so that printing a config is quick.
@@ -63,6 +67,29 @@ def load_recipe(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
     if config.run.code_dir is None:
         config = with_fields(config, {"run.code_dir": str(_code_directory(name))})
     return config
+
+
+def _fitted(module: ModuleType, config: Config, name: str, given: frozenset[str]) -> Config:
+    """Returns the config as the recipe fits it to its data, and with the steps that `run.epochs` makes."""
+    if hasattr(module, "fit_to_data"):
+        before, config = config, module.fit_to_data(config, given)
+        if config != before:
+            from resnet_jax.training.own_images import explicit_command
+
+            command = explicit_command(config, name, resolve(module.get_config()))
+            print_note(f"chosen for these images; the same as\n  {command}")
+    if config.run.epochs is None or "run.steps" in given:
+        return config
+    from resnet_jax.training.splits import open_split
+
+    per_epoch = len(open_split(config, config.data.train_split)) / config.batch_size
+    steps = max(1, math.ceil(config.run.epochs * per_epoch))
+    values: dict[str, object] = {"run.steps": steps}
+    if "optimizer.boundaries" not in given:
+        scaled = {max(1, step * steps // config.run.steps) for step in config.optimizer.boundaries}
+        values["optimizer.boundaries"] = tuple(sorted(scaled))
+    print_note(f"{config.run.epochs:g} epochs are {steps} steps of {config.batch_size} images")
+    return with_fields(config, values)
 
 
 def recipe_name(spec: str) -> str:

@@ -16,7 +16,7 @@ from resnet_jax.training.checkpoints import Checkpoint, from_arrays, steps_in
 from resnet_jax.training.config import Config, resolve
 from resnet_jax.training.identity import of_command, of_machine
 from resnet_jax.training.logging import Clock, Record, is_logged, read_metrics, test_fields
-from resnet_jax.training.loop import train
+from resnet_jax.training.loop import train_steps
 from resnet_jax.training.network import prepare_jax
 from resnet_jax.training.plots import draw_run_curves
 from resnet_jax.training.profile import profiled
@@ -95,7 +95,7 @@ def _train(
         trainer = RunTrainer(
             config, experiment, experiment.mapping.replicate(state), files, reporter, profile
         )
-        train(
+        train_steps(
             trainer,
             experiment.train_batches,
             start=start,
@@ -149,12 +149,13 @@ class RunTrainer:
         if is_logged(number, tested, self._options):
             self._files.write(record)
 
-    def evaluate(self) -> dict[str, float]:
+    def settle(self) -> None:
         jax.block_until_ready(self._state)
+
+    def evaluate(self) -> dict[str, float]:
         return self._experiment.test(self._state)
 
     def save(self, number: int, tested: dict[str, float] | None) -> None:
-        jax.block_until_ready(self._state)
         self._files.save(number, self._state, tested)
 
     def wait(self) -> None:
@@ -171,12 +172,14 @@ def _opening(config: Config, experiment: Experiment, workdir: epath.Path, start:
 
 
 def _say_summary(console: Console, display: Display, workdir: epath.Path) -> None:
+    kept = steps_in(workdir)
     tested = [record for record in read_metrics(workdir) if f"test_{display.score}" in record]
+    tested = [record for record in tested if record["step"] in kept] or tested[-1:]
     lines = [
         f"done: {display.summary(tested)}",
         f"curves:      {workdir / CURVES}",
         f"records:     {workdir / METRICS}",
-        f"checkpoints: {', '.join(map(str, steps_in(workdir)))} in {workdir / 'checkpoints'}",
+        f"checkpoints: {', '.join(map(str, kept))} in {workdir / 'checkpoints'}",
         f"evaluate:    resnet-jax evaluate --workdir {workdir}",
     ]
     print_line(console, "\n".join(lines))

@@ -20,7 +20,7 @@ from resnet_jax.training.checkpoints import CheckpointError, from_arrays
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.logging import Clock, is_logged, test_fields
-from resnet_jax.training.loop import train
+from resnet_jax.training.loop import train_steps
 from resnet_jax.training.network import prepare_jax
 from resnet_jax.training.plots import draw_run_curves
 from resnet_jax.training.progress import Reporter
@@ -142,12 +142,13 @@ class SeedsTrainer:
             for place, (files, one) in enumerate(zip(self._files, of_seeds, strict=True)):
                 files.write({"step": number, **one, **test_fields(_of_seed(tested, place)), **times})
 
-    def evaluate(self) -> Values:
+    def settle(self) -> None:
         jax.block_until_ready(self._carried)
+
+    def evaluate(self) -> Values:
         return self._steps.evaluate(self._carried)
 
     def save(self, number: int, tested: Values | None) -> None:
-        jax.block_until_ready(self._carried)
         for place, (files, state) in enumerate(
             zip(self._files, self._steps.states(self._carried), strict=True)
         ):
@@ -208,7 +209,7 @@ def run_vmapped_seeds(
         stack.enter_context(reporter.bar)
         trainer = SeedsTrainer(configs, steps, steps.place(states), files, reporter)
         images = configs[0].batch_size * len(configs)
-        train(trainer, steps.train_batches, start=start, options=options, images=images, stop=stop)
+        train_steps(trainer, steps.train_batches, start=start, options=options, images=images, stop=stop)
     for path in paths:
         draw_run_curves(path, experiment.display)
 

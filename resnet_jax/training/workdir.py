@@ -87,6 +87,8 @@ def store_config(workdir: epath.Path, config: Config) -> bool:
         moved = stored.data.source != config.data.source and _is_place(stored) and _is_place(config)
         if moved:
             stored = with_fields(stored, {"data.source": config.data.source})
+        if stored.initial.source and config.initial.source:  # Its weights are in the checkpoints.
+            stored = with_fields(stored, {"initial.source": config.initial.source})
         differences = recipe_differences(stored, config)
         if differences and steps_in(workdir):
             raise WorkdirError(

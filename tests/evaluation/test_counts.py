@@ -125,7 +125,7 @@ def test_the_text_names_what_was_evaluated(workdir: Path, capsys: pytest.Capture
     ]
     assert main([*arguments, "--precise-bn", "20"]) == 0
     shown = capsys.readouterr()
-    assert "2 nets at steps 4, 4, 37 images of test: top-1 " in shown.out
+    assert "2 nets at steps 4, 4, 37 images of test: accuracy " in shown.out
     assert "label by prediction:" in shown.out
     assert shown.out.count("class 6") == 3
     assert "statistics of 20 training images are in" in shown.err

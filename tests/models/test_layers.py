@@ -83,9 +83,10 @@ def expected_shortcut(option, x, variables, channels, stride):
     same = x.shape[-1] == channels and stride == 1
     if option == "none":
         return 0
-    if option == "A" or (option == "B" and same):
+    if option in ("A", "A_centered") or (option == "B" and same):
         out = np.zeros((x.shape[0], -(-x.shape[1] // stride), -(-x.shape[2] // stride), channels))
-        out[..., : x.shape[-1]] = x[:, ::stride, ::stride]
+        first = (channels - x.shape[-1]) // 2 if option == "A_centered" else 0
+        out[..., first : first + x.shape[-1]] = x[:, ::stride, ::stride]
         return out
     params, statistics = variables["params"], variables["batch_stats"]
     projected = convolution(x, params["projection"]["kernel"], stride)

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -157,7 +158,10 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
 ) -> None:
     target = tmp_path / "page.html"
     target.write_text("old")
-    monkeypatch.setattr("resnet_jax.cli.report.write_page", lambda *_, **__: "half \udc00 a page")
-    with pytest.raises(UnicodeEncodeError):
-        report(finished, "--to", target, "--records-only")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("resnet_jax.files.os.fsync", fail)
+    assert main(["report", str(finished), "--to", str(target), "--records-only"]) == 1
     assert target.read_text() == "old"

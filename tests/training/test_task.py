@@ -48,11 +48,11 @@ def test_a_task_from_outside_trains_resumes_after_a_kill_and_reports(
     page = tmp_path / "page.html"
     assert main(["report", str(tmp_path / "killed"), "--records-only", "--to", str(page)]) == 0
     capsys.readouterr()
-    assert main(["evaluate", "--workdir", str(tmp_path / "killed"), "--json"]) == 0
+    assert main(["evaluate", "--workdir", str(tmp_path / "killed"), "--json", "--trust-code"]) == 0
     evaluated = json.loads(capsys.readouterr().out)
     assert evaluated["squared_error"] == pytest.approx(records[-1]["test_squared_error"], rel=1e-5)
     assert evaluated["examples"] == 25
-    assert main(["evaluate", "--workdir", str(tmp_path / "killed"), "--confusion"]) == 2
+    assert main(["evaluate", "--workdir", str(tmp_path / "killed"), "--confusion", "--trust-code"]) == 2
     assert "--confusion is only for classification" in capsys.readouterr().err
 
 
