@@ -3,11 +3,14 @@
 import io
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import ProgressColumn
+    from rich.table import Column
 
 
 def print_json(value: object) -> None:
@@ -86,14 +89,14 @@ class ProgressBar:
             TextColumn("{task.description}"),
             MofNCompleteColumn(),
             BarColumn(20),
-            TextColumn("{task.fields[text]}", markup=False, table_column=rest_of_line),
+            _text_with_seconds(rest_of_line),
             TimeRemainingColumn(),
             console=self._console,
             expand=True,
             transient=True,
             disable=not self._console.is_terminal or self._console.quiet,
         )
-        self._task = self._progress.add_task(name, total=total, completed=completed, text="")
+        self._task = self._progress.add_task(name, total=total, completed=completed, text="", since=None)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -112,7 +115,11 @@ class ProgressBar:
 
     def show(self, text: str) -> None:
         """Shows a text beside the bar, in place of the one before."""
-        self._progress.update(self._task, text=text)
+        self._progress.update(self._task, text=text, since=None)
+
+    def show_phase(self, text: str) -> None:
+        """Shows a text beside the bar with the seconds that pass, until another text is shown."""
+        self._progress.update(self._task, text=text, since=time.monotonic())
 
     def say(self, text: str) -> None:
         """Prints a line that stays, above the bar."""
@@ -127,6 +134,20 @@ class ProgressBar:
         from rich.console import Console
 
         return Console(file=_LastLine(lambda line: self.show(prefix() + line)), width=200)
+
+
+def _text_with_seconds(column: "Column") -> "ProgressColumn":
+    """Returns the column of the text; behind that of a phase come the seconds since it began."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class TextWithSeconds(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            since = task.fields["since"]
+            seconds = "" if since is None else f" {time.monotonic() - since:.0f} s"
+            return Text(task.fields["text"] + seconds, no_wrap=True, overflow="ellipsis")
+
+    return TextWithSeconds(table_column=column)
 
 
 class _LastLine(io.StringIO):

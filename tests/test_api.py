@@ -43,7 +43,9 @@ def test_a_wrong_number_of_classes_is_named(classes: object) -> None:
 
 
 def test_one_variant_may_be_given_as_a_word() -> None:
-    models = [rj.create_model("cifar_resnet8", variants=word) for word in ("preactivation", ("preactivation",))]
+    models = [
+        rj.create_model("cifar_resnet8", variants=word) for word in ("preactivation", ("preactivation",))
+    ]
     images = jnp.zeros((1, 8, 8, 3))
     one, other = (jax.eval_shape(model.init, jax.random.key(0), images) for model in models)
     assert one == other

@@ -47,7 +47,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     run(tiny.get_config(**{"run.steps": 7}), tmp_path / "runs" / "digits_resnet20")
     code = blocks(ROOT / "README.md", "python")
-    assert "load_checkpoint" in code
+    assert "rj.load(" in code
     exec(compile(code, "README.md", "exec"), {})
     exec(compile(blocks(ROOT / "docs" / "paper.md", "python"), "paper.md", "exec"), {})
 
@@ -113,9 +113,9 @@ def test_the_tutorial_runs(
             capsys.readouterr().err
         )
     said = capsys.readouterr().out
-    assert "begins with the weights of runs/low; the last layer is fresh: 5 classes instead of 5" in said
+    assert "begins with the weights of runs/low; the last layer is fresh, for 5 classes" in said
     assert (
-        "begins with the weights of imported/resnet18; the last layer is fresh: 3 classes instead of 1000"
+        "begins with the weights of imported/resnet18; the last layer is fresh, for 3 classes instead of 1000"
         in said
     )
     assert "step 2, 6 images of val" in said

@@ -20,7 +20,7 @@ from resnet_jax.training.stored_classes import read_class_map
 from resnet_jax.training.stored_statistics import MOVING, PRECISE, STATISTICS
 
 EXAMPLES = (
-    "resnet-jax evaluate --workdir runs/digits_resnet20",
+    "resnet-jax evaluate runs/digits_resnet20",
     "resnet-jax evaluate --workdir runs/digits_resnet20 --step 150 --per-class --confusion",
     "resnet-jax evaluate --workdir runs/imagenet --protocol ten-crop --json",
     "resnet-jax evaluate --workdir runs/imagenet --protocol multi-scale --precise-bn 50000",
@@ -42,10 +42,16 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 OPTIONS = (
     option(
+        "runs",
+        nargs="*",
+        metavar="WORKDIR",
+        help="directory of the run, or a file or folder of weights; several average their softmax",
+    ),
+    option(
         "--workdir",
-        required=True,
         action="append",
-        help="directory of the run; repeat it to average the softmax of several runs",
+        default=[],
+        help="the same, as an option (default: none)",
     ),
     option("--step", type=int, help="checkpoint to evaluate (default: the newest)"),
     option("--split", help="split of the dataset, such as train (default: the run's test split)"),
@@ -126,6 +132,9 @@ OPTIONS = (
 
 def execute(arguments: argparse.Namespace) -> None:
     """Prints loss and accuracy of a checkpoint, or of the ensemble of several; or a task's own metrics."""
+    arguments.workdir = [*arguments.runs, *arguments.workdir]
+    if not arguments.workdir:
+        raise UsageError("no run is named; give its directory: resnet-jax evaluate runs/digits_resnet20")
     if (
         from_json(open_source_checkpoint(arguments.workdir[0], arguments.step).config).task
         != "classification"
@@ -176,7 +185,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def _evaluate_by_task(arguments: argparse.Namespace) -> None:
     _, parser = load_command("evaluate")
-    own = ("workdir", "step", "data_dir", "json", "trust_code")
+    own = ("runs", "workdir", "step", "data_dir", "json", "trust_code")
     given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
     ignored = [name for name in given if name not in own]
     if ignored or len(arguments.workdir) > 1:

@@ -71,8 +71,8 @@ def decode(encoded: bytes) -> Pixels:
     if encoded.startswith(_PNG) and b"IEND" not in encoded[-64:]:
         if not _is_whole(encoded):
             raise CorruptImageError("the PNG is cut short")
-        return _decode_by_pillow(encoded)
-    return _decode_by_opencv(encoded) if encoded.startswith(_BY_OPENCV) else _decode_by_pillow(encoded)
+        return decode_by_pillow(encoded)
+    return _decode_by_opencv(encoded) if encoded.startswith(_BY_OPENCV) else decode_by_pillow(encoded)
 
 
 def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]) -> None:
@@ -162,8 +162,12 @@ def _is_whole(encoded: bytes) -> bool:
     return True
 
 
-def _decode_by_pillow(encoded: bytes) -> Pixels:
-    """Returns the first frame of TIFF, GIF, AVIF, Netpbm and whatever else Pillow reads."""
+def decode_by_pillow(encoded: bytes) -> Pixels:
+    """Returns the pixels of an image file as Pillow decodes it, the first frame of several.
+
+    Raises:
+        CorruptImageError: It is no image, damaged, or its pixels have 32 bits.
+    """
     import PIL.Image  # Here, since few files need it.
 
     try:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from resnet_jax.data.crops import CenterCrop
-from resnet_jax.data.decode import decode, decode_crops, image_size
+from resnet_jax.data.decode import decode, decode_by_pillow, decode_crops, image_size
 from resnet_jax.data.scale import crop as crop_pixels
 from resnet_jax.errors import UsageError
 from resnet_jax.files import JsonObject, as_path
@@ -122,7 +122,7 @@ class Preprocessing:
         if isinstance(picture, _pil_image()):
             image = picture.convert("RGB")
         elif isinstance(picture, str | os.PathLike):
-            image = PIL.Image.fromarray(decode(as_path(picture).read_bytes()))
+            image = PIL.Image.fromarray(decode_by_pillow(as_path(picture).read_bytes()))
         else:
             image = PIL.Image.fromarray(np.asarray(picture)).convert("RGB")
         width, height = image.size

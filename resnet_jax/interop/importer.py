@@ -62,7 +62,9 @@ def read_source(
         foreign = hub_folders.from_folder(path)
     elif not path.is_file():
         raise InteropError(
-            f"there is no {path}; give a file ({', '.join(WEIGHT_SUFFIXES)}) or a folder with config.json"
+            f"there is no {path}; give a file ({', '.join(WEIGHT_SUFFIXES)}) or a folder with config.json. "
+            "Weights come from torchvision (download.pytorch.org) or the Hugging Face Hub; docs/weights.md "
+            "says how"
         )
     elif path.suffix == ".caffemodel":
         foreign = caffe.from_caffemodel(path, mean=mean)

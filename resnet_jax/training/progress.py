@@ -27,9 +27,15 @@ class Reporter:
     def __init__(self, console: Console, line: Callable[[Record], str], *, start: int, steps: int) -> None:
         self._console, self._line, self._steps = console, line, steps
         self.bar = ProgressBar("step", steps, completed=start, console=console)
-        self.bar.show("compiling …")
+        self.bar.show_phase("starting …")
         self._shown = time.monotonic()
         self._first: tuple[float, float] | None = None
+
+    def phase(self, text: str) -> None:
+        """Shows what is under way before the first step, with the seconds that it takes."""
+        self.bar.show_phase(text)
+        if not self._console.is_terminal:
+            print_line(self._console, text)
 
     def step(self, record: Record) -> None:
         """Shows the newest step."""

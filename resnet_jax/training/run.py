@@ -82,15 +82,17 @@ def _train(
     print_line(console, _opening(config, experiment, workdir, start, processes.count))
     for note in () if start else experiment.display.notes:
         print_line(console, note)
-    state = experiment.initial_state()
-    if checkpoint:
-        state = from_arrays(state, checkpoint.arrays)
     with ExitStack() as stack:
         stop = stack.enter_context(processes.stop_signals(start))
         files = RunFiles(workdir, config, experiment, start, first=processes.first)
         stack.callback(files.close)
         reporter = Reporter(console, experiment.display.line, start=start, steps=options.steps)
         stack.enter_context(reporter.bar)
+        reporter.phase("initializing …")
+        state = experiment.initial_state()
+        if checkpoint:
+            state = from_arrays(state, checkpoint.arrays)
+        reporter.phase("compiling the training step …")
         profile = stack.enter_context(profiled(options.profile, workdir))
         trainer = RunTrainer(
             config, experiment, experiment.mapping.replicate(state), files, reporter, profile

@@ -39,7 +39,9 @@ def shortcut(option, x, variables, channels, stride):
         return 0
     if "projection" in variables["params"]:
         return layer(x, variables, "", stride, names=("projection", "projection_norm"))
-    return np.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
+    new = channels - x.shape[-1]
+    before = new // 2 if option == "A_centered" else 0
+    return np.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(before, new - before)])
 
 
 @pytest.mark.parametrize(("stride", "filters", "side"), [(1, 4, 5), (2, 8, 6)])
