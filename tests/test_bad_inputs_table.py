@@ -21,7 +21,7 @@ ROWS: list[tuple[str, int, str]] = [
     ("nope", USAGE, "unknown command 'nope'; commands are train, evaluate"),
     ("trian", USAGE, "unknown command 'trian'; did you mean train?"),
     ("list --nope", USAGE, "unrecognized arguments: --nope (see resnet-jax list --help)"),
-    ("evaluate", USAGE, "the following arguments are required: --workdir"),
+    ("evaluate", USAGE, "no run is named; give its directory"),
     ("evaluate --wrkdir x --workdir {run}", USAGE, "did you mean --workdir?"),
     ("predict", USAGE, "the following arguments are required: IMAGE, --workdir"),
     ("prepare", USAGE, "the following arguments are required: SOURCE, DEST"),

@@ -89,7 +89,7 @@ def test_the_examples_parse(name: str) -> None:
     ("arguments", "message"),
     [
         (["evalute"], "unknown command 'evalute'; did you mean evaluate? commands are train, "),
-        (["evaluate"], "the following arguments are required: --workdir (see resnet-jax evaluate --help)"),
+        (["evaluate"], "no run is named; give its directory: resnet-jax evaluate"),
         (["summary", "resnet50", "--width=4"], "unrecognized arguments: --width=4"),
         (["list", "--config.seed=1"], "unrecognized arguments: --config.seed=1"),
         (["prepare", "a", "b", "--workers=x"], "argument --workers: 'x' is not a whole number of 0 or more"),
