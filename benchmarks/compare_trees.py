@@ -145,7 +145,7 @@ class Outcome:
     Attributes:
         name: What was compared.
         arrays: Their number, records of metrics.jsonl included.
-        identical: How many of them are equal bit for bit.
+        identical: Number of them that are equal bit for bit.
         worst: Largest difference of an array by its norm, relative.
         where: The array of that.
         reason: Why they may differ by rounding.

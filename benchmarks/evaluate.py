@@ -64,8 +64,8 @@ class Forward:
     Args:
         net: That is evaluated.
         examples: As the protocol sees them.
-        count: Of the examples.
-        pixels: Of a batch.
+        count: Number of examples.
+        pixels: Number of pixels in a batch.
         sides: 2 where views are seen in the mirror too.
     """
 

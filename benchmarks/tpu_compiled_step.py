@@ -7,7 +7,7 @@
 Needs libtpu (`pip install 'resnet-jax[tpu]'`) and no TPU; each of the four programs takes minutes of a core.
 All are compiled by `resnet_jax.parallel.plan.compile_step`: bfloat16, 128 images a chip, donated state. Ours
 are the steps of the recipe imagenet_pod: uint8 images in, mirrored and varied in color on the device, label
-smoothing, metrics. The peer is written anew after the example (github.com/google/flax, examples/imagenet):
+smoothing, metrics. The peer is written again after the example (github.com/google/flax, examples/imagenet):
 v1.5, `nn.BatchNorm` by device, images that are bfloat16 already, Nesterov momentum, decay in the loss. Ratios
 are of cycles, which the compiler estimates, and of bytes; nothing is timed.
 """
@@ -80,7 +80,7 @@ class ExampleNet(nn.Module):
 
 
 def compile_example(images: int, devices: Any) -> Compiled:
-    """Compiles the peer with so many images on a device."""
+    """Compiles the peer with this many images on a device."""
     net = ExampleNet()
     rate = optax.join_schedules(
         [optax.linear_schedule(0, 0.2, 3_000), optax.cosine_decay_schedule(0.2, 60_000)], [3_000]
@@ -123,7 +123,7 @@ def compile_example(images: int, devices: Any) -> Compiled:
 
 
 def compile_ours(images: int, devices: Any, *, stride_on: str, group_size: int) -> Compiled:
-    """Compiles the step of the recipe imagenet_pod with so many images on a device."""
+    """Compiles the step of the recipe imagenet_pod with this many images on a device."""
     fields = {"model.stride_on": stride_on, "model.group_size": group_size or images}
     config = with_fields(load_recipe("imagenet_pod"), fields)
     training = open_task(config).abstract(config, classes=CLASSES)

@@ -67,7 +67,7 @@ class ProgressBar:
         name: What is counted, shown before the bar.
         total: Count at the end; None while it is not known.
         completed: Count at the beginning.
-        console: Where the bar is shown. Defaults to standard error.
+        console: Console that shows the bar. Defaults to standard error.
 
     Example:
         >>> with ProgressBar("images", total=len(files)) as bar:

@@ -175,8 +175,8 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken_with_a_warning(
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
     assert "warning: " in captured.err
-    assert f"moved to {tmp_path / 'run' / 'damaged' / '14'}, and the run goes on from step 7" in captured.err
-    assert "goes on from step 7 of 15" in captured.out
+    assert f"moved to {tmp_path / 'run' / 'damaged' / '14'}, and the run resumes from step 7" in captured.err
+    assert "resumes from step 7 of 15" in captured.out
     assert (tmp_path / "run" / "damaged" / "14").is_dir()
     whole, again = read_checkpoint(finished, 14), read_checkpoint(tmp_path / "run", 14)
     assert all(np.array_equal(array, again.arrays[name]) for name, array in whole.arrays.items())
@@ -262,7 +262,7 @@ def test_a_full_disk_is_noticed_before_a_save(
     assert train([TINY, f"--workdir={tmp_path / 'run'}"]) == 1
     error = last_line(capsys)
     assert "No space left on device" in error
-    assert "goes on from step 7" in error
+    assert "resumes from step 7" in error
 
 
 def test_unexpected_errors_keep_their_traceback() -> None:

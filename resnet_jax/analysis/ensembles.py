@@ -37,7 +37,7 @@ def member_logits(
     """Returns the logits of every member; a pure function, one program for all of them.
 
     Args:
-        model: Of every member.
+        model: Network of every member.
         stacked: See `stack_variables`.
         images: Normalized, the same for all.
     """
@@ -91,7 +91,7 @@ def estimate_statistics(
 
     Args:
         model: Its `norm` takes a `momentum`, as batch normalization does.
-        variables: Of the net.
+        variables: Variables of the network.
         batches: Normalized images, of equal number each; all of training images, without augmentation.
 
     Raises:

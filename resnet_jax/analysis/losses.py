@@ -130,7 +130,7 @@ def top_eigenvalue(loss: ParamsLoss, params: Params, *, iterations: int = 20, se
         loss: Twice differentiable at `params`, for example `loss_function(…)`.
         params: A tree of arrays.
         iterations: At most; the dimension is enough for an exact result.
-        seed: Of the first vector.
+        seed: Seed of the first vector.
 
     Raises:
         ValueError: `iterations` is below 1.
@@ -177,8 +177,8 @@ def filter_normalized_direction(params: Params, *, seed: int) -> Params:
     be compared.
 
     Args:
-        params: Of every block by itself (not stacked).
-        seed: Of the draw.
+        params: Parameters, with every block apart (not stacked).
+        seed: Seed of the draw.
     """
     arrays, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(arrays))

@@ -62,7 +62,7 @@ def analyze_checkpoint(
         examples: Largest number of images.
         gradients: Take the gradients by layer too, of the first `batch_size` training images, without
             augmentation.
-        data_dir: Where the dataset is. Defaults to where the run found it.
+        data_dir: Directory of the dataset. Defaults to where the run found it.
 
     Raises:
         WorkdirError, CheckpointError, DataError: What was asked for is not there.
@@ -122,7 +122,7 @@ def read_examples(
         first: Number of the first example; the others follow in the order of the split.
 
     Raises:
-        CheckpointError, DataError: The run or its data is not there, or there are not so many examples.
+        CheckpointError, DataError: The run or its data is not there, or there are not this many examples.
 
     Example:
         >>> images, labels = read_examples("runs/digits_resnet20", 64)

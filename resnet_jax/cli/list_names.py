@@ -12,7 +12,7 @@ OPTIONS = (
     option(
         "--variants",
         action="store_true",
-        help="list what --config.model.variants may name, with default arguments and papers",
+        help="list what --config.model.variants may name (default: networks and recipes)",
     ),
 )
 

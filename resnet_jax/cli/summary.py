@@ -17,7 +17,7 @@ EXAMPLES = (
 OPTIONS = (
     option("name", metavar="NAME", help="name of the network; `resnet-jax list` prints them"),
     option("--shortcut", help="A, B or C (default: A in the CIFAR family, B in the ImageNet family)"),
-    option("--stride-on", help="stride of bottlenecks: 1x1 (the paper, default) or 3x3 (v1.5)"),
+    option("--stride-on", help="stride of bottlenecks: 1x1 (the paper) or 3x3 (v1.5) (default: 1x1)"),
     option(
         "--variant",
         action="append",

@@ -37,7 +37,7 @@ def compare(
         vmap: Whether the seeds of a config are trained together in one program: "yes", "no", or "auto", where
             that is faster.
         any_data: Compare also what is trained on different data.
-        console: Where progress is shown. Defaults to standard error.
+        console: Console that shows progress. Defaults to standard error.
 
     Raises:
         ConfigError, ModelError, DataError, WorkdirError, DeviceError: Of any of the runs, before the first

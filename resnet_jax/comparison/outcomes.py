@@ -24,13 +24,13 @@ class RunResult:
     """The end of one run.
 
     Attributes:
-        seed: Of the run.
+        seed: Seed of the run.
         step: The last.
         error: Share of the test images that are classified wrongly, at the end (not the best on the way).
-        loss: Of the test images.
-        train_error: Of the last tenth of the training steps, augmented.
-        seconds: Of training and evaluating; where seeds were trained together, a share of the whole.
-        workdir: Where the run is kept.
+        loss: Loss on the test images.
+        train_error: Training error over the last tenth of the steps, with augmentation.
+        seconds: Time of training and evaluation; a share of the whole where seeds were trained together.
+        workdir: Directory of the run.
     """
 
     seed: int
@@ -52,7 +52,7 @@ class Outcome:
         params, macs: Of the net, multiply-adds for one image.
         error_mean, error_std: Over seeds, the sample's deviation (None for one seed); None where no run
             ended.
-        seconds_mean: Of a run.
+        seconds_mean: Mean time of a run.
         runs: One for every seed.
     """
 

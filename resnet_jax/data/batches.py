@@ -25,13 +25,13 @@ HostBatch = dict[str, np.ndarray]
 class TrainBatches:
     """Endless global batches: every epoch visits every example once, in a new order, and drops none.
 
-    An epoch need not end where a batch ends: the batch goes on with the next epoch. `batches[step]` needs no
-    batch before it.
+    An epoch need not end where a batch ends: it continues with the next epoch. `batches[step]` needs no batch
+    before it.
 
     Attributes:
         source: The training split.
-        batch_size: Of the global batch.
-        seed: Of the order.
+        batch_size: Size of the global batch.
+        seed: Seed of the order.
         share: This process's positions of the global batch, in the order that its devices take them.
     """
 
@@ -83,7 +83,7 @@ class EvaluationBatches:
 
     Attributes:
         source: The split.
-        batch_size: Of the global batch.
+        batch_size: Size of the global batch.
         share: This process's positions of the global batch; every process sees the same number of batches.
         workers: Threads that read ahead while the batches are iterated over.
         buffer: Batches read ahead.

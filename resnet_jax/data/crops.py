@@ -48,7 +48,7 @@ class ScaleCrop:
     """The scale augmentation of §3.4: a shorter side drawn uniformly from a range, and a random crop.
 
     Attributes:
-        size: Of the crop, 224 in the paper.
+        size: Side of the crop in pixels, 224 in the paper.
         shortest, longest: The range of the shorter side, both ends included; 256 and 480 in the paper.
     """
 
@@ -74,7 +74,7 @@ class ResizedCrop:
     """The random resized crop of later recipes (arXiv 1409.4842, §6): area and aspect ratio are drawn.
 
     Attributes:
-        size: Of the crop.
+        size: Side of the crop in pixels.
         areas: Least and greatest share of the image's area.
         aspects: Least and greatest ratio of width to height, drawn uniformly in its logarithm.
     """
@@ -107,7 +107,7 @@ class CenterCrop:
     """The middle of the image at a fixed scale; nothing is drawn.
 
     Attributes:
-        size: Of the crop.
+        size: Side of the crop in pixels.
         shorter: The shorter side, 256 in the authors' README.
     """
 
@@ -140,8 +140,8 @@ def fully_convolutional(width: int, height: int, *, shorter: int) -> Sight:
     are multiples of 32, and there are at most nine shapes.
 
     Args:
-        width: Of the image.
-        height: Of the image.
+        width: Width of the image.
+        height: Height of the image.
         shorter: Pixels of the shorter side.
     """
     scaled_width, scaled_height = scaled(width, height, shorter)
@@ -165,11 +165,11 @@ def crop_of_scaled(width: int, height: int, *, shorter: int, left: int, top: int
     """Returns the part of an image that a square crop of it sees after its shorter side was made `shorter`.
 
     Args:
-        width: Of the image.
-        height: Of the image.
-        shorter: Of the scaled image.
-        left: Of the crop, in pixels of the scaled image.
-        top: Of the crop, in pixels of the scaled image.
+        width: Width of the image.
+        height: Height of the image.
+        shorter: Shorter side of the scaled image.
+        left: Left edge of the crop, in pixels of the scaled image.
+        top: Top edge of the crop, in pixels of the scaled image.
         size: The crop's side, in pixels of the scaled image.
     """
     scaled_width, scaled_height = scaled(width, height, shorter)

@@ -33,7 +33,7 @@ def open_source(
             (SPLIT/CLASS/NAME.jpg) or what `resnet-jax prepare` wrote; or the name of a set of TFDS with the
             features `image` and `label`.
         split: A folder's name, or in TFDS's notation, for example "train" or "train[:45000]".
-        data_dir: Where TFDS keeps its sets; None is the environment's TFDS_DATA_DIR, or
+        data_dir: Directory of TFDS datasets; None is the environment's TFDS_DATA_DIR, or
             ~/tensorflow_datasets.
         synthetic: What to return for the name "synthetic".
         decoding: How images of any size are decoded; None reads a TFDS set whose images are of one size into

@@ -87,7 +87,7 @@ def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], ou
         encoded: The file.
         boxes: In pixels of the whole image.
         size: Width and height of the whole image.
-        outs: Where the pixels go, one for each box.
+        outs: Arrays that the pixels are written to, one for each box.
 
     Raises:
         CorruptImageError: As `decode`.

@@ -125,12 +125,12 @@ class DecodeOptions:
     """How encoded images are decoded: which part of them, at which size.
 
     Attributes:
-        crop: Of training images: "scale", "resized" or "center".
+        crop: Crop of training images: "scale", "resized" or "center".
         size: Side of all crops.
         scales: The range of the shorter side, for "scale".
         areas: The range of the share of the area, for "resized".
         test_scale: The shorter side in evaluation.
-        corrupt: What becomes of an image that cannot be decoded: "error" or "skip".
+        corrupt: What happens to an image that cannot be decoded: "error" or "skip".
     """
 
     crop: str

@@ -2,7 +2,7 @@
 
 A shard is written under another name and renamed when it is whole and on the disk; the manifest, without
 which readers refuse the set, comes last. What a shard holds depends on its number, the source and the options
-alone. So a preparation that was killed goes on with the shards that are missing, and ends with the bytes of
+alone. So a preparation that was killed continues with the shards that are missing, and ends with the bytes of
 an undisturbed one.
 """
 
@@ -238,7 +238,7 @@ def _write_shard(
     if count != len(part):
         path.unlink()
         raise DataError(
-            f"{path} held {count} of its {len(part)} records, and is removed; see to the disk and run the "
+            f"{path} held {count} of its {len(part)} records, and is removed; check the disk and run the "
             "same command again"
         )
     return Shard(name=path.name, examples=count, bytes=path.stat().st_size, sha256=checksum(path))
@@ -259,7 +259,7 @@ def convert(payload: Payload, index: int, *, shrink: int, raw_share: float) -> P
 
     Args:
         payload: The image.
-        index: Of the example.
+        index: Number of the example.
         shrink: The shorter side that greater images are shrunk to; 0 keeps all as they are.
         raw_share: Share of the images that are stored as pixels, spread evenly: more disk, less decoding.
 

@@ -58,9 +58,9 @@ class PreparedExamples:
     """A split of a prepared set, read record by record.
 
     Attributes:
-        root: Of the set.
+        root: Directory of the set.
         class_names: By label.
-        shards: Of the split, in order.
+        shards: Shards of the split, in order.
         ends: Number of examples up to and with each shard.
     """
 

@@ -33,8 +33,8 @@ def surroundings(box: Box, height: int, width: int) -> tuple[int, int, int, int]
 
     Args:
         box: In pixels of the image.
-        height: Of the result.
-        width: Of the result.
+        height: Height of the result.
+        width: Width of the result.
     """
     return (
         math.floor(box.left - _PHASES * box.width / width) - 1,
@@ -59,7 +59,7 @@ def crop(
         pixels: The image, or a part of it that holds the `surroundings` of the box, as far as the image
             reaches.
         box: In pixels of the image.
-        out: Where the result goes.
+        out: Array that the result is written to.
         origin: Left and top of the part.
     """
     keep_to_one_thread()

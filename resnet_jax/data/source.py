@@ -111,7 +111,7 @@ class SyntheticSource:
         examples: Number of them; example i has label i % classes.
         image_size: Height and width in pixels.
         classes: Number of classes.
-        seed: Of the noise; give training and test splits different ones.
+        seed: Seed of the noise; give training and test splits different ones.
     """
 
     examples: int

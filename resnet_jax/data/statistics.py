@@ -25,7 +25,7 @@ class ColorComponents:
     """The principal components of a training set's RGB values, for the color augmentation.
 
     Attributes:
-        eigenvalues: Of the covariance matrix of values scaled to [0, 1], the greatest first.
+        eigenvalues: Eigenvalues of the covariance of values scaled to [0, 1], the greatest first.
         eigenvectors: In columns, in the same order.
     """
 

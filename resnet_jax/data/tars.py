@@ -19,7 +19,7 @@ class TarExamples:
     """Image files within a tar, by their place in it.
 
     Attributes:
-        path: Of the tar.
+        path: Path of the tar file.
         class_names: WordNet's numbers, sorted.
         members: Name, offset, length and label of each file.
     """

@@ -31,9 +31,9 @@ class TfdsExamples:
     """A split of a set of TFDS, whose images stay encoded until they are asked for.
 
     Attributes:
-        name: Of the set.
+        name: Name of the dataset.
         split: In TFDS's notation.
-        data_source: Of TFDS; gives image bytes and labels by number.
+        data_source: Data source of TFDS; gives image bytes and labels by number.
         class_names: By label.
     """
 

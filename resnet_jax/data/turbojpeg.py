@@ -44,7 +44,7 @@ def decode_region(encoded: bytes, region: Region, factor: int, out: UInt8[np.nda
 
     Args:
         encoded: The JPEG, neither CMYK nor YCCK.
-        region: Of the decoded image.
+        region: Region of the decoded image.
         factor: 1, 2, 4 or 8.
         out: Contiguous.
 

@@ -50,7 +50,7 @@ class Predictions:
         class_names: By label.
         source: The split; `source.read(numbers)` gives images, uint8, labels and a mask.
         split: Its name.
-        steps: Of the checkpoints.
+        steps: Steps of the checkpoints.
     """
 
     numbers: Int[np.ndarray, " n"]
@@ -99,14 +99,14 @@ def evaluate_checkpoint(
     """Returns `loss`, `top1`, `top5` (with more than 5 classes), `examples`, and what was evaluated.
 
     Args:
-        workdir: Of a run; of several, whose probabilities are averaged, and `step` is then a list.
-        step: Of the checkpoint; None is the newest.
-        split: Of the data set; None is the config's test split.
+        workdir: Directory of a run, or of several, whose probabilities are averaged; `step` is then a list.
+        step: Checkpoint to evaluate. Defaults to the newest.
+        split: Split of the dataset. Defaults to the config's test split.
         source: The data set, as `config.data.source`; None is the run's. Its classes are matched with the
             network's by name or WordNet id; it may have some of them only.
-        data_dir: Where the data set is; None is where the run found it.
+        data_dir: Directory of the dataset. Defaults to where the run found it.
         protocol: A name, or a Protocol with its options.
-        statistics: Of batch normalization: "moving", or "precise" where they were recomputed.
+        statistics: Statistics of batch normalization: "moving", or "precise" if they were recomputed.
         batch_size: See `Scorer.scores`; None is the run's.
         class_map: Which class of the data is which of the network; see `read_class_map`. Defaults to
             their names.
@@ -187,10 +187,10 @@ def all_scores(
     """Yields the scores of one net, or of the ensemble of several.
 
     Args:
-        trials: Of the nets.
+        trials: Trials of the networks.
         protocol: What is seen of an image.
         batch_size: See `Scorer.scores`; None is the run's.
-        scored: Is told how many more examples a net has scored.
+        scored: Is called with the number of further examples a net has scored.
     """
     return average_members([_told(trial.scores(protocol, batch_size=batch_size), scored) for trial in trials])
 

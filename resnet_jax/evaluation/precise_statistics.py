@@ -49,10 +49,10 @@ def recompute_batch_statistics(
     """Recomputes the statistics of a checkpoint from training images and stores them beside it.
 
     Args:
-        workdir: Of the run.
-        images: How many of its training images; 0 is all.
-        step: Of the checkpoint; None is the newest.
-        data_dir: Where the data set is; None is where the run found it.
+        workdir: Directory of the run.
+        images: Number of its training images; 0 is all.
+        step: Checkpoint to use. Defaults to the newest.
+        data_dir: Directory of the dataset. Defaults to where the run found it.
 
     Raises:
         ProtocolError: The net has no batch normalization, or the training set has fewer images.
@@ -104,12 +104,12 @@ def measure_statistics(
     (divided by N).
 
     Args:
-        net: Whose weights they are of.
+        net: Network with the weights.
         source: The training split.
-        images: The first so many in an order drawn from the seed.
+        images: This many in an order drawn from the seed.
         batch_size: Images that the devices see at once; a multiple of the group.
         group_size: Images that are normalized together.
-        seed: Of the order.
+        seed: Seed of the order.
         frozen: Patterns of the layers whose statistics stay, see `freeze_statistics`.
         workers: Threads that read and decode.
     """
@@ -150,7 +150,7 @@ class _Chosen:
 def _program(
     net: Scorer, frozen: tuple[str, ...], count: int, group_size: int
 ) -> tuple[Mapping, PerDevice, PyTree]:
-    """Returns so many devices, the step that measures groups on them, and its first argument."""
+    """Returns this many devices, the step that measures groups on them, and its first argument."""
     mapping = create_mapping("auto", net.mapping.devices[:count])
     forgetful = partial(net.model.norm, momentum=0.0, variance="biased")
     norm = partial(freeze_statistics, norm=forgetful, patterns=frozen)

@@ -21,7 +21,7 @@ class PredictionsFile:
     than five classes, all are given.
 
     Args:
-        path: Of the file; its name ends in .csv or .npz.
+        path: Path of the file; its name ends in .csv or .npz.
 
     Raises:
         ProtocolError: It does not, or its folder does not exist.

@@ -30,7 +30,7 @@ class Scores(NamedTuple):
     """What a net says of some examples.
 
     Attributes:
-        numbers: Of the examples in their split.
+        numbers: Numbers of the examples in their split.
         labels: Theirs.
         log_probabilities: Natural logarithms of the averaged probabilities.
     """
@@ -80,9 +80,9 @@ class Scorer:
 
     Attributes:
         model: Gives logits.
-        variables: Of the model, in host memory.
+        variables: Variables of the model, in host memory.
         image_mean: Subtracted from images, [H, W, 3] or [3].
-        mapping: Of the devices.
+        mapping: Mapping over the devices.
         programs: The scoring steps that were compiled, by average and mirror.
     """
 
@@ -119,7 +119,7 @@ class Scorer:
             protocol: What is seen of an image, and how views are averaged.
             batch_size: Images of the source's shape whose pixels are as many as those of a batch of views.
             workers: Threads that read and decode.
-            limit: Score only so many examples, the first ones.
+            limit: Score only this many examples, the first ones.
 
         Raises:
             DataError: An image cannot be decoded and is not to be skipped, or all are skipped.
@@ -145,7 +145,7 @@ def examples_at_once(stack: tuple[int, ...], pixels: int, *, sides: int, most: i
 
     Args:
         stack: Views of an example, height and width.
-        pixels: Of the batch, about.
+        pixels: Approximate number of pixels in a batch.
         sides: 2 where every view is seen in the mirror too, else 1.
         most: Examples that there are, or that a batch may have.
         devices: That the batch is cut over.

@@ -35,9 +35,9 @@ class Trial:
     """A checkpoint that is about to be evaluated on a split.
 
     Attributes:
-        workdir: Of the run.
+        workdir: Directory of the run.
         checkpoint: With the statistics that are asked for.
-        config: Of the run, as it is run here.
+        config: Config of the run, as it is run here.
         scorer: The network, on the devices of this process.
         source: The split.
         split: Its name.

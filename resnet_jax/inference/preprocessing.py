@@ -52,7 +52,7 @@ def list_pictures(pictures: Pictures) -> list[Picture]:
         raise InferenceError(
             f"images are uint8 with values from 0 to 255, and this is {pixels.dtype} of shape "
             f"{list(pixels.shape)}; to give "
-            "the network floating-point input of its own kind, call model.apply(variables, "
+            "the network its own floating-point input, call model.apply(variables, "
             "trained.preprocess(x))"
         )
     gray = pixels.shape[-1:] != (3,)

@@ -213,8 +213,8 @@ def load_checkpoint(
 
     Args:
         workdir: A path, or an object-storage URL.
-        step: Of the checkpoint; None is the newest.
-        statistics: Of batch normalization: "moving", those of training, or "precise", those that
+        step: Checkpoint to load. Defaults to the newest.
+        statistics: Statistics of batch normalization: "moving", those of training, or "precise", those that
             `resnet-jax evaluate --precise-bn` recomputed.
 
         trust_code: Whether functions that the checkpoint names may be imported, which runs their modules.

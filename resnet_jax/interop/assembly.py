@@ -35,7 +35,7 @@ class Imported:
         model: The net.
         model_arguments: Those of create_model that give it.
         variables: `params` and `batch_stats`.
-        notes: What a user should be told.
+        notes: What a user should know.
     """
 
     model: nn.Module
@@ -50,7 +50,7 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
     Args:
         foreign: What was read.
         num_classes: None is the source's; another number gives a fresh head.
-        seed: Of a fresh head.
+        seed: Seed of a fresh head.
 
     Raises:
         InteropError: Arrays are missing, left over, of another shape or not finite; they are listed.

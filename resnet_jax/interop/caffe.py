@@ -38,7 +38,7 @@ def from_caffemodel(path: Path, *, mean: str | None) -> Foreign:
     """Returns the weights of a `.caffemodel`, in PyTorch's layout.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         mean: A `.binaryproto` file, or three numbers: red, green, blue. None takes the one `.binaryproto`
             beside the file.
 

@@ -51,7 +51,7 @@ def find_record(file: Path) -> ForeignJson | None:
             found = read_json(path)
         except (OSError, ValueError, RecursionError) as error:
             raise InteropError(
-                f"{path}, beside the weights, cannot be read as JSON; mend or remove it"
+                f"{path}, beside the weights, cannot be read as JSON; fix or remove it"
             ) from error
     if not _is_record(found) and file.suffix == ".safetensors":
         # What is wrong with the file is said where its arrays are read.

@@ -37,11 +37,11 @@ class Exported:
     Attributes:
         file: The weights or the program.
         record: The JSON file beside it.
-        file_format: Of FORMATS.
+        file_format: One of FORMATS.
         model: Name of the net.
-        step: Of the checkpoint.
-        size: Of the file, in bytes.
-        notes: What a user should be told.
+        step: Step of the checkpoint.
+        size: Size of the file in bytes.
+        notes: What a user should know.
     """
 
     file: Path
@@ -64,10 +64,10 @@ def export(
     """Writes a net's weights, or a program of it, and a record beside the file: both whole, or neither.
 
     Args:
-        workdir: Of a run or an import.
+        workdir: Directory of a run or an import, or a file or folder of weights.
         to: The file: FILE.safetensors, FILE.stablehlo or FILE.onnx. Its record is FILE.SUFFIX.json.
-        file_format: Of FORMATS; None follows from the suffix.
-        step: Of the checkpoint; None is the newest.
+        file_format: One of FORMATS. Defaults to that of the suffix.
+        step: Checkpoint to export. Defaults to the newest.
         overwrite: Replace a file that is there.
 
     Raises:

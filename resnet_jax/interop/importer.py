@@ -43,7 +43,7 @@ def read_source(
         source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's
             (config.json and weights), the authors' `.caffemodel`, or what `resnet-jax export` wrote.
         stride_on: "1x1" or "3x3", for files that do not tell.
-        mean: Of a `.caffemodel`: a `.binaryproto` file, or three numbers in pixels, red, green and blue:
+        mean: Image mean of a `.caffemodel`: a `.binaryproto` file, or red, green and blue in pixels:
             "123.7,116.3,103.5".
         shortcut: Shortcut of a CIFAR net without projections: "A" or "A_centered" (the default).
 
@@ -100,9 +100,9 @@ def load_pretrained(
         source: A state dict of torchvision's or timm's (`.pth`, `.safetensors`), a folder of Hugging Face's
             or timm's (config.json and weights), or one of the authors' `.caffemodel` files.
         num_classes: Another number than the source's gives a fresh last layer.
-        stride_on: Of bottlenecks, "1x1" or "3x3", where the source does not tell; None is torchvision's
+        stride_on: Stride of bottlenecks, "1x1" or "3x3", if the source does not tell; None is torchvision's
             "3x3".
-        mean: Of a `.caffemodel`: a `.binaryproto` file, or red, green and blue in pixels:
+        mean: Image mean of a `.caffemodel`: a `.binaryproto` file, or red, green and blue in pixels:
             "123.7,116.3,103.5".
 
     Raises:

@@ -90,7 +90,7 @@ def interpret(pickled: bytes, start: int = 0) -> tuple[object, dict[str, Storage
 
     Args:
         pickled: Holds the pickle.
-        start: Where it begins.
+        start: Position of its first byte.
 
     Raises:
         RefusedError: It uses an opcode that no file of torch.save needs, or is damaged.

@@ -34,7 +34,7 @@ class Block(nn.Module):
         conv, norm: Make the layers: `conv(channels, size, stride, name=…)`, `norm(name=…)`.
         activation: The non-linearity.
         shortcut: The path around F.
-        residual: What becomes of F(x) before the addition; see Residual.
+        residual: What happens to F(x) before the addition; see Residual.
     """
 
     filters: int
@@ -68,8 +68,8 @@ class BottleneckBlock(Block):
     Attributes:
         stride_on: The convolution that strides: "1x1", the first, as in the authors' models, or "3x3", known
             as v1.5.
-        widening: Of the first two convolutions; the third has four times `filters` all the same.
-        groups: Of the 3×3 convolution (arXiv 1611.05431).
+        widening: Factor of the first two convolutions; the third has four times `filters` in any case.
+        groups: Groups of the 3×3 convolution (arXiv 1611.05431).
     """
 
     stride_on: str = "1x1"

@@ -38,7 +38,7 @@ def import_by_name(value: object, *, field: str, directory: str | None = None) -
 
     Args:
         value: A name or anything else.
-        field: Of the config, for messages.
+        field: Field of the config, for messages.
         directory: Searched before the current one, both after Python's own path, and kept on it for what the
             module imports later.
 
@@ -66,7 +66,7 @@ def calling(value: object, function: object, *, field: str, form: str) -> Iterat
     Args:
         value: What the config says; anything but a name of code is let through.
         function: What it means, whose signature is shown; None shows none.
-        field: Of the config.
+        field: Field of the config.
         form: How it is called, such as "loss(logits [n, classes], labels int32 [n]) -> [n]".
 
     Raises:

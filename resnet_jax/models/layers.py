@@ -20,7 +20,7 @@ LayerFactory = Callable[..., Callable[..., Array]]
 ModuleFactory = Callable[..., nn.Module]
 # The non-linearity, element by element.
 Activation = Callable[[Array], Array]
-# What becomes of F(x) before it is added. It is called inside the block, and layers that it makes are the
+# What happens to F(x) before it is added. It is called inside the block, and layers that it makes are the
 # block's.
 Residual = Callable[[Array], Array]
 # What comes between the last block and the head's average: `end(x, norm=…, activation=…)`.
@@ -54,11 +54,11 @@ class Conv(nn.Module):
         channels: Number of filters.
         size: Height and width of the kernel in pixels, both odd.
         stride: Step of the kernel in pixels, the same in both directions.
-        groups: Into which the channels of input and output are cut; each filter sees those of its group
+        groups: Number of groups of input and output channels; each filter sees those of its group
             (arXiv 1611.05431).
-        dtype: Of the computation; the kernel is kept in `parameter_dtype(dtype)`.
+        dtype: Dtype of the computation; the kernel is kept in `parameter_dtype(dtype)`.
         kernel_init: Initializer of the kernel [height, width, C / groups, channels].
-        transform: What becomes of the kernel before it is used.
+        transform: What happens to the kernel before it is used.
     """
 
     channels: int

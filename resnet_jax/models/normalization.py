@@ -41,11 +41,11 @@ class BatchNorm(nn.Module):
             64 on CIFAR-10.
         axis_name: Mapped axis that the global batch is spread over; None where the batch is all on one
             device.
-        momentum: Of the running statistics: running = momentum · running + (1 - momentum) · batch.
+        momentum: Momentum of the statistics: running = momentum · running + (1 - momentum) · batch.
         epsilon: Added to the variance.
-        variance: Of the running variance, "biased" (divided by N, as Caffe) or "unbiased" (by N - 1, as
+        variance: Running variance: "biased" (divided by N, as Caffe) or "unbiased" (by N - 1, as
             PyTorch). The batch is always normalized with the biased one.
-        dtype: Of the output; statistics, scale and bias are kept in `parameter_dtype(dtype)`.
+        dtype: Dtype of the output; statistics, scale and bias are kept in `parameter_dtype(dtype)`.
         scale_init: Initializer of the scale [C].
         gather: Makes the moments of the whole batch from those of the images at hand, given the layer; see
             `over_micro_batches`.
@@ -130,7 +130,7 @@ def over_micro_batches(layer: nn.Module, moments: Moments, *, parts: int) -> Mom
 
     Args:
         layer: Normalization layer whose variables gather the moments.
-        moments: Of the current micro-batch.
+        moments: Moments of the current micro-batch.
         parts: Number of micro-batches.
     """
     mean = layer.variable("moments", "mean", jnp.zeros, moments.mean.shape, moments.mean.dtype)
@@ -170,7 +170,7 @@ def begin_at_zero(
 
 
 def check_group_size(size: int, images: int, devices: int) -> None:
-    """Raises ValueError unless devices with so many images each can be cut into groups of `size` images."""
+    """Raises ValueError unless devices with this many images each can be cut into groups of `size` images."""
     fits_device = size > 0 and images % size == 0
     spans_devices = size > 0 and size % images == 0 and (images * devices) % size == 0
     if not (fits_device or spans_devices):

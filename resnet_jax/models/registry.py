@@ -83,7 +83,7 @@ def create_model(
             `cifar_plain20` and so on: the CIFAR family has depths 6n + 2 (§4.2). Any other depth needs
             `stage_depths` that add up to it.
         num_classes: Length of the logits. Defaults to 1,000, and to 10 in the CIFAR family.
-        dtype: Of the computation: float32, bfloat16 or float64.
+        dtype: Dtype of the computation: float32, bfloat16 or float64.
         stage_depths: Blocks in each stage; convolutions, for VGG.
         shortcut: "A", "B", "C" or a function. Defaults to B in the ImageNet family and to A in the CIFAR
             family.
@@ -104,8 +104,8 @@ def create_model(
         pool: How the windows of the ImageNet stem's maximum lie: "centered" (the default) or "caffe".
         group_size: Images per group of batch normalization. Defaults to the whole batch.
         axis_name: Mapped axis that the global batch is spread over.
-        variance: Of the running variance: "biased" (the default) or "unbiased".
-        momentum: Of the running statistics. Defaults to 0.9.
+        variance: Running variance: "biased" (the default) or "unbiased".
+        momentum: Momentum of the running statistics. Defaults to 0.9.
         epsilon: Added to the variance by batch normalization. Defaults to 1e-5.
         input_scale: Factors of the channels of the images.
         hidden: Units of VGG's fully connected layers. Defaults to 4096.

@@ -19,7 +19,7 @@ from resnet_jax.models.stacking import stack_blocks
 
 
 class Stem(nn.Module):
-    """What the layers before the first stage are made from; their output has so many channels."""
+    """What the layers before the first stage are made from; their output has this many channels."""
 
     channels: int
     conv: LayerFactory
@@ -79,7 +79,7 @@ class ResNet(nn.Module):
         stem: Makes the layers before the first stage.
         width: Filters of the first stage; every later stage has twice as many on half the side.
         num_classes: Length of the logits.
-        dtype: Of the computation; parameters, statistics and logits are in `parameter_dtype(dtype)`.
+        dtype: Dtype of the computation; parameters, statistics and logits are in `parameter_dtype(dtype)`.
         norm, conv, activation: The layers; see BatchNorm and Conv.
         stage: Makes a stage from depth, stride and block: Stage, or ScannedStage for stacked variables.
         vary: Makes blocks differ by their place in the net; see VaryBlocks.

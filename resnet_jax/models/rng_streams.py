@@ -19,8 +19,8 @@ def example_keys(key: Array, count: int, axis_name: str | None) -> Array:
     """Returns a key for each of this device's examples, from one that is the same on all devices.
 
     Args:
-        key: Of the step and the layer.
-        count: Of the examples on this device.
+        key: Key of the step and the layer.
+        count: Number of examples on this device.
         axis_name: Mapped axis that the global batch is spread over; None where it is all on one device.
     """
     positions = jnp.arange(count) + (lax.axis_index(axis_name) * count if axis_name else 0)

@@ -52,7 +52,7 @@ class ScannedStage(nn.Module):
 def scan_blocks(
     body: Callable[[Array, PyTree], tuple[Array, PyTree]], carry: Array, stacked: PyTree, *, remat: int
 ) -> tuple[Array, PyTree]:
-    """Returns `jax.lax.scan(body, carry, stacked)`; with `remat`, recomputes so many iterations at once.
+    """Returns `jax.lax.scan(body, carry, stacked)`; with `remat`, recomputes this many iterations at once.
 
     In the backward pass, activations are then kept between groups of `remat` iterations only, and those of
     one group at a time are computed again: of N iterations, N / remat carries and what `remat` iterations

@@ -25,7 +25,7 @@ class Layer:
     Attributes:
         path: Names of the modules from the net to the layer, joined by "/": "stage1/block1/conv1".
         kind: Class of the layer.
-        output_shape: Of one image, without the batch.
+        output_shape: Shape of the output of one image, without the batch.
         params: Number of trained parameters of the layer; running statistics are not trained.
         macs: Multiply-adds of the layer for one image.
     """

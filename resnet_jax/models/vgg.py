@@ -22,7 +22,7 @@ class VGG(nn.Module):
     Attributes:
         stage_depths: Convolutions in each of the five stages.
         num_classes: Length of the logits.
-        dtype: Of the computation; parameters and logits are float32 (float64 where it is float64).
+        dtype: Dtype of the computation; parameters and logits are float32 (float64 for float64).
         width: Filters of the first stage, doubled up to eight times as many.
         hidden: Units of the first two fully connected layers.
         dropout: Share of their outputs that is dropped in training.

@@ -54,7 +54,7 @@ def make(request: Request, console: Console, *, table_file: Path, figure_file: P
 
     Args:
         request: What is to be made.
-        console: Where progress is shown.
+        console: Console that shows progress.
         table_file: CSV to write.
         figure_file: PNG to write.
 

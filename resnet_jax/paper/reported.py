@@ -33,8 +33,8 @@ class Table:
     Attributes:
         title: What the caption begins with.
         data: The paper's data set.
-        protocol: Of the evaluation.
-        columns: Of "top1" and "top5", those that the table has.
+        protocol: Protocol of the evaluation.
+        columns: "top1", "top5" or both, as the table has them.
         rows: In the paper's order.
     """
 

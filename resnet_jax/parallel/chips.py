@@ -27,7 +27,7 @@ class Chip:
         bandwidth: Bytes of memory moved in a second.
         clock: Cycles in a second; None where it is not published.
         shapes: The slices that exist, in chips. Empty for those of three dimensions, see `_slice_exists`.
-        most_chips: Of a slice.
+        most_chips: Largest number of chips in a slice.
     """
 
     devices: int
@@ -62,7 +62,7 @@ class Topology:
 
     Attributes:
         name: As it was given, "v5e:2x2".
-        chip: Of which it is made.
+        chip: Kind of its chips.
         shape: Chips in each direction.
     """
 

@@ -108,8 +108,8 @@ def process_share(
     first part, then of the second, and so on.
 
     Args:
-        batch_size: Of the global batch.
-        devices: Of all processes, in the order of the global batch.
+        batch_size: Size of the global batch.
+        devices: Devices of all processes, in the order of the global batch.
         parts: That the batch is computed in, one after the other.
 
     Raises:
@@ -129,9 +129,9 @@ def process_share(
 def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory if JAX has only a CPU; does nothing with another C library.
 
-    XLA allocates the buffers of a program anew at every run, and the system clears every page of them anew:
-    for ResNet-50 370,000 pages a step. Kept are large blocks too, in one arena, since the others give their
-    memory back whatever they are told. To be called before JAX starts its threads, each of which keeps the
+    XLA allocates the buffers of a program again at every run, and the system clears each of their pages: for
+    ResNet-50 370,000 pages a step. Large blocks are kept too, in one arena, since the other arenas give their
+    memory back whatever their settings are. Call it before JAX starts its threads, each of which keeps the
     arena that it begins with. A few runs get fresh pages anyway: glibc needs somewhat more than the size to
     align a block, so that it passes over a freed one of exactly that size.
     """

@@ -47,7 +47,7 @@ def create_mapping(kind: str, devices: Sequence[jax.Device]) -> Mapping:
     Args:
         kind: "pmap", "shard_map", or "auto": pmap on one process and shard_map on several, where pmap
             converts between host-local and global arrays at every call.
-        devices: Of all processes, those of one process together.
+        devices: Devices of all processes, those of one process together.
 
     Raises:
         DeviceError: The kind does not exist.

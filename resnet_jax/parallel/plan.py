@@ -41,9 +41,9 @@ class Compiled:
         fits: The program was compiled; otherwise it needs more memory than there is.
         argument_bytes, temporary_bytes: Memory for the state and the batch, and for what lives during the
             step.
-        peak_bytes: Of memory, as it is allocated: arguments, temporaries, and results that are not in place
+        peak_bytes: Peak of allocated memory: arguments, temporaries, and results that are not in place
             of arguments; where it does not fit, what the compiler says that it needs, in part or in all.
-        available_bytes: Of memory that a program may have, where the compiler names it: less than the chip
+        available_bytes: Memory that a program may have, if the compiler names it: less than the chip
             has.
         flops, bytes_accessed: Operations, and bytes moved; of loops, scaled as cycles are.
         cycles: The sum of the compiler's estimates, without communication.
@@ -122,7 +122,7 @@ def compile_step(
         function: (replicated, a device's part of the batch) → what is the same on every device.
         replicated: Shapes and dtypes of the first argument.
         batch: Those of the second, of the global batch.
-        devices: Of `devices_of`.
+        devices: Devices that `devices_of` returned.
     """
     mesh = Mesh(np.array(devices), (AXIS_NAME,))
     step = create_mapping("shard_map", devices).map(function, donate=True)
@@ -185,7 +185,7 @@ def largest_that_fits(
 
     Args:
         tried: A compilation that does not fit.
-        size: Of its batch.
+        size: Size of its batch.
         allowed: Sizes that are legal.
         compiled: Compiles another.
         capacity: Bytes of a device.

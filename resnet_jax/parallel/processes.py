@@ -42,8 +42,8 @@ class Processes:
     """The processes of a run, and this one's place among them; one alone until it joins others.
 
     Attributes:
-        index: Of this process.
-        count: Of all processes.
+        index: Number of this process.
+        count: Number of all processes.
     """
 
     def __init__(self) -> None:
@@ -79,8 +79,8 @@ class Processes:
 
         Args:
             coordinator: HOST:PORT of the first process, on which it listens and the others find it.
-            count: Of all processes; 1 alone is this one by itself, wherever it runs.
-            index: Of this process, from 0.
+            count: Number of all processes; 1 alone is this one, wherever it runs.
+            index: Number of this process, from 0.
 
         Raises:
             ProcessError: An argument is missing or wrong, or the others do not come.
@@ -162,7 +162,7 @@ class Processes:
         none has reached.
 
         Args:
-            start: The step that the run goes on from.
+            start: The step that the run resumes from.
         """
         received: list[int] = []
         several = self.count > 1

@@ -41,10 +41,10 @@ class Watch:
     """Two threads: one counts the signs of life of all processes, one waits for word of one that ends.
 
     Args:
-        client: Of JAX's coordination service.
-        index: Of this process.
-        count: Of all.
-        name: Of this process, for people: its host and process id.
+        client: Client of JAX's coordination service.
+        index: Number of this process.
+        count: Number of all processes.
+        name: Name of this process for people: its host and process id.
         coordinator: HOST:PORT of the first process.
     """
 

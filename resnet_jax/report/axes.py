@@ -31,7 +31,7 @@ class Axis:
         return (values - self.low) / (self.high - self.low)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Returns about so many round values within the range."""
+        """Returns about this many round values within the range."""
         if not self.log:
             return _linear_ticks(self.low, self.high, count)
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)

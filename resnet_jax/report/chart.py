@@ -24,11 +24,11 @@ class Chart:
     """Curves that share their axes.
 
     Attributes:
-        name: Of the quantity, the heading.
+        name: Name of the quantity, the heading.
         series: Those with points are drawn.
         as_percent: The values are shares, written in per cent.
         log: A logarithmic version as well, which the page's switch shows.
-        x_name: Of what is on the horizontal axis.
+        x_name: Name of the horizontal axis.
         smooth: Draw the running means of noisy series, of up to two runs with the records faintly behind
             them; and end the linear scale below a high beginning.
         text: What a reader should know, under the heading.

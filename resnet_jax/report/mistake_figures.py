@@ -25,7 +25,7 @@ def draw_mistakes(found: Mistakes, run: str) -> Markup:
     """Returns the confusion, the pairs that are confused most, and the surest mistakes of a run.
 
     Args:
-        found: Of the run.
+        found: Mistakes of the run.
         run: Its name.
     """
     wrong, count = int(found.wrong.sum()), int(found.confusion.sum())

@@ -24,7 +24,7 @@ class Mistake:
     """An example that is taken for what it is not.
 
     Attributes:
-        number: Of the example in its split.
+        number: Number of the example in its split.
         label: The true one.
         predicted: The likeliest label.
         confidence: Its probability by the net's softmax.
@@ -46,7 +46,7 @@ class Mistakes:
         class_names: By label.
         split: Its name.
         of: Examples in the split; those that were looked at may be fewer.
-        step: Of the checkpoint.
+        step: Step of the checkpoint.
         confusion: Examples of each class (row) that are taken for each class (column).
         surest: The mistakes with the greatest confidence, the greatest first.
     """
@@ -68,9 +68,9 @@ def find_mistakes(workdir: str, *, examples: int, data_dir: str | None = None) -
     """Returns what the newest checkpoint of a run makes of its test split.
 
     Args:
-        workdir: Of the run.
+        workdir: Directory of the run.
         examples: At most, spread evenly over the split; 0 is all.
-        data_dir: Where the data set is; None is where the run found it.
+        data_dir: Directory of the dataset. Defaults to where the run found it.
 
     Raises:
         CheckpointError, ConfigError, DataError, ModelError: The net or the data is not there, or they do not

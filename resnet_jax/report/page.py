@@ -44,8 +44,8 @@ def write_page(
 
     Args:
         runs: On the page.
-        mistakes: Of every run, or why there are none.
-        analyses: Of every run, or why there are none.
+        mistakes: Mistakes of every run, or why there are none.
+        analyses: Results of the analysis of every run, or why there are none.
         now: When it is written.
     """
     sections = [

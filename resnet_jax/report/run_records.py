@@ -26,9 +26,9 @@ class RunRecord:
     Attributes:
         workdir: Path or URL.
         name: Shown; differs from that of every other run on the page.
-        number: Of the run on the page, from 0.
+        number: Number of the run on the page, from 0.
         config: Recipe and operation.
-        records: Of metrics.jsonl, every step once, rising.
+        records: Records of metrics.jsonl, every step once, rising.
         overlapping: Records that a later one of the same or an earlier step stands for.
         checkpoint: Step of the newest; None where there is none.
         parameters: Numbers that were trained; None without a checkpoint.

@@ -14,7 +14,7 @@ class Series:
     """A quantity of a run by step.
 
     Attributes:
-        name: Of the run.
+        name: Name of the run.
         run: Its number, which gives color and dashes.
         kind: What is drawn, for example "training" or "test".
         steps: Rising.
@@ -33,7 +33,7 @@ class Series:
         return len(self.steps)
 
     def thinned(self, points: int = POINTS) -> "Series":
-        """Returns the series with about so many of its points; see `thin`."""
+        """Returns the series with about this many of its points; see `thin`."""
         kept = thin(self.values, points)
         return dataclasses.replace(self, steps=self.steps[kept], values=self.values[kept])
 

@@ -82,7 +82,7 @@ def train_missing(
 
     Args:
         runs: Runs of the sweep; the seeds of a recipe follow one another.
-        console: Where progress is shown. Defaults to standard error.
+        console: Console that shows progress. Defaults to standard error.
         advice: What to do about a workdir that holds another run; the end of the error.
         vmap: Whether the seeds of a recipe are trained together in one program: "yes", "no", or "auto", where
             that is faster.
@@ -152,7 +152,7 @@ def _train(group: Sequence[SweepRun], bar: ProgressBar) -> Iterator[tuple[SweepR
             for each in group:
                 yield from _train([each], bar)
     except KeyboardInterrupt:
-        again = "run the same command again: it goes on from the last checkpoint"
+        again = "run the same command again: it resumes from the last checkpoint"
         raise Interrupted(f"stopped in {group[0]}; {again}") from None
     else:
         yield from ((each, "") for each in group)

@@ -182,7 +182,7 @@ class CheckpointWriter:
         if inode_of(self._directory) != self._inode:
             return SaveError(
                 f"the workdir {workdir} is gone (deleted, moved or unmounted), and step {self._saving} is "
-                "not saved; bring it back and run the same command again: it goes on from the newest "
+                "not saved; bring it back and run the same command again: it resumes from the newest "
                 "checkpoint in it"
             )
         whole = steps_in(workdir)
@@ -190,7 +190,7 @@ class CheckpointWriter:
         return SaveError(
             f"the checkpoint of step {self._saving} could not be written to {self._directory}: "
             f"{innermost_cause(error)}; fix that (space, permissions) and run the same command again: it "
-            f"goes on from {resumable}"
+            f"resumes from {resumable}"
         )
 
     def _write_checksums(self, *, committed: bool = False) -> None:
@@ -296,5 +296,5 @@ def _describe(array: np.ndarray) -> str:
 def _way_out(path: epath.Path) -> str:
     others = [step for step in steps_in(path.parent.parent) if str(step) != path.name]
     if not others:
-        return "restore it from a copy, or train anew in another workdir"
+        return "restore it from a copy, or train from scratch in another workdir"
     return f"delete {path} and run the same command again to go on from step {others[-1]}"

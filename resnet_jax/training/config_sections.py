@@ -271,7 +271,7 @@ class RunConfig(Section):
     keep: int = operation(2, "Newest checkpoints to keep, besides the best.", ABOVE_ZERO)
     workers: int | None = operation(1, "Threads that read batches. None is one per core.", ABOVE_ZERO)
     worker_processes: int = operation(
-        0, "Processes that read, each with so many threads. 0 reads in the training process.", NOT_NEGATIVE
+        0, "Processes that read, each with this many threads. 0 reads in the training process.", NOT_NEGATIVE
     )
     read_ahead: int = operation(4, "Batches to prefetch.", ABOVE_ZERO)
     data_dir: str | None = operation(

@@ -68,7 +68,7 @@ def build_optimizer(
 
     Args:
         options: The section.
-        code_dir: Where the modules that it names are looked for.
+        code_dir: Directory that is searched for the modules that it names.
     """
     schedule = build_schedule(options, code_dir)
     factors = []

@@ -261,7 +261,7 @@ def _initial_state(
 
 
 def abstract_batch(size: int, shape: tuple[int, int, int]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shapes and dtypes of a global batch of so many images."""
+    """Returns shapes and dtypes of a global batch of this many images."""
     kinds = {"label": jnp.int32, "index": jnp.int32, "mask": jnp.bool_}
     images = jax.ShapeDtypeStruct((size, *shape), jnp.uint8)
     return {"image": images} | {name: jax.ShapeDtypeStruct((size,), kind) for name, kind in kinds.items()}

@@ -25,7 +25,7 @@ class Initial:
     """The weights that a run begins with.
 
     Attributes:
-        workdir: Where they are from.
+        workdir: Directory that they are from.
         arrays: Arrays of its newest checkpoint.
         model: Arguments of create_model that it was made with.
         class_names: Names of its classes by label; None if they are not known.
@@ -81,7 +81,7 @@ class Initial:
         return {**self.model, **wanted}
 
     def describe(self, *, head: str, classes: int) -> str:
-        """Returns what a user should be told of the beginning of a run with so many classes."""
+        """Returns what a user should know about the beginning of a run with this many classes."""
         before = self.model["num_classes"]
         if head == "kept":
             last = f"the last layer is kept: the same {before} classes"

@@ -28,7 +28,7 @@ class MetricsLog:
 
     Args:
         workdir: Directory of the run.
-        step: The step that the run goes on from. Records beyond it are those of steps that will be made
+        step: The step that the run resumes from. Records beyond it are those of steps that will be made
             again, and are dropped, as is a line that was cut short.
         tensorboard: Write events too.
     """

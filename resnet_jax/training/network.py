@@ -82,7 +82,7 @@ def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
     Fine-tuning tells blocks apart, by patterns and by where their weights come from: there, "auto" does not.
 
     Raises:
-        ConfigError: The model has no blocks to loop over, or they must be told apart.
+        ConfigError: The model has no blocks to loop over, or they must be distinguished.
     """
     wanted = config.run.scan == "yes" or config.run.remat is not None
     optimizer = config.optimizer

@@ -34,8 +34,8 @@ def sgd(
     `update` takes the training error of the step as `value`.
 
     In the form "caffe", that of the paper's authors, v ← momentum · v + rate · (g + weight_decay · w) and w ←
-    w - v: what was gathered at an old rate goes on at the old rate. In the form "pytorch" (also optax.sgd) v
-    ← momentum · v + g + weight_decay · w and w ← w - rate · v. They differ whenever the rate changes.
+    w - v: what was gathered at an old rate keeps that rate. In the form "pytorch" (also optax.sgd) v ←
+    momentum · v + g + weight_decay · w and w ← w - rate · v. They differ whenever the rate changes.
 
     Args:
         schedule: Learning rate, or a function of the step that gives it; steps count from 0.

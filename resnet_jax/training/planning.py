@@ -115,7 +115,7 @@ def make_plan(
         price: Price of a chip for an hour.
         classes: Number of classes. Defaults to the dataset's, or to the synthetic data's if it is not at
             hand.
-        search: Where it does not fit, look for the largest batch that does, by up to three further
+        search: If it does not fit, look for the largest batch that does, by up to three further
             compilations.
 
     Raises:

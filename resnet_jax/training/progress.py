@@ -18,7 +18,7 @@ class Reporter:
     it writes such a line, and one every few seconds with the remaining time.
 
     Args:
-        console: Where it shows them.
+        console: Console that shows them.
         line: Text of a record, without speed.
         start: Step that the run continues from.
         steps: Total number of steps.

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from: the newest that is whole. Damaged ones are put aside, not deleted."""
+"""Which checkpoint a run resumes from: the newest that is whole. Damaged ones are put aside, not deleted."""
 
 from collections.abc import Iterable
 
@@ -20,7 +20,7 @@ DAMAGED = "damaged"
 
 
 def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool) -> Checkpoint | None:
-    """Returns the checkpoint that a run goes on from, if there is one.
+    """Returns the checkpoint that a run resumes from, if there is one.
 
     Warns of damaged ones and puts them aside.
 
@@ -36,7 +36,7 @@ def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool
         put_aside(workdir, damages)
         for step, damage in damages.items():
             print_note(
-                f"warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the run goes on "
+                f"warning: {damage}; it is moved to {workdir / DAMAGED / str(step)}, and the run resumes "
                 f"from step {checkpoint.step} (--config.run.fallback=false stops instead)"
             )
     # The first has moved them: the others may look for the newest.
@@ -66,7 +66,7 @@ def newest_whole(workdir: epath.PathLike, *, fallback: bool) -> tuple[Checkpoint
     if damages:
         raise CheckpointError(
             f"no checkpoint of {workdir} is whole ({'; '.join(damages.values())}): restore one from a copy, "
-            "or train anew in another workdir"
+            "or train from scratch in another workdir"
         )
     return None, {}
 

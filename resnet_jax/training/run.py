@@ -39,7 +39,7 @@ def run(
     Args:
         config: Recipe to train.
         workdir: Directory of the run; the same for all its processes.
-        console: Where progress is shown. Defaults to the standard output of the first process.
+        console: Console that shows progress. Defaults to the standard output of the first process.
         processes: Processes that train together, joined. Defaults to this one alone.
 
     Raises:
@@ -169,7 +169,7 @@ def _opening(config: Config, experiment: Experiment, workdir: epath.Path, start:
     where = f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
     where += f" of {processes} processes" if processes > 1 else ""
     where += f", batches in {config.run.accumulation} parts" if config.run.accumulation > 1 else ""
-    begin = f"goes on from step {start} of {config.run.steps}" if start else f"{config.run.steps} steps"
+    begin = f"resumes from step {start} of {config.run.steps}" if start else f"{config.run.steps} steps"
     return f"{display.title} ({display.data}), {where}, batch {config.batch_size}: {begin}, into {workdir}"
 
 
@@ -193,6 +193,6 @@ def _say_complete(console: Console, display: Display, workdir: epath.Path, step:
     _say_summary(console, display, workdir)
     print_line(
         console,
-        f"this run was complete at step {step} already; to train longer raise --config.run.steps, to train "
-        "anew choose another --workdir",
+        f"this run was complete at step {step} already; to train longer raise --config.run.steps; to "
+        "train from scratch choose another --workdir",
     )

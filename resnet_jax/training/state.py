@@ -46,7 +46,7 @@ def create_state(
 
     Args:
         model: A net without a mapped axis (`axis_name` None).
-        optimizer: Whose state is kept.
+        optimizer: Optimizer whose state is kept.
         seed: Seed of the initial parameters.
         image_shape: H, W, 3 of the images that the model will see.
         image_mean: See TrainState.

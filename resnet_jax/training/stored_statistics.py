@@ -27,7 +27,7 @@ def save_precise(
 
     Args:
         workdir: Directory of the run.
-        checkpoint: Whose statistics they are.
+        checkpoint: Checkpoint with these statistics.
         statistics: By path, `batch_stats/…`, all that the checkpoint has.
         images: Training images that they are of.
     """
@@ -75,17 +75,17 @@ def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) 
             str(loaded.pop("weights")),
         )
     except NPZ_ERRORS as error:
-        raise CheckpointError(f"{path} is damaged; {again} anew") from error
+        raise CheckpointError(f"{path} is damaged; {again} again") from error
     statistics = {name.removeprefix("statistics/"): array for name, array in loaded.items()}
     if _digest({**statistics, "images": np.array(images)}) != checksum:
-        raise CheckpointError(f"{path} is not as it was written (its checksum differs); {again} anew")
+        raise CheckpointError(f"{path} is not as it was written (its checksum differs); {again} again")
     moving = {name: array for name, array in checkpoint.arrays.items() if name.startswith(PREFIX)}
     same = statistics.keys() == moving.keys() and all(
         moving[name].shape == array.shape for name, array in statistics.items()
     )
     if weights != _weights_of(checkpoint) or not same:
         raise CheckpointError(
-            f"{path} is of other weights than the checkpoint of step {checkpoint.step}; {again} anew"
+            f"{path} is of other weights than the checkpoint of step {checkpoint.step}; {again} again"
         )
     return dataclasses.replace(checkpoint, arrays={**checkpoint.arrays, **statistics}), images
 

@@ -175,7 +175,7 @@ def run_vmapped_seeds(
     Args:
         configs: Resolved configs, equal but for `seed`.
         workdirs: Directories of the runs, in the same order.
-        console: Where the mean over the seeds is shown.
+        console: Console that shows the mean over the seeds.
 
     Raises:
         UsageError: As `run`; or the runs do not stand at the same step.

@@ -121,7 +121,7 @@ def test_a_comparison_without_a_finished_run_is_written_too(
 def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     """The finished run is not touched again.
 
-    The one that was killed goes on from its checkpoint and ends as undisturbed.
+    The one that was killed resumes from its checkpoint and ends as undisturbed.
     """
     command = [
         sys.executable,

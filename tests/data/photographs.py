@@ -38,7 +38,7 @@ def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
 
 
 def write_folder(root: Path, *, train: int, val: int) -> Path:
-    """Writes so many images of each class into train and val, and returns the root."""
+    """Writes this many images of each class into train and val, and returns the root."""
     for split, numbers in (("train", range(train)), ("val", range(train, train + val))):
         for label, name in enumerate(CLASSES):
             folder = root / split / name

@@ -1,6 +1,6 @@
 """Photographs in batches: the same bits from threads, processes and runs, at any step.
 
-And what becomes of damaged ones.
+And What happens to damaged ones.
 """
 
 import dataclasses

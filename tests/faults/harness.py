@@ -62,7 +62,7 @@ class Report:
 def disturb(
     launch: Callable[[], Group], workdir: Path, undisturbed: Path, *, kills: int, seed: int, interval: int
 ) -> Report:
-    """Kills one process of the run in `workdir` so many times, and lets it end.
+    """Kills one process of the run in `workdir` this many times, and lets it end.
 
     Args:
         launch: Starts the processes of the run, with pipes for stdout and stderr that are not buffered.
@@ -143,7 +143,7 @@ def _unfinished(workdir: Path) -> list[Path]:
 def check_beginning(report: Report, out: str, err: str, checkpoints: list[int]) -> None:
     """Counts a start that did not go on from the newest checkpoint that was there."""
     report.corrupt_loads += "is damaged" in err
-    opening = re.search(r"goes on from step (\d+) of", out)
+    opening = re.search(r"resumes from step (\d+) of", out)
     if opening:
         assert [int(opening[1])] == checkpoints[-1:], f"{opening[0]}, of checkpoints {checkpoints}"
 

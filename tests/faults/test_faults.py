@@ -69,7 +69,7 @@ def read_only(directory: Path) -> Iterator[None]:
 
 def test_a_disk_that_becomes_read_only_ends_in_one_line(writer: CheckpointWriter, tmp_path: Path) -> None:
     before = threading.enumerate()
-    wanted = r"^the checkpoint of step 2 could not be written.*Permission denied.*goes on from step 1$"
+    wanted = r"^the checkpoint of step 2 could not be written.*Permission denied.*resumes from step 1$"
     with read_only(tmp_path / "run" / "checkpoints"), pytest.raises(SaveError, match=wanted):
         writer.save(2, STATE)
     assert read_checkpoint(tmp_path / "run").step == 1

@@ -33,9 +33,9 @@ def test_checkpoints_that_differ_or_are_damaged_are_counted(tmp_path: Path) -> N
 
 def test_a_start_from_another_checkpoint_or_past_a_damaged_one_is_noticed() -> None:
     report = Report(promised=14)
-    check_beginning(report, "net on data: goes on from step 14 of 60, into run", "", [7, 14])
-    with pytest.raises(AssertionError, match=r"goes on from step 7 of, of checkpoints \[7, 14\]"):
-        check_beginning(report, "net on data: goes on from step 7 of 60, into run", "", [7, 14])
+    check_beginning(report, "net on data: resumes from step 14 of 60, into run", "", [7, 14])
+    with pytest.raises(AssertionError, match=r"resumes from step 7 of, of checkpoints \[7, 14\]"):
+        check_beginning(report, "net on data: resumes from step 7 of 60, into run", "", [7, 14])
     assert report.corrupt_loads == 0
     check_beginning(report, "", "resnet-jax: warning: run/checkpoints/14 is damaged: …", [7, 14])
     assert report.corrupt_loads == 1

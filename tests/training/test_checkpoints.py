@@ -207,7 +207,7 @@ def test_a_failed_save_says_what_to_do(
     monkeypatch.setattr(writer, "_write_checksums", fail)
     writer._saving = 2
     with pytest.raises(
-        SaveError, match=r"step 2 could not be written.*No space left on device.*goes on from step 1"
+        SaveError, match=r"step 2 could not be written.*No space left on device.*resumes from step 1"
     ):
         writer.wait()
     writer.close()

@@ -220,7 +220,7 @@ def test_a_run_of_ones_own_block_in_processes_of_its_own(elsewhere: Path) -> Non
     for steps in (2, 4):
         ended = python(*recipe, f"--config.run.steps={steps}")
         assert ended.returncode == 0, ended.stderr
-    assert "goes on from step 2 of 4" in ended.stdout
+    assert "resumes from step 2 of 4" in ended.stdout
     assert read_checkpoint(workdir).model["block"] == "my_parts:Separable(ratio=1)"
     assert read_config(workdir).run.code_dir == str(elsewhere / "parts")
     evaluated = python("-m", "resnet_jax.cli", "evaluate", "--workdir", workdir, "--json")

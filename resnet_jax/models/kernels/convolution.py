@@ -39,7 +39,7 @@ def convolve(
         kernel: Its third axis has C / groups channels: output channels of a group see the input channels of
             that group.
         stride: From one place of the kernel to the next.
-        groups: Into which input and output channels are cut, in order; divides both.
+        groups: Number of groups of input and output channels, in order; it divides both.
     """
     if kernel.shape[:2] == (1, 1):
         # The gradient of the pixels between, which it does not see, is padding and not arithmetic. By the TPU
@@ -136,10 +136,10 @@ def pixels_at_once(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int,
     the first stage of a CIFAR net has.
 
     Args:
-        shape: Of the images, [N, H, W, C].
+        shape: Shape of the images, [N, H, W, C].
         kernel: Its shape, [height, width, C, K].
-        stride: Of the convolution.
-        groups: Of its channels.
+        stride: Stride of the convolution.
+        groups: Groups of its channels.
     """
     channels, filters = kernel[2:]
     if stride != 1 or groups != 1 or kernel[1] == 1 or channels > 16:
@@ -167,9 +167,9 @@ def weight_gradient_form(shape: tuple[int, ...], kernel: tuple[int, ...], stride
     """Returns which of WEIGHT_GRADIENTS a CPU takes: measured fastest, or as fast as the fastest, on a core.
 
     Args:
-        shape: Of the images, [N, H, W, C].
+        shape: Shape of the images, [N, H, W, C].
         kernel: Its shape, [height, width, C, K].
-        stride: Of the convolution.
+        stride: Stride of the convolution.
     """
     pixels = -(-shape[1] // stride) * -(-shape[2] // stride)
     if kernel[:2] == (1, 1):

@@ -15,7 +15,7 @@ _recomputed = partial(jax.checkpoint, prevent_cse=False)
 
 @partial(_recomputed, static_argnums=1)
 def group_moments(x: Float[Array, "n h w c"], groups: int) -> tuple[Float[Array, "g c"], Float[Array, "g c"]]:
-    """Returns the mean and the mean square of so many groups of images."""
+    """Returns the mean and the mean square of this many groups of images."""
     grouped = x.reshape(groups, -1, *x.shape[1:])
     return grouped.mean((1, 2, 3)), jnp.square(grouped).mean((1, 2, 3))
 

@@ -40,7 +40,7 @@ class Variant:
         name: In `variants=…` and in `config.model.variants`; arguments follow a colon, separated by commas:
             "resnext:32,4".
         what: It does, in a line.
-        paper: Where it is from.
+        paper: Paper that it is from.
         arguments: Their names and defaults.
         change: From attributes and arguments to attributes. Raises ModelError where it does not fit.
     """
@@ -56,8 +56,8 @@ def apply_variants(name: str, attributes: Attributes, specs: Iterable[str]) -> A
     """Returns the attributes with the variants that the specs name applied, in their order.
 
     Args:
-        name: Of the net, for messages.
-        attributes: Of a ResNet.
+        name: Name of the network, for messages.
+        attributes: Attributes of a ResNet.
         specs: Names, with arguments where those of the paper are not wanted: "squeeze_excitation",
             "stochastic_depth:0.8".
 
@@ -211,14 +211,14 @@ VARIANTS: dict[str, Variant] = {
         ),
         Variant(
             "wide",
-            "so many times the filters; in bottlenecks of the first two convolutions",
+            "this many times the filters; in bottlenecks of the first two convolutions",
             "arXiv 1605.07146",
             {"factor": 10},
             _wide,
         ),
         Variant(
             "resnext",
-            "grouped 3×3 convolutions of so many groups and filters in each",
+            "grouped 3×3 convolutions of this many groups and filters in each",
             "arXiv 1611.05431",
             {"groups": 32, "width": 4},
             _resnext,

@@ -15,9 +15,9 @@ class GroupNorm(nn.Module):
     """Normalizes every image by itself over groups of its channels (arXiv 1803.08494).
 
     Attributes:
-        groups: Of channels, 32 in the paper; fewer where a group would have less than two.
+        groups: Groups of channels, 32 in the paper; fewer if a group would have less than two.
         epsilon: Added to the variance.
-        dtype: Of the output; moments, scale and bias are in `parameter_dtype(dtype)`.
+        dtype: Dtype of the output; moments, scale and bias are in `parameter_dtype(dtype)`.
         scale_init: Initializer of the scale [C].
     """
 

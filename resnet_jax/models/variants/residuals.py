@@ -1,4 +1,4 @@
-"""What becomes of F(x) before it is added: squeeze and excitation, stochastic depth, a learned scale."""
+"""What happens to F(x) before it is added: squeeze and excitation, stochastic depth, a learned scale."""
 
 from functools import partial
 
@@ -69,7 +69,7 @@ def stochastic_depth(
         before: Number of blocks before the stage.
         train: Whether to draw; otherwise F(x) is scaled by the probability.
         survival: Probability p_L of the last block; p_l = 1 - l / L · (1 - p_L) (arXiv 1603.09382, eq. 4).
-        then: What becomes of F(x) afterwards.
+        then: What happens to F(x) afterwards.
     """
     if train and not net.has_rng(EXAMPLES_RNG):
         raise ModelError(
@@ -95,7 +95,7 @@ def keep_at_random(
     Args:
         y: F(x) of a block.
         share: Probability of keeping an example.
-        key: Of the step and the block, the same on all devices.
+        key: Key of the step and the block, the same on all devices.
         axis_name: Mapped axis of the global batch.
     """
     if key is None:
