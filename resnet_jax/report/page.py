@@ -50,10 +50,10 @@ def write_page(
     """
     sections = [
         PageSection("results", "Results", join(run_cards(runs), results_table(runs))),
+        _mistakes(runs, mistakes),
         _curves(runs),
         _recipe(runs),
         _speed(runs),
-        _mistakes(runs, mistakes),
         _responses(runs, analyses),
     ]
     title = f"{', '.join(run.name for run in runs[:3])}{' and others' if len(runs) > 3 else ''}"

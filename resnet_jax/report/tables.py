@@ -17,14 +17,14 @@ NONE = "–"
 
 
 def results_table(runs: Sequence[RunRecord]) -> Markup:
-    """Returns a column for each run: error, loss, examples, parameters, steps, images a second."""
+    """Returns a column for each run: accuracy, loss, examples, parameters, steps, images a second."""
     rows: list[tuple[str, Callable[[RunRecord], str]]] = [
         ("State", lambda run: run.status),
         ("Net", lambda run: run.config.model.name),
         ("Data", lambda run: run.config.data.source or "not known"),
-        ("Test error", lambda run: _error(run, "test_top1")),
-        ("Test error, best", _best),
-        ("Test error, top 5", lambda run: _error(run, "test_top5")),
+        ("Test accuracy", lambda run: _share(run, "test_top1")),
+        ("Test accuracy, best", _best),
+        ("Test accuracy, top 5", lambda run: _share(run, "test_top5")),
         *(
             (f"Test {name.replace('_', ' ')}", partial(_value, field=f"test_{name}"))
             for name in metric_names(runs)
@@ -32,8 +32,8 @@ def results_table(runs: Sequence[RunRecord]) -> Markup:
         ("Test loss", lambda run: _value(run, "test_loss")),
         ("Test images", lambda run: _value(run, "test_examples")),
         (
-            "Training error (last tenth)",
-            lambda run: _last_tenth(run, "top1", lambda share: percent(1 - share)),
+            "Training accuracy (last tenth)",
+            lambda run: _last_tenth(run, "top1", percent),
         ),
         ("Training loss (last tenth)", lambda run: _last_tenth(run, "loss", number)),
         ("Parameters", lambda run: NONE if run.parameters is None else f"{run.parameters:,}"),
@@ -51,7 +51,7 @@ def results_table(runs: Sequence[RunRecord]) -> Markup:
 
 
 def run_cards(runs: Sequence[RunRecord]) -> Markup:
-    """Returns the test error of every run, in large figures."""
+    """Returns the test accuracy of every run, in large figures."""
     cards = (
         element(
             "li",
@@ -69,12 +69,12 @@ def run_cards(runs: Sequence[RunRecord]) -> Markup:
 
 
 def _headline(run: RunRecord) -> tuple[Markup, str]:
-    """Returns the test error of a run, or the first metric of its own task, and what it is."""
+    """Returns the test accuracy of a run, or the first metric of its own task, and what it is."""
     if run.last("test_top1") is None and run.metrics:
         name = run.metrics[0]
         return element("b", _value(run, f"test_{name}")), f" test {name.replace('_', ' ')}"
     known = run.last("test_top1") is not None
-    return element("b", _error(run, "test_top1")), " test error" if known else " not evaluated"
+    return element("b", _share(run, "test_top1")), " test accuracy" if known else " not evaluated"
 
 
 def metric_names(runs: Sequence[RunRecord]) -> list[str]:
@@ -139,9 +139,9 @@ def _json(value: object) -> str:
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
-def _error(run: RunRecord, field: str) -> str:
+def _share(run: RunRecord, field: str) -> str:
     value = run.last(field)
-    return NONE if value is None else percent(1 - value)
+    return NONE if value is None else percent(value)
 
 
 def _value(run: RunRecord, field: str) -> str:
@@ -150,11 +150,11 @@ def _value(run: RunRecord, field: str) -> str:
 
 
 def _best(run: RunRecord) -> str:
-    errors = run.series("test_top1", error=True)
-    if not len(errors):
+    found = run.series("test_top1")
+    if not len(found):
         return NONE
-    place = int(np.argmin(errors.values))
-    return f"{percent(errors.values[place])} at step {errors.steps[place]:,}"
+    place = int(np.argmax(found.values))
+    return f"{percent(found.values[place])} at step {found.steps[place]:,}"
 
 
 def _last_tenth(run: RunRecord, field: str, write: Callable[[float], str]) -> str:

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 from etils import epath
 
 from resnet_jax.training.logging import Record, read_metrics
@@ -16,7 +17,9 @@ def draw_run_curves(workdir: epath.Path, display: Display) -> None:
     records, curve = read_metrics(workdir), display.curve
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(*_points(records, curve, curve.train), color="tab:red", linewidth=0.8, alpha=0.7, label="train")
+    steps, values = _points(records, curve, curve.train)
+    axes.plot(steps, values, color="tab:red", linewidth=0.6, alpha=0.25)
+    axes.plot(steps, smoothed_values(values), color="tab:red", linewidth=1.0, alpha=0.9, label="train (mean)")
     axes.plot(
         *_points(records, curve, curve.test),
         color="tab:red",
@@ -32,6 +35,15 @@ def draw_run_curves(workdir: epath.Path, display: Display) -> None:
     with warnings.catch_warnings(), (workdir / CURVES).open("wb") as file:
         warnings.simplefilter("ignore")
         figure.savefig(file, format="png", dpi=160)
+
+
+def smoothed_values(values: list[float]) -> list[float]:
+    """Returns the mean of the fiftieth of the values around each one, cut off at the ends."""
+    half = max(1, len(values) // 100)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    first, last = np.maximum(0, places - half), np.minimum(len(values), places + half + 1)
+    return list((sums[last] - sums[first]) / (last - first))
 
 
 def _points(records: list[Record], curve: Curve, name: str) -> tuple[list[float], list[float]]:

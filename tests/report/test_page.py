@@ -44,7 +44,7 @@ def test_the_page_has_one_title_sections_in_order_and_links_that_lead_to_them(ru
     assert page.one("title").text == "first – report"
     assert page.one("h1").text == "first"
     sections = [section.attributes["id"] for section in page.all("section")]
-    assert sections == ["results", "curves", "recipe", "speed", "mistakes", "responses"]
+    assert sections == ["results", "mistakes", "curves", "recipe", "speed", "responses"]
     assert [link.attributes["href"] for link in page.one("nav").all("a")] == [
         f"#{section}" for section in sections
     ]
@@ -83,9 +83,9 @@ def test_a_task_of_its_own_is_reported_by_its_metrics(tmp_path: Path) -> None:
 
 def test_the_results_are_those_of_the_records(run: Path) -> None:
     results = column(page_of(run).one("section", id="results").one("table"), " first")
-    assert results["Test error"] == "3.12 %"  # 0.625 / 20
-    assert results["Test error, best"] == "3.12 % at step 20"
-    assert results["Test error, top 5"] == "0.00 %"
+    assert results["Test accuracy"] == "96.88 %"  # 1 - 0.625 / 20
+    assert results["Test accuracy, best"] == "96.88 % at step 20"
+    assert results["Test accuracy, top 5"] == "100.00 %"
     assert results["Test loss"] == "0.15"
     assert results["Test images"] == "25"
     assert results["Training loss (last tenth)"] == "0.1026"  # (2 / 19 + 2 / 20) / 2
