@@ -35,4 +35,4 @@ def get_config() -> Config:
 
 def fit_to_data(config: Config, given: Collection[str]) -> Config:
     """Returns the recipe for the folder that the config names; fields that are given stay."""
-    return fit_recipe(config, given)
+    return fit_recipe(config, given) if config.data.source else config

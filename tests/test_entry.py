@@ -198,12 +198,13 @@ def test_evaluate_prints_what_the_run_recorded(finished: Path, capsys: pytest.Ca
     assert main(["evaluate", "--workdir", str(finished), "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     record = json.loads((finished / "metrics.jsonl").read_text().splitlines()[-1])
-    assert results.keys() == {"loss", "top1", "top5", "examples", "step", "split", "protocol", "statistics"}
+    figures = {"loss", "top1", "top5", "balanced_accuracy", "macro_f1", "examples"}
+    assert results.keys() == figures | {"step", "split", "protocol", "statistics"}
     assert results["examples"] == 25
     assert results["top1"] == pytest.approx(record["test_top1"])
     assert results["loss"] == pytest.approx(record["test_loss"], rel=1e-5)
     assert main(["evaluate", "--workdir", str(finished)]) == 0
-    assert "25 images of test: top-1" in capsys.readouterr().out
+    assert "25 images of test: accuracy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ SPECS = [
     "imagenet:plain18",
     "imagenet_pod",
     "finetune",
+    "folder",
 ]
 LARGE = ("imagenet:resnet50", "imagenet:plain18", "imagenet_pod")
 

@@ -108,7 +108,8 @@ def fit_recipe(config: Config, given: Collection[str], *, network: bool = True) 
     source = config.data.source
     if source is None or not is_path(source):
         raise ConfigError(
-            f"config.data.source is {source!r}; name the folder of your images: --config.data.source=FOLDER"
+            f"config.data.source is {source!r}, which is no folder here; name the folder of your images: "
+            "--config.data.source=FOLDER"
         )
     splits = {name: getattr(config.data, name) for name in ("train_split", "test_split")}
     asked = {name: value for name, value in splits.items() if f"data.{name}" in given}

@@ -158,7 +158,7 @@ def test_a_clock_that_jumps_changes_nothing(
 
 def test_the_remaining_time_is_of_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
-    seconds = iter([100.0, 100.0, 110.0])
+    seconds = iter([100.0, 100.0, 100.0, 110.0])
     monkeypatch.setattr("resnet_jax.training.progress.time.monotonic", lambda: next(seconds))
     monkeypatch.setattr("resnet_jax.training.progress.print_line", lambda _, line: lines.append(line))
     reporter = Reporter(Console(file=io.StringIO()), lambda _: "a step", start=0, steps=40)

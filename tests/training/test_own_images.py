@@ -60,7 +60,9 @@ def test_what_is_chosen_fits_and_what_is_given_stays(
     )
     assert (given.batch_size, given.data.image_size, given.data.test_scale) == (8, 64, 72)
     with pytest.raises(ConfigError, match=r"name the folder of your images: --config.data.source=FOLDER"):
-        load_recipe("folder")
+        load_recipe("folder", [("data.source", "digits")])
+    assert train(["--config=folder", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert "name it with --config.data.source" in capsys.readouterr().err
 
 
 def test_epochs_are_turned_into_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
