@@ -1,5 +1,6 @@
 """`import resnet_jax as rj` is enough to train, look and predict."""
 
+import doctest
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import PIL.Image
 import pytest
+from safetensors.numpy import save_file
 
 import resnet_jax as rj
 from resnet_jax.data.augment import pad_crop_mirror
+from tests.interop.test_real_files import cifar
 from tests.training import tiny
 
 
@@ -21,6 +25,56 @@ def test_every_public_name_is_there_and_documented() -> None:
         assert found is not None
         assert name == "__version__" or found.__doc__
     assert set(rj.__all__) <= set(dir(rj))
+
+
+SHORT = {"run.steps": 1, "run.devices": 1, "model.name": "cifar_resnet8", "run.evaluate_every": 1}
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What the examples of the docstrings may use, in a directory with a run, pictures and weights."""
+    root = tmp_path_factory.mktemp("examples")
+    rj.train("digits_resnet20", root / "runs" / "digits_resnet20", SHORT, quiet=True)
+    for name in ("seven.png", "two.png"):
+        PIL.Image.fromarray(np.zeros((16, 16), np.uint8)).save(root / name)
+    save_file(cifar(), root / "resnet50.pth")
+    model = rj.create_model("cifar_resnet8", num_classes=10)
+    optimizer = rj.sgd(0.1)
+    state = rj.create_state(
+        model, optimizer, seed=0, image_shape=(16, 16, 3), image_mean=np.zeros(3, np.float32)
+    )
+    pixels = np.zeros((4, 16, 16, 3), np.uint8)
+    numbers = jnp.arange(4, dtype=jnp.int32)
+    return {
+        **{name: getattr(rj, name) for name in rj.__all__},
+        "jax": jax,
+        "jnp": jnp,
+        "np": np,
+        "resnet_jax": rj,
+        "root": root,
+        "model": model,
+        "ScannedStage": rj.models.ScannedStage,
+        "optimizer": optimizer,
+        "state": state,
+        "train": lambda recipe, workdir, _: rj.train(recipe, workdir, SHORT, quiet=True),
+        "variables": state.variables,
+        "images": pixels,
+        "augment": pad_crop_mirror(pad=0, mirror=False),
+        "schedule": rj.step_decay(0.1, boundaries=(3,)),
+        "batch": {"image": pixels, "label": numbers, "index": numbers, "mask": jnp.ones(4, bool)},
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(rj.__all__) - {"__version__", "analysis"}))
+def test_the_example_of_every_public_name_runs(
+    name: str, names: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(str(names["root"]))
+    examples = doctest.DocTestParser().get_examples(getattr(rj, name).__doc__ or "")
+    assert examples
+    namespace = dict(names)
+    for example in examples:
+        exec(compile(example.source, f"the docstring of {name}", "single"), namespace)
 
 
 def test_importing_is_quick_and_loads_no_library() -> None:

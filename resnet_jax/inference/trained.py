@@ -61,7 +61,7 @@ class Trained:
         notes: What a user should know.
 
     Example:
-        >>> trained = load_trained("runs/digits_resnet20")
+        >>> trained = load("runs/digits_resnet20")
         >>> trained.predict("seven.png", top=1)
         [(Guess(label=7, name='7', probability=0.98),)]
     """

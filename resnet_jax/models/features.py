@@ -64,6 +64,10 @@ def feature_shapes(model: nn.Module) -> dict[str, FeatureShape]:
 
     Raises:
         ModelError: The model is another net, such as VGG.
+
+    Example:
+        >>> feature_shapes(create_model("resnet50"))["stage4"].channels
+        2048
     """
     images = jax.ShapeDtypeStruct((1, PROBE, PROBE, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)

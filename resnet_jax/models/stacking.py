@@ -24,12 +24,21 @@ A = TypeVar("A", Array, np.ndarray)
 
 
 def stack_blocks(variables: PyTree) -> PyTree:
-    """Returns variables (nested dictionaries) with every block by itself as those of scanned stages."""
+    """Returns variables (nested dictionaries) with every block apart as those of scanned stages.
+
+    Example:
+        >>> scanned = model.clone(stage=ScannedStage)
+        >>> logits = scanned.apply(stack_blocks(variables), images)
+    """
     return unflatten_dict(stack_arrays(flatten_dict(variables, keep_empty_nodes=True, sep="/")), sep="/")
 
 
 def unstack_blocks(variables: PyTree) -> PyTree:
-    """Returns variables (nested dictionaries) of scanned stages as those with every block by itself."""
+    """Returns variables (nested dictionaries) of scanned stages as those with every block apart.
+
+    Example:
+        >>> logits = model.apply(unstack_blocks(stack_blocks(variables)), images)
+    """
     return unflatten_dict(unstack_arrays(flatten_dict(variables, keep_empty_nodes=True, sep="/")), sep="/")
 
 

@@ -26,6 +26,11 @@ def step_decay(
 
     Raises:
         ValueError: The boundaries do not rise.
+
+    Example:
+        >>> schedule = step_decay(0.1, boundaries=(32_000, 48_000))
+        >>> float(schedule(40_000))
+        0.01
     """
     if list(boundaries) != sorted(set(boundaries)):
         raise ValueError(f"boundaries {tuple(boundaries)} must rise")

@@ -20,6 +20,9 @@ class TrainState(flax.struct.PyTreeNode):
         opt_state: State of the optimizer, the momentum in it.
         image_mean: float32[H, W, 3] or [3] in units of pixels, subtracted from every image. A constant of the
             run, kept with the state so that a checkpoint is complete.
+
+    Example:
+        >>> logits = model.apply(state.variables, images - state.image_mean)
     """
 
     step: Int[Array, ""]
@@ -50,6 +53,10 @@ def create_state(
         seed: Seed of the initial parameters.
         image_shape: H, W, 3 of the images that the model will see.
         image_mean: See TrainState.
+
+    Example:
+        >>> mean = np.zeros(3, np.float32)
+        >>> state = create_state(model, optimizer, seed=0, image_shape=(16, 16, 3), image_mean=mean)
     """
 
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)

@@ -143,6 +143,10 @@ def make_evaluation_step(
         axis_name: Mapped axis of the global batch; None gives a step for plain `jax.jit`.
         sums: What is summed. Defaults to `masked_sums`: the number of examples, the cross-entropy, and the
             examples whose label is the most likely, or among the five most likely.
+
+    Example:
+        >>> evaluation_step = jax.jit(make_evaluation_step(model, lambda images, mean: images - mean))
+        >>> sums = evaluation_step(state, batch)
     """
 
     def evaluation_step(state: TrainState, batch: Batch) -> Sums:

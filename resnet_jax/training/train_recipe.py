@@ -21,6 +21,10 @@ class Result:
         workdir: Directory of the run; `resnet_jax.load(result.workdir)` gives the trained network.
         metrics: Metrics of the last step: `loss`, `top1`, `test_top1` and so on.
         history: Metrics of all steps that were recorded, in order.
+
+    Example:
+        >>> result = train("digits_resnet20", "runs/short", {"run.steps": 100})
+        >>> losses = [record["loss"] for record in result.history]
     """
 
     workdir: Path
