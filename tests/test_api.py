@@ -117,6 +117,7 @@ def test_a_recipe_is_trained_resumed_and_loaded(tmp_path: Path) -> None:
     assert trained.logits(np.zeros((2, 8, 8, 3), np.uint8)).shape == (2, 7)
 
 
+@pytest.mark.slow
 def test_the_parts_make_a_loop_of_ones_own() -> None:
     model = rj.create_model("cifar_resnet8", num_classes=3, width=4)
     optimizer = rj.sgd(0.05)

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from resnet_jax.cli import main
+from resnet_jax.data.folder import open_folder
+from resnet_jax.data.prepare import prepare
+from resnet_jax.data.prepared import open_prepared
 from resnet_jax.training.data_record import DATA_RECORD
 from tests.data.colors import write_colors
 from tests.training.runs import TINY, train
@@ -198,3 +201,16 @@ def test_a_kept_head_asks_for_the_same_names(
     kept = [f"--config.initial.source={trained / 'run'}", "--config.initial.head=kept"]
     assert train([*options(data, tmp_path / "tuned", steps=1), *kept]) == 2
     assert "'alder' is missing" in capsys.readouterr().err
+
+
+def test_a_prepared_set_is_the_same_data_wherever_it_lies(tmp_path: Path) -> None:
+    photos = write_colors(tmp_path / "photos", ["a", "b"], splits={"train": 2, "val": 1})
+    prepare(str(photos), str(tmp_path / "set"))
+    moved = shutil.copytree(tmp_path / "set", tmp_path / "elsewhere" / "copy")
+    here, there = (open_prepared(str(root), "train").fingerprint for root in (tmp_path / "set", moved))
+    assert here == there
+    other = write_colors(tmp_path / "others", ["a", "c"], splits={"train": 2, "val": 1})
+    prepare(str(other), str(tmp_path / "other"))
+    assert open_prepared(str(tmp_path / "other"), "train").fingerprint != here
+    folders = [open_folder(str(root), "train").fingerprint for root in (photos, other)]
+    assert folders[0] != folders[1]
