@@ -89,7 +89,11 @@ def calling(value: object, function: object, *, field: str, form: str) -> Iterat
 def _signature(function: object) -> str:
     function = getattr(function, "func", function)
     try:
-        return f", and has the signature {inspect.signature(function)}" if callable(function) else ""
+        if not callable(function):
+            return ""
+        parameters = inspect.signature(function).parameters.values()
+        named = ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in parameters)
+        return f", and has the signature ({named})"
     except (TypeError, ValueError):
         return ""
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -132,7 +133,8 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
         f"two={tiny.PATH},seed=3",
     ]
     command += ["--set", "run.steps=40", "--seeds", "1", "--to", str(tmp_path / "killed")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "XLA_FLAGS": runs.COMPILE_FASTER}  # As the run alone is compiled.
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     second = tmp_path / "killed" / "two" / "seed3"
     runs.wait_until(lambda: second.exists() and runs.logged_step(second) >= 20, process)
     process.kill()
@@ -142,7 +144,7 @@ def test_a_comparison_that_is_killed_goes_on(tmp_path: Path) -> None:
     stood = steps_in(second)[-1]
 
     began = time.time()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "1 of 2 runs are finished already" in done.stderr
     assert "2 of 2: two, seed 3, done" in done.stderr
     assert (tmp_path / "killed" / "one" / "seed0" / "metrics.jsonl").stat().st_mtime_ns == first

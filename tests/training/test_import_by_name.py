@@ -192,7 +192,7 @@ def test_a_name_that_is_gone_ends_a_command_with_exit_code_2(
 
 LOAD = """
 import sys, jax.numpy as jnp, resnet_jax
-model, variables = resnet_jax.load_checkpoint(sys.argv[1])
+model, variables = resnet_jax.load_checkpoint(sys.argv[1], trust_code=True)
 shape = model.apply(variables, jnp.ones((1, 8, 8, 3))).shape
 print(type(model.block.func).__name__, model.block.func.__module__, shape)
 """
@@ -223,13 +223,13 @@ def test_a_run_of_ones_own_block_in_processes_of_its_own(elsewhere: Path) -> Non
     assert "resumes from step 2 of 4" in ended.stdout
     assert read_checkpoint(workdir).model["block"] == "my_parts:Separable(ratio=1)"
     assert read_config(workdir).run.code_dir == str(elsewhere / "parts")
-    evaluated = python("-m", "resnet_jax.cli", "evaluate", "--workdir", workdir, "--json")
+    evaluated = python("-m", "resnet_jax", "evaluate", "--workdir", workdir, "--json", "--trust-code")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["step"] == 4
     loaded = python("-c", LOAD, workdir)
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.split(maxsplit=2)[1:] == ["my_parts", "(1, 7)\n"]
     (elsewhere / "parts" / "my_parts.py").rename(elsewhere / "parts" / "moved.py")
-    gone = python("-m", "resnet_jax", "evaluate", "--workdir", workdir)
+    gone = python("-m", "resnet_jax", "evaluate", "--workdir", workdir, "--trust-code")
     assert gone.returncode == 2
     assert "there is no module 'my_parts'" in gone.stderr
