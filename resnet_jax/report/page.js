@@ -72,8 +72,8 @@ function addCursor(figure) {
       add(row, "span").textContent = write(found.value);
       spoken.push(`${one.label} ${write(found.value)}`);
     });
-    tip.style.left = x < 0.5 ? `calc(${100 * x}% + .75rem)` : "auto";
-    tip.style.right = x < 0.5 ? "auto" : `calc(${100 * (1 - x)}% + .75rem)`;
+    const beside = x < 0.5 ? x * cursor.clientWidth + 12 : x * cursor.clientWidth - 12 - tip.offsetWidth;
+    tip.style.left = `${Math.max(0, Math.min(beside, cursor.clientWidth - tip.offsetWidth))}px`;
     cursor.setAttribute("aria-valuenow", step);
     cursor.setAttribute("aria-valuetext", `${title}: ${spoken.join("; ")}`);
   }

@@ -161,3 +161,29 @@ def test_the_switch_changes_the_scale(opened: Any) -> None:
         opened.check(f"#{scale}")
         assert plot.locator(f".{scale}").is_visible()
         assert not plot.locator(f".{other}").is_visible()
+
+
+def test_results_and_mistakes_are_side_by_side_where_there_is_room(opened: Any) -> None:
+    results, mistakes, curves = (
+        opened.locator(f"#{name}").bounding_box() for name in ("results", "mistakes", "curves")
+    )
+    if opened.viewport_size["width"] == 1280:
+        assert mistakes["y"] == results["y"] < SIZES[1280] / 2
+        assert mistakes["x"] >= results["x"] + results["width"]
+        assert mistakes["width"] > 600
+    else:
+        assert mistakes["x"] == results["x"]
+        assert mistakes["y"] >= results["y"] + results["height"]
+    assert curves["y"] >= mistakes["y"] + mistakes["height"]
+
+
+@pytest.mark.parametrize("place", [0.02, 0.45, 0.55, 0.98])
+def test_the_values_of_a_step_lie_within_their_chart(opened: Any, place: float) -> None:
+    for title in ("Loss", "Images per second"):
+        cursor = opened.locator("figure", has_text=title).locator(".cursor")
+        cursor.scroll_into_view_if_needed()
+        box = cursor.bounding_box()
+        cursor.hover(position={"x": place * box["width"], "y": box["height"] / 2})
+        tip = cursor.locator(".tip").bounding_box()
+        assert box["x"] - 0.5 <= tip["x"]
+        assert tip["x"] + tip["width"] <= box["x"] + box["width"] + 0.5
