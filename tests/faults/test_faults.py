@@ -111,7 +111,7 @@ def test_a_workdir_that_vanishes_between_saves_is_named(
     def vanish(log: MetricsLog) -> None:
         sync(log)
         if steps_in(workdir):
-            shutil.rmtree(workdir)
+            workdir.rename(tmp_path / "elsewhere")  # At once: the step before may still be being written.
 
     monkeypatch.setattr(MetricsLog, "sync", vanish)
     assert train([TINY, f"--workdir={workdir}"]) == 1
