@@ -22,7 +22,7 @@ from resnet_jax.training.config import Config, from_json, with_fields
 from resnet_jax.training.network import prepare_jax, with_scanned_stages
 from resnet_jax.training.state import split_variables
 from resnet_jax.training.stored_classes import ClassMap, open_labeled_split
-from resnet_jax.training.stored_code import read_trusted_checkpoint
+from resnet_jax.training.stored_code import lies_within, read_trusted_checkpoint
 from resnet_jax.training.stored_statistics import MOVING, with_statistics
 from resnet_jax.training.task import build_experiment
 
@@ -207,7 +207,9 @@ def evaluate_by_task(
     """
     checkpoint = read_trusted_checkpoint(workdir, step, whole_task=True)
     config = from_json(checkpoint.config)
-    config = with_fields(config, {"run.devices": None, "run.data_dir": data_dir or config.run.data_dir})
+    code_dir = None if lies_within(config.run.code_dir, workdir) else config.run.code_dir
+    changes = {"run.devices": None, "run.data_dir": data_dir or config.run.data_dir, "run.code_dir": code_dir}
+    config = with_fields(config, changes)
     prepare_jax(config)
     experiment = build_experiment(config, begun=workdir)
     state = experiment.mapping.replicate(from_arrays(experiment.initial_state(), checkpoint.arrays))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import safetensors
 
+from resnet_jax.errors import ResNetError
 from resnet_jax.files import JsonObject, read_json
 from resnet_jax.inference.preprocessing import Preprocessing
 from resnet_jax.interop.foreign_weights import (
@@ -21,6 +22,7 @@ from resnet_jax.interop.hub_folders import ForeignJson
 from resnet_jax.interop.weights_files import read_arrays
 from resnet_jax.models.network_names import VGG_STAGES
 from resnet_jax.models.registry import ModelArguments, model_class
+from resnet_jax.models.trusted_code import require_trust
 
 RECORD_FORMAT = "resnet-jax weights"
 RECORD_VERSION = 1
@@ -88,6 +90,7 @@ def from_record(file: Path, record: ForeignJson) -> Foreign:
 
     Raises:
         InteropError: The record or the file is not as it was written.
+        UntrustedCodeError: The record names code that is not trusted.
     """
     where = path if (path := record_path(file)).exists() else file
     try:
@@ -102,6 +105,7 @@ def from_record(file: Path, record: ForeignJson) -> Foreign:
                 f"{where} gives the net the option {', '.join(sorted(unknown))}; allowed are "
                 f"{', '.join(sorted(OPTIONS))}"
             )
+        require_trust(model, str(where))
         return Foreign(
             str(file),
             read_arrays(file),
@@ -111,6 +115,8 @@ def from_record(file: Path, record: ForeignJson) -> Foreign:
             tuple(map(str, record["class_names"])),
             source=str(record["data"]),
         )
+    except ResNetError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InteropError(
             f"{where} is not as `resnet-jax export` writes it ({type(error).__name__}: {error}); export "

@@ -39,8 +39,9 @@ def import_by_name(value: object, *, field: str, directory: str | None = None) -
     Args:
         value: A name or anything else.
         field: Field of the config, for messages.
-        directory: Searched before the current one, both after Python's own path, and kept on it for what the
-            module imports later.
+        directory: Searched before the current directory. Both are searched, and stay on Python's path, only
+            if the module is not found without them: a file beside the user that bears a library's name is
+            never imported on the way.
 
     Raises:
         ModelError: The name has another form, or what it means cannot be imported or called.
@@ -100,9 +101,11 @@ def _signature(function: object) -> str:
 
 def _module(name: str, value: str, field: str, directory: str | None) -> ModuleType:
     places = list(dict.fromkeys(os.path.abspath(place) for place in (directory, ".") if place))
-    sys.path += [place for place in places if place not in sys.path]
-    importlib.invalidate_caches()
     try:
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(name)
+        sys.path += [place for place in places if place not in sys.path]
+        importlib.invalidate_caches()
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):

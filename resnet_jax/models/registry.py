@@ -121,6 +121,7 @@ def create_model(
         >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
         >>> logits = model.apply(variables, images)
     """
+    variants = (variants,) if isinstance(variants, str) else variants
     options: Attributes = {
         option: import_by_name(value, field=option, directory=code_dir)
         for option, value in locals().items()
@@ -128,8 +129,6 @@ def create_model(
     }
     if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
         raise ModelError(f"num_classes is {num_classes!r}; it must be a whole number of 1 or more")
-    if isinstance(variants, str):
-        options["variants"] = (variants,)
     if input_scale is not None:
         options["input_scale"] = tuple(input_scale)
     family, depth = parse_name(name)

@@ -92,7 +92,7 @@ class ImageTask(Task):
         train, test = _open_data(config, begun)
         shape = train.image_shape
         origin, head = (begun, "kept") if begun else (config.initial.source, config.initial.head)
-        initial = read_initial(origin, own=begun is not None) if config.initial.source and origin else None
+        initial = read_initial(origin) if config.initial.source and origin else None
         arguments = model_arguments(config, self.outputs or len(train.class_names))
         if initial:
             arguments = initial.model_arguments(arguments, head=head)

@@ -9,7 +9,7 @@ from etils import epath
 from resnet_jax.console import print_note
 from resnet_jax.models.layers import path_matches
 from resnet_jax.models.registry import ModelArguments
-from resnet_jax.training.checkpoints import Arrays, from_arrays, read_checkpoint, to_arrays
+from resnet_jax.training.checkpoints import Arrays, from_arrays, to_arrays
 from resnet_jax.training.config import from_json
 from resnet_jax.training.config_fields import ConfigError
 from resnet_jax.training.config_sections import FACTOR
@@ -122,18 +122,14 @@ class Initial:
         return from_arrays(state, {name: array for name, array in own.items() if not is_taken(name)} | taken)
 
 
-def read_initial(workdir: epath.PathLike, *, own: bool = False) -> Initial:
+def read_initial(workdir: epath.PathLike) -> Initial:
     """Returns the weights of the newest checkpoint of a run or an import.
-
-    Args:
-        workdir: Directory of the run or import.
-        own: Whether it is the run that is resumed, whose code the user has named before.
 
     Raises:
         CheckpointError: There is none, or it is damaged.
-        UntrustedCodeError: It names code that is not trusted.
+        UntrustedCodeError: It names code that neither the user's recipe names nor `--trust-code` trusts.
     """
-    checkpoint = read_checkpoint(workdir) if own else read_trusted_checkpoint(workdir)
+    checkpoint = read_trusted_checkpoint(workdir)
     names = from_json(checkpoint.config).inference.class_names or checkpoint.class_names
     return Initial(str(workdir), checkpoint.arrays, checkpoint.model, names)
 

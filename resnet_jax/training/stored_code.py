@@ -6,7 +6,6 @@ import os
 from etils import epath
 
 from resnet_jax.files import as_path
-from resnet_jax.models.registry import ModelArguments
 from resnet_jax.models.trusted_code import require_trust
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint
 from resnet_jax.training.config import Config, all_fields, flat_fields, from_json
@@ -31,7 +30,10 @@ def read_trusted_checkpoint(
     require_trust(checkpoint.model, str(workdir))
     if whole_task:
         require_trust(code_fields(from_json(checkpoint.config)), str(workdir))
-    return dataclasses.replace(checkpoint, model=_without_own_code(checkpoint.model, workdir))
+    model = checkpoint.model
+    if lies_within(model.get("code_dir"), workdir):
+        model = {name: value for name, value in model.items() if name != "code_dir"}
+    return dataclasses.replace(checkpoint, model=model)
 
 
 def read_trusted_config(workdir: epath.PathLike) -> Config:
@@ -52,11 +54,12 @@ def code_fields(config: Config) -> dict[str, object]:
     return {path: value for path, value in flat_fields(config).items() if fields[path].code}
 
 
-def _without_own_code(model: ModelArguments, workdir: epath.PathLike) -> ModelArguments:
-    """Returns arguments without a `code_dir` within the workdir: what was downloaded is on no path."""
-    directory = model.get("code_dir")
+def lies_within(directory: str | None, workdir: epath.PathLike) -> bool:
+    """Returns whether a stored `code_dir` lies in the workdir itself, which may have been downloaded.
+
+    Nothing of a download is put on Python's path.
+    """
     if not directory:
-        return model
+        return False
     inside = os.path.realpath(as_path(workdir))
-    outside = os.path.isabs(directory) and not f"{os.path.realpath(directory)}/".startswith(f"{inside}/")
-    return model if outside else {name: value for name, value in model.items() if name != "code_dir"}
+    return f"{os.path.realpath(directory)}/".startswith(f"{inside}/")

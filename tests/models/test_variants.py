@@ -85,6 +85,18 @@ def test_the_number_of_parameters_is_the_published_one(name, variants, options, 
     assert found == count if isinstance(count, int) else round(found / 1e6, 1) == count
 
 
+@pytest.mark.parametrize("variant", ["squeeze_excitation:4", "preactivation"])
+def test_one_variant_may_be_given_as_text(variant: str) -> None:
+    shapes = [
+        jax.eval_shape(
+            create_model("cifar_resnet8", variants=given).init, jax.random.key(0), jnp.zeros((1, 8, 8, 3))
+        )
+        for given in (variant, (variant,), ())
+    ]
+    assert shapes[0] == shapes[1]
+    assert shapes[0] != shapes[2]
+
+
 def test_every_variant_is_counted_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert {spec.partition(":")[0] for _, specs, _, _ in PUBLISHED for spec in specs} == set(VARIANTS)
     assert cli.main(["list", "--variants"]) == 0
