@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 _WORDNET = re.compile(r"n\d{8}(?!\d)")
@@ -82,29 +83,45 @@ def match_labels(
         class_map: The network's name, or label as text, of a dataset's class. Classes that it leaves out are
             matched by name.
 
-    Classes match by name or WordNet id. If no class does and the dataset's names are all numbers, they are
-    the network's labels, as in ImageNetV2.
+    Classes match by name, WordNet id or, as in "tench, Tinca tinca", by the first of several names; a name
+    that two of the network's classes have, such as ImageNet's "crane", matches neither. If no class matches
+    and the dataset's names are all numbers, they are the network's labels, as in ImageNetV2.
 
     Example:
         >>> match_labels(["n02", "n01"], ["n01", "n02", "n03"])
         [1, 0]
     """
-    labels = {identity(name): label for label, name in enumerate(expected)}
-    synonyms = {identity(name.split(",")[0].strip()): label for label, name in enumerate(expected)}
-    known = {**synonyms, **labels}
+    known = {**_labels(map(_first_name, expected)), **_labels(map(identity, expected))}
 
-    def label_of(name: str) -> int | None:
-        if identity(name) in known:
-            return known[identity(name)]
-        if is_number(name) and int(name) < len(expected):
-            return int(name)
-        return known.get(identity(name.split(",")[0].strip()))
+    def by_name(name: str) -> int | None:
+        return known.get(identity(name), known.get(_first_name(name)))
+
+    def by_number(name: str) -> int | None:
+        return int(name) if is_number(name) and int(name) < len(expected) else None
 
     if class_map is not None:
         mapped = {normalized(name): target for name, target in class_map.items()}
-        named = [mapped.get(normalized(name), name) for name in found]
-        return [label_of(name) for name in named]
-    by_name = [known.get(identity(name)) for name in found]
-    if all(label is None for label in by_name) and all(map(is_number, found)):
-        return [int(name) if int(name) < len(expected) else None for name in found]
-    return by_name
+        targets = [mapped.get(normalized(name)) for name in found]
+        return [
+            by_name(name) if target is None else _either(by_name(target), by_number(target))
+            for name, target in zip(found, targets, strict=True)
+        ]
+    matched = [by_name(name) for name in found]
+    if all(label is None for label in matched) and all(map(is_number, found)):
+        return [by_number(name) for name in found]
+    return matched
+
+
+def _either(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first
+
+
+def _first_name(name: str) -> str:
+    return identity(name.split(",")[0].strip())
+
+
+def _labels(names: Iterable[str]) -> dict[str, int]:
+    """Returns the label of each name that only one class has."""
+    names = list(names)
+    counts = Counter(names)
+    return {name: label for label, name in enumerate(names) if counts[name] == 1}

@@ -1,7 +1,7 @@
 """Splits whose images lie in one folder and whose classes are in a file, as in ImageNet's validation set.
 
-Read are Kaggle's `LOC_val_solution.csv`, the ground truth of ImageNet's development kit, a list of WordNet
-ids by image (`*_synset_labels.txt`), and Tiny-ImageNet's `val_annotations.txt`.
+The file may be Kaggle's `LOC_val_solution.csv`, the ground truth of ImageNet's development kit, a list of
+WordNet ids by image (`*_synset_labels.txt`), or Tiny-ImageNet's `val_annotations.txt`.
 """
 
 import csv
@@ -14,9 +14,8 @@ from resnet_jax.data.tars import GROUND_TRUTH, KITS, validation_classes
 
 KAGGLE, TINY = "LOC_{split}_solution.csv", "{split}_annotations.txt"
 _LISTS = ("imagenet_2012_validation_synset_labels.txt", "synset_labels.txt")
-_LEVELS = (
-    3  # Folders above a split in which its labels are looked for: Kaggle's lie beside ILSVRC/Data/CLS-LOC.
-)
+_LEVELS = 3
+"""Folders above a split that are searched for its labels; Kaggle's lie beside ILSVRC/Data/CLS-LOC."""
 
 
 def find_labels(split_folder: str, images: Sequence[str]) -> tuple[dict[str, str], str] | None:

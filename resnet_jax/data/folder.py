@@ -21,6 +21,7 @@ from resnet_jax.data.image_files import (
     LeftOut,
     find_images,
     folders_in,
+    is_folder,
     note_left_out,
     sorted_entries,
 )
@@ -171,7 +172,7 @@ def _open_classes(path: epath.Path, wanted: Sequence[str] | None) -> FolderExamp
     left_out = [
         LeftOut(entry.name, "hidden" if entry.name.startswith(".") else "not in the folder of a class")
         for entry in sorted_entries(path)
-        if not entry.is_dir()
+        if not is_folder(entry)
     ]
     for label, name in enumerate(names):
         images: list[str] = []
@@ -241,9 +242,10 @@ def _open_flat(path: epath.Path, root: str, wanted: Sequence[str] | None) -> Fol
                 "it; add one, or choose another split"
             )
         return None
-    classes, file = found
+    file = found[1]
+    classes = {image: normalized(name) for image, name in found[0].items()}
     train = epath.Path(root) / TRAINING
-    known = set(folders_in(train)) if train.is_dir() else set(classes.values())
+    known = set(map(normalized, folders_in(train))) if train.is_dir() else set(classes.values())
     unknown = sorted(set(classes.values()) - known)
     if unknown:
         raise DataError(f"{file} names the class {unknown[0]!r}, which is no folder of {train}")
@@ -253,7 +255,7 @@ def _open_flat(path: epath.Path, root: str, wanted: Sequence[str] | None) -> Fol
     labels = [label[classes[image]] for image in files]
     left_out = [item for item in listing.left_out if not file.endswith(f"/{item.path}")]
     note_left_out(os.fspath(path), left_out)
-    return FolderExamples(os.fspath(path), names, files, labels, listing.left_out)
+    return FolderExamples(os.fspath(path), names, files, labels, left_out)
 
 
 def names_of_split(split: str) -> tuple[str, ...]:

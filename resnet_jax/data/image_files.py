@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from etils import epath
@@ -87,17 +87,24 @@ def find_images(root: epath.PathLike) -> Listing:
 
 
 def _above(root: str) -> set[tuple[int, int]]:
-    """Returns what identifies the folders above a folder, so that a link to one of them is seen as a loop."""
+    """Returns what identifies the folders above a folder, so that a link to one of them is seen as a loop.
+
+    If the folder is itself a link, it has parents here and parents where it leads.
+    """
     if "://" in root:
         return set()
-    return {(status.st_dev, status.st_ino) for status in map(os.stat, Path(root).absolute().parents)}
+    parents = {*Path(root).absolute().parents, *Path(os.path.realpath(root)).parents}
+    return {(status.st_dev, status.st_ino) for status in map(os.stat, parents)}
 
 
 def _walk(root: str, below: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
     """Yields every entry's path and why it is left out, "" for an image."""
     folder = f"{root}/{below}" if below else root
     if "://" not in root:
-        status = os.stat(folder)
+        try:
+            status = os.stat(folder)
+        except OSError as error:
+            raise DataError(f"{folder} cannot be listed: {error.strerror or error}") from error
         if (status.st_dev, status.st_ino) in seen:
             yield below, "a link to a folder that is read already"
             return
@@ -106,7 +113,7 @@ def _walk(root: str, below: str, seen: set[tuple[int, int]]) -> Iterator[tuple[s
         path = f"{below}/{entry.name}" if below else entry.name
         if entry.name.startswith("."):
             yield path, "hidden"
-        elif entry.is_dir():
+        elif is_folder(entry):
             if entry.name in _JUNK_FOLDERS:
                 yield path, "made by the operating system"
             else:
@@ -120,9 +127,10 @@ def why_left_out(entry: "os.DirEntry[str] | epath.Path") -> str:
     suffix = os.path.splitext(entry.name)[1].lower()
     if not isinstance(entry, os.DirEntry):
         return "" if suffix in IMAGE_SUFFIXES else "not an image by its suffix"
-    if suffix in IMAGE_SUFFIXES and (entry.is_file() or entry.is_symlink()):
+    is_file = _follows(entry.is_file)
+    if suffix in IMAGE_SUFFIXES and (is_file or entry.is_symlink()):
         return ""  # A broken link to an image is an error when it is read.
-    if not entry.is_file():
+    if not is_file:
         return "a broken link" if entry.is_symlink() else _kind(entry)
     try:
         with open(entry.path, "rb", buffering=0) as file:
@@ -132,6 +140,18 @@ def why_left_out(entry: "os.DirEntry[str] | epath.Path") -> str:
     if not head:
         return "empty"
     return "" if begins_like_an_image(head) else "not an image"
+
+
+def is_folder(entry: "os.DirEntry[str] | epath.Path") -> bool:
+    """Returns whether an entry is a folder or a link to one; a link that leads to itself is none."""
+    return _follows(entry.is_dir)
+
+
+def _follows(test: Callable[[], bool]) -> bool:
+    try:
+        return test()
+    except OSError:  # A link to itself, or into a folder that may not be read.
+        return False
 
 
 def begins_like_an_image(head: bytes) -> bool:
@@ -173,7 +193,7 @@ def folders_in(root: epath.PathLike) -> list[str]:
     return [
         entry.name
         for entry in sorted_entries(root)
-        if not entry.name.startswith(".") and entry.name not in _JUNK_FOLDERS and entry.is_dir()
+        if not entry.name.startswith(".") and entry.name not in _JUNK_FOLDERS and is_folder(entry)
     ]
 
 

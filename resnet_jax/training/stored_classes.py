@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from resnet_jax.console import print_note
-from resnet_jax.data.class_names import are_same, describe_difference, is_number, match_labels
+from resnet_jax.data.class_names import are_same, describe_difference, identity, is_number, match_labels
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.relabeled import RelabeledSource
 from resnet_jax.data.source import Source
@@ -111,6 +111,8 @@ def _refusal(
     reason = f"the network does not know {len(unknown)} of its {len(found)} classes"
     if not unknown:
         reason = "several of its classes are the same class of the network"
+    if doubled := sorted(name for name in unknown if list(map(identity, names)).count(identity(name)) > 1):
+        reason += f"; several classes of the network have the name {doubled[0]!r}"
     shown = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
     return (
         f"split {split} of {config.data.source}: {reason}{': ' if shown else ''}{shown}. The network has "

@@ -41,6 +41,10 @@ def test_a_difference_names_what_is_missing_new_and_moved() -> None:
         (["1", "0"], ["0", "1"], [1, 0]),
         (["tench"], ["goldfish", "tench, Tinca tinca"], [1]),
         (["a", "q"], ["a", "b"], [0, None]),
+        (["crane", "tench"], ["crane", "tench", "crane"], [None, 1]),
+        (["crane", "tench"], ["crane, bird", "tench", "crane, machine"], [None, 1]),
+        (["crane, machine"], ["crane, bird", "tench", "crane, machine"], [2]),
+        (["tench, Tinca tinca"], ["goldfish", "tench"], [1]),
     ],
 )
 def test_classes_are_matched_by_name(found: list[str], expected: list[str], labels: list[int]) -> None:
@@ -51,3 +55,9 @@ def test_a_map_says_which_class_is_which() -> None:
     names = ["goldfish", "tench, Tinca tinca"]
     mapping = {"n01440764": "tench, Tinca tinca", "n01443537": "0"}
     assert match_labels(["n01440764", "n01443537", "other"], names, mapping) == [1, 0, None]
+
+
+def test_a_map_leaves_numbers_that_it_does_not_name_unmatched() -> None:
+    """Folder "1" is not label 1 merely because another folder is mapped."""
+    assert match_labels(["x", "1"], ["a", "b", "c"], {"x": "2"}) == [2, None]
+    assert match_labels(["x", "b"], ["a", "b", "c"], {"x": "2"}) == [2, 1]

@@ -81,6 +81,26 @@ def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert {item.path for item in found.left_out} == {"loop", "up"}
 
 
+def test_a_link_to_itself_is_no_folder(tmp_path: Path) -> None:
+    """The operating system answers ELOOP, wherever the link lies."""
+    write_colors(tmp_path, ["cat", "dog"], splits={"train": 2})
+    for folder in (tmp_path, tmp_path / "train", tmp_path / "train" / "cat"):
+        (folder / "round").symlink_to("round")
+    assert open_folder(str(tmp_path), "train").class_names == ["cat", "dog"]
+    assert [item.path for item in open_folder(str(tmp_path), "train").left_out] == ["round", "cat/round"]
+
+
+def test_a_link_from_a_linked_class_back_up_is_a_loop(tmp_path: Path) -> None:
+    """Where the class really lies it has a neighbor, whose images are not of this class."""
+    write_colors(tmp_path / "elsewhere", ["x", "y"], splits={"shots": 3})
+    write_colors(tmp_path / "photos", ["cat"], splits={"train": 1})
+    shots = tmp_path / "elsewhere" / "shots"
+    (shots / "x" / "up").symlink_to(shots)
+    (tmp_path / "photos" / "train" / "ant").symlink_to(shots / "x")
+    examples = open_folder(str(tmp_path / "photos"), "train")
+    assert sorted(labels_of(examples).values()) == ["ant"] * 3 + ["cat"]
+
+
 def test_a_linked_class_folder_is_a_class(tmp_path: Path) -> None:
     write_colors(tmp_path / "elsewhere", ["x"], splits={"shots": 3})
     write_colors(tmp_path / "photos", ["cat"], splits={"train": 1})
@@ -213,6 +233,19 @@ def test_tiny_imagenet_is_read(tmp_path: Path) -> None:
         open_folder(str(tmp_path), "val")
 
 
+def test_labels_in_a_file_match_folders_in_another_form_of_unicode(tmp_path: Path) -> None:
+    """macOS stores the folder decomposed, and the file of labels is composed; the file is not left out."""
+    write_colors(tmp_path, ["cafe\u0301", "tea"], splits={"train": 2})
+    (tmp_path / "val").mkdir()
+    for number in range(2):
+        color_image(number, 2, 0).save(tmp_path / "val" / f"val_{number}.png")
+    (tmp_path / "val" / "val_annotations.txt").write_text("val_0.png\tcaf\u00e9\nval_1.png\ttea\n")
+    examples = open_folder(str(tmp_path), "val")
+    assert examples.class_names == open_folder(str(tmp_path), "train").class_names == ["caf\u00e9", "tea"]
+    assert labels_of(examples) == {"val_0.png": "caf\u00e9", "val_1.png": "tea"}
+    assert not examples.left_out
+
+
 def test_corrected_labels_are_noticed_by_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "photos"
     write_colors(root, ["cat", "dog"], splits={"train": 2})
@@ -259,7 +292,9 @@ NAMES = st.one_of(
 SUFFIXES = st.sampled_from([*FORMATS, ".txt", ".JPG", ".zip"])
 ENTRIES = st.lists(
     st.tuples(
-        st.sampled_from(["image", "image", "image", "text", "empty", "hidden", "link", "loop", "pipe"]),
+        st.sampled_from(
+            ["image", "image", "image", "text", "empty", "hidden", "link", "loop", "itself", "pipe"]
+        ),
         st.lists(NAMES, max_size=2),
         NAMES,
         SUFFIXES,
@@ -328,7 +363,7 @@ def test_every_file_of_a_messy_folder_is_read_or_listed(
             os.mkfifo(path)
             others.add(relative)
         else:
-            path.symlink_to(root if kind == "loop" else "nowhere.txt")
+            path.symlink_to({"loop": root, "itself": path.name}.get(kind, "nowhere.txt"))
             others.add(relative)
     others = {shown(path) for path in {*others, *contents} if shown(path) != path or path in others}
     contents = {path: content for path, content in contents.items() if shown(path) == path}
