@@ -9,9 +9,9 @@ The folder holds `train/CLASS/…` and `val`, `validation` or `test`, or class f
 split by a hash of the files' names: four fifths to train on, one fifth to test on. What is chosen is printed
 as the equivalent explicit command; a field that you give stays. docs/data.md says what is chosen when.
 
-Hardware: 2 CPU cores for some hundred images, an accelerator for many. Time: about a minute for 300 images on
-2 cores. Expected: depends on the images; from fewer than a thousand, fine-tuning (`--config=finetune`) is
-better than training from scratch.
+Hardware: 2 CPU cores for some hundred images, an accelerator for many. Time: 78 s for the 144 training images
+of the tests' messy folder on 2 cores. Expected: depends on the images. With few of them, try fine-tuning a
+network that was trained on many (`--config=finetune`).
 """
 
 from collections.abc import Collection

@@ -151,7 +151,7 @@ def _text_with_seconds(column: "Column") -> "ProgressColumn":
 
 
 class _LastLine(io.StringIO):
-    """A file that hands on the last line of what is written to it, and keeps nothing."""
+    """A file object that passes on the last line written to it, and stores nothing."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         super().__init__()

@@ -127,7 +127,9 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     ]
 
 
-def mutate_all(cases: list[Case], count: int, seed: int) -> None:
+def failures(cases: list[Case], count: int, seed: int) -> list[str]:
+    """Changes a byte of each file in turn, and returns what ended in anything but an error of the package."""
+    found: list[str] = []
     draw = random.Random(seed)
     for number in range(count):
         case = cases[number % len(cases)]
@@ -146,22 +148,23 @@ def mutate_all(cases: list[Case], count: int, seed: int) -> None:
             case.read()
         except ResNetError:
             pass
-        except BaseException as error:
-            raise AssertionError(
+        except Exception as error:
+            found.append(
                 f"{case.file.name}, byte {place}: {whole[max(0, place - 20) : place + 20]!r} became "
                 f"{bytes(changed[max(0, place - 20) : place + 20])!r}: {type(error).__name__}: {error}"
-            ) from error
+            )
         finally:
             case.file.write_bytes(whole)
+    return found
 
 
 def test_a_wrong_byte_ends_in_a_clear_error(cases: list[Case]) -> None:
-    mutate_all(cases, 210, seed=0)
+    assert failures(cases, 210, seed=0) == []
 
 
 @pytest.mark.slow
 def test_many_wrong_bytes_end_in_clear_errors(cases: list[Case]) -> None:
-    mutate_all(cases, 2000, seed=1)
+    assert failures(cases, 2000, seed=1) == []
 
 
 def test_an_unfinished_set_with_another_plan_is_refused(tmp_path: Path) -> None:

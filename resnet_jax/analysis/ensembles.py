@@ -1,6 +1,6 @@
-"""Several nets of one architecture: as one function, by `vmap` over their variables, and those between two.
+"""Several networks of one architecture: evaluated together by `vmap` over their variables, and interpolated.
 
-These have weights on the line from one to the other, and statistics of their own.
+An interpolated network has weights on the line between two others, and needs statistics of its own.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -83,7 +83,7 @@ def interpolate(one: Variables, other: Variables, share: float | Array) -> Varia
 def estimate_statistics(
     model: nn.Module, variables: Variables, batches: Iterable[Float[Array, "n h w 3"]]
 ) -> Variables:
-    """Returns the variables with running statistics of these batches alone, in place of the old ones.
+    """Returns the variables with running statistics that are computed from these batches alone.
 
     Every layer sees what the layers before it make of the batch with the batch's statistics, as in training;
     means and variances over all batches are those of the images together. Without batch normalization the

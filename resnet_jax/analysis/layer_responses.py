@@ -30,7 +30,7 @@ NormalizedImages = Float[Array | np.ndarray, "n h w 3"]
 
 @dataclasses.dataclass(frozen=True)
 class Responses:
-    """What a net makes of images, by layer and by block, in the order of computation.
+    """Responses of a network to images, by layer and by block, in the order of computation.
 
     Attributes:
         deviations: Standard deviation of each layer's response over images, pixels and channels, by the path

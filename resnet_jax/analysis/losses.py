@@ -123,8 +123,8 @@ def top_eigenvalue(loss: ParamsLoss, params: Params, *, iterations: int = 20, se
     """Returns the largest eigenvalue of the Hessian of the loss, with its eigenvector.
 
     Lanczos's method from a random vector, every vector made orthogonal to all before it. It keeps
-    `iterations` vectors as long as the parameters, and makes as many products with the Hessian. Whether these
-    were enough, `residual` says.
+    `iterations` vectors as long as the parameters, and makes as many products with the Hessian. `residual`
+    tells whether these were enough.
 
     Args:
         loss: Twice differentiable at `params`, for example `loss_function(…)`.

@@ -1,7 +1,4 @@
-"""Examples of a run's data, and responses and gradients of its checkpoints.
-
-So they can be taken at any moment of the training that was kept.
-"""
+"""Examples of a run's data, and layer responses and gradients of any checkpoint that it kept."""
 
 import dataclasses
 

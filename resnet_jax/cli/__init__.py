@@ -171,15 +171,24 @@ FIELDS = option(
     default=[],
     help="change a field of the recipe; VALUE is a literal or a word, a tuple is '(40,)' (default: none)",
 )
-"""For commands that take fields of a recipe."""
+"""The option of commands that take fields of a recipe."""
 
+
+WORKERS = option(
+    "--workers",
+    type=at_least(0),
+    default=0,
+    metavar="N",
+    help="number of threads (default: 0, one per core)",
+)
+"""The option of commands that decode images."""
 
 TRUST_CODE = option(
     "--trust-code",
     action="store_true",
     help="import the functions that a checkpoint names, which runs their modules (default: refuse)",
 )
-"""For commands that load a checkpoint."""
+"""The option of commands that load a checkpoint."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,12 +5,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from resnet_jax.cli import at_least, option
+from resnet_jax.cli import WORKERS, option
 from resnet_jax.console import ProgressBar, print_json
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.decode import decode
 from resnet_jax.data.encoded import Examples
+from resnet_jax.data.folder import FolderExamples
 from resnet_jax.data.image_files import LeftOut
 from resnet_jax.data.prepare import open_splits
 from resnet_jax.errors import ResNetError
@@ -18,15 +19,9 @@ from resnet_jax.errors import ResNetError
 EXAMPLES = ("resnet-jax check photographs", "resnet-jax check photographs --json")
 OPTIONS = (
     option("folder", metavar="FOLDER", help="image folder, or a folder with ImageNet's official tar files"),
-    option(
-        "--workers",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="number of threads (default: 0, one per core)",
-    ),
+    WORKERS,
 )
-LISTED_FILES = 50  # Files that are left out of which as many are listed as text.
+LISTED_FILES = 50  # Most files left out that are listed as text; JSON lists all.
 
 
 class BadFilesError(ResNetError):
@@ -52,7 +47,7 @@ def execute(arguments: argparse.Namespace) -> None:
                     bad.append({"file": examples.describe(index).partition(" (example")[0], "reason": why})
             labels = Counter(examples.label(index) for index in range(len(examples)))
             counts[name] = {label: labels[place] for place, label in enumerate(examples.class_names)}
-            if hasattr(examples, "left_out"):
+            if isinstance(examples, FolderExamples):
                 left_out += [LeftOut(f"{name}/{item.path}", item.reason) for item in examples.left_out]
     visible = [item for item in left_out if not item.hidden]
     if arguments.json:

@@ -28,7 +28,7 @@ EXAMPLES = (
 )
 
 MATRIX = 20
-"""Classes of the largest confusion matrix that is printed, and mistakes that are printed of a larger one."""
+"""Number of classes up to which the confusion matrix is printed; beyond it, number of mistakes listed."""
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -218,7 +218,7 @@ def _summary(results: Evaluation) -> str:
 
 
 LARGEST_TABLE = 30
-"""Classes of the largest table that is printed at the end of a training; of more, the worst are."""
+"""Number of classes up to which all are listed at the end of a training; beyond it, the worst are."""
 
 
 def print_classes(names: Sequence[str], counts: Counts) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from resnet_jax.cli import at_least, option
+from resnet_jax.cli import WORKERS, option
 from resnet_jax.console import ProgressBar, print_json
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.prepare import prepare
@@ -43,13 +43,7 @@ OPTIONS = (
         metavar="N",
         help="number of images in a file (default: 4096)",
     ),
-    option(
-        "--workers",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="number of threads (default: 0, one per core)",
-    ),
+    WORKERS,
     option(
         "--verify-contents",
         action="store_true",

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from resnet_jax.cli import at_least, option
+from resnet_jax.cli import WORKERS, option
 from resnet_jax.console import print_json
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.choices import CENTER
@@ -37,13 +37,7 @@ OPTIONS = (
         help="shorter side that images are scaled to (default: 256)",
     ),
     option("--data-dir", help="directory of TFDS's datasets (default: TFDS's own)"),
-    option(
-        "--workers",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="number of threads (default: 0, one per core)",
-    ),
+    WORKERS,
 )
 
 

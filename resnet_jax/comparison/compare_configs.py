@@ -1,4 +1,4 @@
-"""A comparison: every config trained with every seed that is missing, and what came out."""
+"""Runs a comparison: trains every config with every missing seed, and collects the results."""
 
 from collections.abc import Sequence
 
@@ -40,8 +40,8 @@ def compare(
         console: Console that shows progress. Defaults to standard error.
 
     Raises:
-        ConfigError, ModelError, DataError, WorkdirError, DeviceError: Of any of the runs, before the first
-            begins.
+        ConfigError, ModelError, DataError, WorkdirError, DeviceError: One of the runs cannot be trained. It
+            is raised before the first begins.
         Interrupted: Ctrl-C or SIGTERM came; the same call resumes.
     """
     check_seeds(seeds)

@@ -27,9 +27,9 @@ class Entry:
     """A config that is compared with others.
 
     Attributes:
-        name: In the table and the figure, and of its directory.
-        text: As it was asked for, without the name.
-        config: Resolved; its seed is the first of those that are trained.
+        name: Name in the table and the figure, and of its directory.
+        text: The request as it was written, without the name.
+        config: Resolved config; its seed is the first one that is trained.
     """
 
     name: str

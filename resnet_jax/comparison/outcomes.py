@@ -1,4 +1,4 @@
-"""What came out of a comparison: errors at the end over seeds, what the nets cost, and how long they took."""
+"""Results of a comparison: final errors over seeds, cost of the networks, and training time."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class RunResult:
 
     Attributes:
         seed: Seed of the run.
-        step: The last.
+        step: Last step.
         error: Share of the test images that are classified wrongly, at the end (not the best on the way).
         loss: Loss on the test images.
         train_error: Training error over the last tenth of the steps, with augmentation.
@@ -47,11 +47,11 @@ class Outcome:
     """A config over its seeds.
 
     Attributes:
-        name, config: Of the entry.
+        name, config: Name and config of the entry.
         model: Name of the net.
-        params, macs: Of the net, multiply-adds for one image.
-        error_mean, error_std: Over seeds, the sample's deviation (None for one seed); None where no run
-            ended.
+        params, macs: Parameters of the net, and its multiply-adds for one image.
+        error_mean, error_std: Mean and sample deviation of the test error over seeds. The deviation is None
+            for one seed; both are None if no run ended.
         seconds_mean: Mean time of a run.
         runs: One for every seed.
     """

@@ -25,7 +25,7 @@ def pad_crop_mirror(*, pad: int, mirror: bool) -> Augment:
     The crop has the size of the image.
 
     Args:
-        pad: Zeros on every side, in pixels, so that the image moves by at most as many; 4 for CIFAR.
+        pad: Zeros on every side, in pixels, so that the image moves by at most this number; 4 for CIFAR.
         mirror: Mirror every other image left to right, by chance.
     """
 

@@ -115,7 +115,7 @@ class EvaluationBatches:
 
 
 def reading_threads(workers: int | None) -> int:
-    """Returns the number of threads that `workers` means: None is one per core that this process may use."""
+    """Returns the number of threads for `workers`; None is one per core that this process may use."""
     return workers or (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )

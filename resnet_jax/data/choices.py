@@ -10,10 +10,10 @@ PIXEL, CHANNEL, PUBLISHED = "pixel", "channel", "imagenet"
 """Means: one per pixel or one per channel of the training split, and the published one of ImageNet."""
 
 STATISTICS_SUFFIX = ".npz"
-"""Of a file that `resnet-jax statistics` wrote, which may stand for a mean or for colors."""
+"""Suffix of the files that `resnet-jax statistics` writes, which a mean or colors may name."""
 
 ERROR, SKIP = CORRUPT = ("error", "skip")
 """What happens to an image that cannot be decoded: it ends the run, or is skipped, counted and reported."""
 
 SCALE, RESIZED, CENTER = CROPS = ("scale", "resized", "center")
-"""Of training images of any size."""
+"""How training images of any size are cropped."""

@@ -76,12 +76,12 @@ def decode(encoded: bytes) -> Pixels:
 
 
 def decode_crops(encoded: bytes, boxes: Sequence[Box], size: tuple[int, int], outs: Sequence[Pixels]) -> None:
-    """Decodes an image file once and writes boxes of it, each scaled to the shape of its `out`, there.
+    """Decodes an image file once and writes boxes of it to `outs`, each scaled to its array's shape.
 
-    Of a JPEG only what the boxes need is decoded, where TurboJPEG is there, and what is below them is not
-    checked for damage. It is decoded at 1/f, f = 2, 4 or 8, where every box shrinks by 2 f or more: the
-    decoder's own shrinking is sharper than averaging, and a half or more is left to averaging, so that the
-    two differ little.
+    If TurboJPEG is installed, only the part of a JPEG that the boxes need is decoded, and what lies below
+    them is not checked for damage. If every box shrinks by 2 f or more, f = 2, 4 or 8, it is decoded at 1/f:
+    the decoder's own shrinking is sharper than averaging, and a half or more is left to averaging, so that
+    the two differ little.
 
     Args:
         encoded: The file.

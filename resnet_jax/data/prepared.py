@@ -22,7 +22,7 @@ from resnet_jax.files import is_junk, read_json
 
 MANIFEST = "manifest.json"
 SET_FORMAT = 1
-"""Of the manifest and the records."""
+"""Format of the manifest and the records."""
 
 _HEADER = struct.Struct("<BIII")  # Kind, label, height and width; the last two are 0 for a file.
 _FILE, _PIXELS = 0, 1

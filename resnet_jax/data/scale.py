@@ -50,7 +50,7 @@ def crop(
     out: UInt8[np.ndarray, "h w 3"],
     origin: tuple[int, int] = (0, 0),
 ) -> None:
-    """Writes a box of an image, scaled once to the shape of `out`, there.
+    """Scales a box of an image once to the shape of `out`, and writes it there.
 
     Equal to scaling the whole image by the box's factor and cropping what the box holds, but for rounding and
     for the tolerance.

@@ -1,4 +1,4 @@
-"""What is known of a training set's pixels: the mean that is subtracted, and how its colors vary."""
+"""Statistics of a training set's pixels: the mean that is subtracted, and how its colors vary."""
 
 import contextlib
 import dataclasses

@@ -183,7 +183,7 @@ def _silence() -> Iterator[None]:
 
 
 def _lock(directory: os.PathLike[str]) -> contextlib.AbstractContextManager[object]:
-    """Of several processes that need a set prepared, one prepares, and the others wait and find it done."""
+    """If several processes need a set prepared, one prepares it and the others wait."""
     if "://" in os.fspath(directory):
         return contextlib.nullcontext()  # Object storage has no locks; TFDS's own rename keeps the set whole.
     path = Path(directory)

@@ -1,1 +1,1 @@
-"""How good it is: evaluation of a run's checkpoints."""
+"""Evaluation of a run's checkpoints: how good the network is."""

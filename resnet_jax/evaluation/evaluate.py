@@ -41,11 +41,11 @@ class Evaluation(Figures):
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a net, or an ensemble, says of every example of a split.
+    """Predictions of a network, or an ensemble, for every example of a split.
 
     Attributes:
-        numbers: int64[N], of the examples in the split, rising; all but those that were skipped.
-        labels: int32[N], the true ones.
+        numbers: int64[N], increasing: numbers of the examples in the split, without those that were skipped.
+        labels: int32[N], the true labels.
         log_probabilities: float32[N, classes], natural logarithms.
         class_names: By label.
         source: The split; `source.read(numbers)` gives images, uint8, labels and a mask.
@@ -190,7 +190,7 @@ def all_scores(
         trials: Trials of the networks.
         protocol: What is seen of an image.
         batch_size: See `Scorer.scores`; None is the run's.
-        scored: Is called with the number of further examples a net has scored.
+        scored: Called with the number of examples that a network has just scored.
     """
     return average_members([_told(trial.scores(protocol, batch_size=batch_size), scored) for trial in trials])
 

@@ -36,7 +36,7 @@ from resnet_jax.training.stored_statistics import PREFIX, save_precise
 
 @dataclasses.dataclass(frozen=True)
 class Recomputed:
-    """What was recomputed: the step of the checkpoint, the training images that it is of, and the file."""
+    """What was recomputed: the step of the checkpoint, the number of training images, and the file."""
 
     step: int
     images: int
@@ -106,7 +106,7 @@ def measure_statistics(
     Args:
         net: Network with the weights.
         source: The training split.
-        images: This many in an order drawn from the seed.
+        images: Number of images, taken in an order drawn from the seed.
         batch_size: Images that the devices see at once; a multiple of the group.
         group_size: Images that are normalized together.
         seed: Seed of the order.

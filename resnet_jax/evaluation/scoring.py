@@ -27,11 +27,11 @@ _AHEAD = 32  # Examples that are read ahead at least.
 
 
 class Scores(NamedTuple):
-    """What a net says of some examples.
+    """Scores of some examples.
 
     Attributes:
         numbers: Numbers of the examples in their split.
-        labels: Theirs.
+        labels: Labels of these examples.
         log_probabilities: Natural logarithms of the averaged probabilities.
     """
 
@@ -147,8 +147,8 @@ def examples_at_once(stack: tuple[int, ...], pixels: int, *, sides: int, most: i
         stack: Views of an example, height and width.
         pixels: Approximate number of pixels in a batch.
         sides: 2 where every view is seen in the mirror too, else 1.
-        most: Examples that there are, or that a batch may have.
-        devices: That the batch is cut over.
+        most: Largest number of examples in a batch.
+        devices: Number of devices that share the batch.
     """
     views, height, width = stack
     size = min(max(1, pixels // (views * sides * height * width)), most)

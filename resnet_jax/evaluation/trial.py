@@ -27,7 +27,7 @@ from resnet_jax.training.stored_statistics import MOVING, with_statistics
 from resnet_jax.training.task import build_experiment
 
 Workdirs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""Of a run, or of the several runs of an ensemble."""
+"""Directory of a run, or the directories of an ensemble."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Trial:
 
     Attributes:
         workdir: Directory of the run.
-        checkpoint: With the statistics that are asked for.
+        checkpoint: Checkpoint with the requested statistics.
         config: Config of the run, as it is run here.
         scorer: The network, on the devices of this process.
         source: The split.
         split: Its name.
         statistics: "moving" or "precise".
-        images: Training images that precise statistics are of; 0 for moving ones.
+        images: Number of training images behind precise statistics; 0 for moving ones.
         restricted: Labels that may be predicted. None is all.
     """
 

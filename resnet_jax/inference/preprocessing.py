@@ -116,7 +116,7 @@ class Preprocessing:
             crop_pixels(pixels, view.box(width, height), out)
 
     def _fit_by_pillow(self, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns what torchvision's Resize and CenterCrop give of a PIL image."""
+        """Returns the result of torchvision's Resize and CenterCrop for a PIL image."""
         import PIL.Image  # Here, since few need it.
 
         if isinstance(picture, _pil_image()):
@@ -147,7 +147,7 @@ class Preprocessing:
         crop: int,
         interpolation: str = ANTIALIAS,
     ) -> "Preprocessing":
-        """Returns that of a net which takes (pixels / 255 - mean) / std.
+        """Returns the preprocessing of a network that takes (pixels / 255 - mean) / std.
 
         Raises:
             ValueError: They are not three numbers each, or the sizes are none of a picture.

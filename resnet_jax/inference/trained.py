@@ -205,7 +205,7 @@ def load_checkpoint(
 ) -> tuple[nn.Module, VariableDict]:
     """Returns a run's model and variables; `model.apply` takes pixels from 0 to 255 minus the stored mean.
 
-    `resnet_jax.load(workdir)` does that by itself: `trained.logits(images)`, and `trained.preprocess(images)`
+    `resnet_jax.load(workdir)` does that for you: `trained.logits(images)`, and `trained.preprocess(images)`
     is the input of `model.apply`. The variables are `params` and `batch_stats`. Only the workdir is needed.
 
     The blocks are unrolled; for a deep net, `model.clone(stage=resnet_jax.models.ScannedStage)` takes

@@ -29,11 +29,11 @@ COUNTER = "num_batches_tracked"  # Ends the names of PyTorch's counters of batch
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """A net of ours with the weights of another framework.
+    """A network of this package with the weights of another framework.
 
     Attributes:
         model: The net.
-        model_arguments: Those of create_model that give it.
+        model_arguments: Arguments of create_model that build it.
         variables: `params` and `batch_stats`.
         notes: What a user should know.
     """
@@ -49,7 +49,7 @@ def assemble(foreign: Foreign, *, num_classes: int | None = None, seed: int = 0)
 
     Args:
         foreign: What was read.
-        num_classes: None is the source's; another number gives a fresh head.
+        num_classes: Number of classes. Defaults to the source's; another number gives a fresh head.
         seed: Seed of a fresh head.
 
     Raises:

@@ -143,15 +143,13 @@ def over_micro_batches(layer: nn.Module, moments: Moments, *, parts: int) -> Mom
 def freeze_statistics(
     *, norm: LayerFactory, patterns: Iterable[str], **options: object
 ) -> Callable[[Array], Array]:
-    """Makes a normalization; one that a pattern means uses its running statistics in training too.
-
-    The running statistics of that one do not change.
+    """Makes a normalization; if a pattern names it, training uses its running statistics, unchanged.
 
     Args:
         norm: Makes the layer. Where it has running statistics, it takes `use_running_average` when it is
             called.
         patterns: Patterns of paths; see `path_matches`.
-        **options: Of the layer.
+        **options: Options of the layer.
     """
     layer = norm(**options)
     if not isinstance(layer, nn.Module) or not layer.has_variable("batch_stats", "mean"):
@@ -162,9 +160,9 @@ def freeze_statistics(
 def begin_at_zero(
     *, name: str, layer: str, norm: LayerFactory = BatchNorm, **options: object
 ) -> Callable[..., Array]:
-    """Makes a normalization; the layers of that name begin with the scale 0.
+    """Makes a normalization; layers of that name begin with the scale 0 (zero-init gamma).
 
-    For the last one of every block, which then begins as its shortcut (arXiv 1706.02677, §5.1).
+    Given the last layer of every block, a block begins as its shortcut (arXiv 1706.02677, §5.1).
     """
     return norm(name=name, **options | ({"scale_init": nn.initializers.zeros} if name == layer else {}))
 

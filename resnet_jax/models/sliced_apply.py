@@ -1,4 +1,4 @@
-"""A net's answers in evaluation, at the speed of the platform."""
+"""Evaluation of a network at the full speed of the platform."""
 
 import flax.linen as nn
 from jax import lax
@@ -10,9 +10,9 @@ def apply_in_slices(
 ) -> Float[Array, "n classes"]:
     """Returns `model.apply(variables, images, train=False)`; a CPU computes it for a few images at a time.
 
-    A CPU's caches hold the activations of so few: a net for 32×32 pixels takes a tenth less time
-    (docs/performance.md). They are 4 to 16, if their number has such a divisor. The choice is made when a
-    program is lowered, so TPUs and GPUs take all at once.
+    A CPU's caches hold the activations of a few images: a network for 32×32 pixels takes a tenth less time
+    (docs/performance.md). A slice has 4 to 16 images, if the batch size has such a divisor. The choice is
+    made when a program is lowered, so TPUs and GPUs take all at once.
     """
 
     def net(images: Array) -> Array:

@@ -1,9 +1,9 @@
-"""Two layouts of a net's variables: every block by itself, or the identical blocks of a stage stacked.
+"""Two layouts of a net's variables: blocks apart, or the identical blocks of a stage stacked.
 
 `stage1/block2/conv1/kernel`, `stage1/block3/conv1/kernel`, … are slices of `stage1/blocks/conv1/kernel`,
 whose first axis counts blocks from the second on. The first block of a stage may have another shape or stride
-and stays as it is, and so does a stage of two. Both directions only copy, and hold for whatever has the names
-of the variables in its own: gradients, momentum, checkpoints.
+and stays as it is, and so does a stage of two. Both directions only copy, and apply to everything that is
+named like the variables: gradients, momentum, checkpoints.
 """
 
 import re
@@ -61,7 +61,7 @@ def stack_arrays(arrays: Mapping[str, A]) -> dict[str, A]:
 
 
 def unstack_arrays(arrays: Mapping[str, A]) -> dict[str, A]:
-    """Returns arrays by path with every block by itself; on the host, views of those given."""
+    """Returns arrays by path with blocks apart; on the host, they are views of the given arrays."""
     single: dict[str, A] = {}
     for path, array in arrays.items():
         if match := _STACK.fullmatch(path):

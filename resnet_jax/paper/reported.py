@@ -74,7 +74,7 @@ MULTIPLY_ADDS = {
 """Table 1: "FLOPs" of one image of 224×224, by net."""
 
 TABLE_1_SHORTCUTS = {"resnet18": "A", "resnet34": "A"}
-"""Of Table 2; the others have the family's B."""
+"""Shortcuts of Table 2; the other networks have option B."""
 
 TABLES = {
     "table2": Table(

@@ -1,4 +1,4 @@
-"""TPU chips as published, and the slices that exist of each.
+"""Published figures of TPU chips, and the slices that exist of each.
 
 Capacity, peak and bandwidth are those of the TPU system architecture pages of Google Cloud
 (docs.cloud.google.com/tpu/docs) for v4 to v6e, and of Norrie et al., "The Design Process for Google's
@@ -21,8 +21,8 @@ class Chip:
     """A generation of TPU, by chip.
 
     Attributes:
-        devices: That JAX lists for a chip: one for every TensorCore up to v4, one for all of them later.
-        hbm_bytes: Memory.
+        devices: Number of devices that JAX lists for a chip: one per TensorCore up to v4, one per chip later.
+        hbm_bytes: Bytes of memory.
         peak_flops: bfloat16 operations in a second.
         bandwidth: Bytes of memory moved in a second.
         clock: Cycles in a second; None where it is not published.
@@ -51,7 +51,7 @@ CHIPS = {
     "v5p": Chip(1, 95 * GIB, 459e12, 2765e9, 1.75e9, (), 6144),
     "v6e": Chip(1, 32 * GIB, 918e12, 1640e9, None, LITE, 256),
 }
-"""By the name that the TPU compiler has for them."""
+"""Chips by the name that the TPU compiler uses."""
 
 SMALL_CUBES = ("1x1x1", "2x2x1", "2x2x2", "2x2x4", "2x4x4")
 
@@ -61,7 +61,7 @@ class Topology:
     """A slice: chips of one kind in a grid.
 
     Attributes:
-        name: As it was given, "v5e:2x2".
+        name: Name as it was given, such as "v5e:2x2".
         chip: Kind of its chips.
         shape: Chips in each direction.
     """

@@ -1,4 +1,4 @@
-"""Compilation of a given step for a slice of TPUs that is not there, and what the compiler expects of it.
+"""Compiles a step for a TPU slice that need not exist here, and reports what the compiler expects of it.
 
 The TPU compiler comes with libtpu and runs on any x86-64 host. Nothing here is a measurement: memory is what
 the compiler allocates, time is its sum of cycles or the roofline, whichever is longer, and knows nothing of
@@ -35,7 +35,7 @@ _ENVIRONMENT = {  # No search for TPUs and metadata of the cloud; libtpu beside 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What the compiler says of a step, by device; FLOPs, bytes and cycles are 0 where it does not fit.
+    """The compiler's figures of a step, by device; FLOPs, bytes and cycles are 0 if it does not fit.
 
     Attributes:
         fits: The program was compiled; otherwise it needs more memory than there is.
@@ -121,7 +121,7 @@ def compile_step(
     Args:
         function: (replicated, a device's part of the batch) → what is the same on every device.
         replicated: Shapes and dtypes of the first argument.
-        batch: Those of the second, of the global batch.
+        batch: Shapes and dtypes of the global batch.
         devices: Devices that `devices_of` returned.
     """
     mesh = Mesh(np.array(devices), (AXIS_NAME,))

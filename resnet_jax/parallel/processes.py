@@ -1,4 +1,4 @@
-"""Several processes that train as one: how they join, what they must agree on, and how they part."""
+"""Multi-process training: joining the group, checking that all processes agree, and leaving it."""
 
 import contextlib
 import importlib.util

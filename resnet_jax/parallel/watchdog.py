@@ -2,7 +2,7 @@
 
 Every process counts up a number in the key-value store of the run's coordinator; a number that stands still
 for PATIENCE seconds of this process's own monotonic clock is that of a process that is gone. A process that
-ends by itself leaves word instead. JAX has a heartbeat too, which aborts without naming anyone in terms of
+ends on its own announces it instead. JAX has a heartbeat too, which aborts without naming anyone in terms of
 the run: it is set to be the slower of the two.
 """
 

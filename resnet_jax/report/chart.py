@@ -12,11 +12,11 @@ from resnet_jax.report.series import POINTS, Series
 
 STEP = "step"
 COLORS = 6
-"""Different ones; each has its dashes too."""
+"""Number of colors; each has its own dashes too."""
 ROWS = 40
-"""Of the table behind a chart at most."""
+"""Largest number of rows in the table behind a chart."""
 DOTS = 40
-"""Points from which on they are not marked."""
+"""Number of points beyond which points are not marked."""
 
 
 @dataclasses.dataclass(frozen=True)

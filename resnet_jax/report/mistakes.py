@@ -9,14 +9,15 @@ from jaxtyping import Float, Int, UInt8
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import is_path
-from resnet_jax.data.source import LabelSubset, Source, read_all
+from resnet_jax.data.relabeled import only_examples
+from resnet_jax.data.source import Source, read_all
 from resnet_jax.evaluation.counts import Counts, predicted
 from resnet_jax.evaluation.protocols import SINGLE, Protocol
 from resnet_jax.evaluation.trial import open_trial
 from resnet_jax.training.workdir import read_config
 
 SUREST = 12
-"""Mistakes that are shown."""
+"""Number of mistakes that are shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Mistake:
 
     Attributes:
         number: Number of the example in its split.
-        label: The true one.
+        label: The true label.
         predicted: The likeliest label.
         confidence: Its probability by the net's softmax.
         pixels: What the net saw.
@@ -40,12 +41,12 @@ class Mistake:
 
 @dataclasses.dataclass(frozen=True)
 class Mistakes:
-    """What a net makes of a split.
+    """Predictions of a network on a split, summarized.
 
     Attributes:
         class_names: By label.
         split: Its name.
-        of: Examples in the split; those that were looked at may be fewer.
+        of: Number of examples in the split; fewer may have been evaluated.
         step: Step of the checkpoint.
         confusion: Examples of each class (row) that are taken for each class (column).
         surest: The mistakes with the greatest confidence, the greatest first.
@@ -60,12 +61,12 @@ class Mistakes:
 
     @property
     def wrong(self) -> Int[np.ndarray, "c c"]:
-        """The confusion without what is right."""
+        """The confusion matrix without its diagonal."""
         return self.confusion - np.diag(np.diag(self.confusion))
 
 
 def find_mistakes(workdir: str, *, examples: int, data_dir: str | None = None) -> Mistakes:
-    """Returns what the newest checkpoint of a run makes of its test split.
+    """Returns the mistakes of the newest checkpoint of a run on its test split.
 
     Args:
         workdir: Directory of the run.
@@ -80,7 +81,9 @@ def find_mistakes(workdir: str, *, examples: int, data_dir: str | None = None) -
     chosen = spread(len(trial.source), examples)
     counts = Counts(len(trial.source.class_names))
     found = []
-    for scores in dataclasses.replace(trial, source=_part(trial.source, chosen)).scores(Protocol(SINGLE)):
+    for scores in dataclasses.replace(trial, source=only_examples(trial.source, chosen)).scores(
+        Protocol(SINGLE)
+    ):
         counts.add(scores)
         found.append(
             (
@@ -142,7 +145,3 @@ def check_there(workdir: str, data_dir: str | None) -> None:
         raise DataError(
             f"{name} is not prepared in {data_dir or 'the folder of TFDS'}; --data-dir says where it is"
         )
-
-
-def _part(source: Source, numbers: Int[np.ndarray, " n"]) -> Source:
-    return LabelSubset(source, numbers, tuple(range(len(source.class_names))))

@@ -1,4 +1,4 @@
-"""What a workdir tells of its run: config, records, checkpoints; live, resumed or imported."""
+"""A run as its workdir records it: config, metrics, checkpoints; live, resumed or imported."""
 
 import dataclasses
 import functools
@@ -25,14 +25,14 @@ class RunRecord:
 
     Attributes:
         workdir: Path or URL.
-        name: Shown; differs from that of every other run on the page.
+        name: Name on the page, which no other run there has.
         number: Number of the run on the page, from 0.
         config: Recipe and operation.
         records: Records of metrics.jsonl, every step once, rising.
         overlapping: Records that a later one of the same or an earlier step stands for.
         checkpoint: Step of the newest; None where there is none.
-        parameters: Numbers that were trained; None without a checkpoint.
-        classes: That the net tells apart; None without a checkpoint.
+        parameters: Number of trained parameters; None without a checkpoint.
+        classes: Number of classes of the network; None without a checkpoint.
         note: Why the checkpoint could not be read; empty where it could.
     """
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 POINTS = 400
-"""Of a curve at most, about one a pixel of a narrow page."""
+"""Largest number of points in a curve, about one per pixel of a narrow page."""
 
 
 @dataclasses.dataclass(frozen=True)

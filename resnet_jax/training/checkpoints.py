@@ -34,7 +34,7 @@ from resnet_jax.training.checkpoint_files import (
 )
 
 CHECKPOINT_FORMAT = 2
-"""Of checkpoints. Those of format 1 hold neither class names nor preprocessing."""
+"""Format of checkpoints. Format 1 holds neither class names nor preprocessing."""
 
 COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 CHECKPOINT_DIRECTORY, STATE, DESCRIPTION = "checkpoints", "state", "description"

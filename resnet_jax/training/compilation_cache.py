@@ -6,7 +6,9 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-_CPU_LINES = ("flags", "Features", "model name")  # Of /proc/cpuinfo.
+_CPU_LINES = ("flags", "Features", "model name")
+"""Lines of /proc/cpuinfo that tell what a processor can do."""
+
 LEAST_SECONDS = 0.1
 """Programs that compile faster are not kept."""
 
@@ -49,9 +51,7 @@ def _processor() -> str:
     features = ""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        named = [
-            line for line in lines if line.partition(":")[0].strip() in ("flags", "Features", "model name")
-        ]
+        named = [line for line in lines if line.partition(":")[0].strip() in _CPU_LINES]
         features = " ".join(sorted(set(named)))
     except OSError:
         features = platform.processor()

@@ -81,7 +81,7 @@ class Initial:
         return {**self.model, **wanted}
 
     def describe(self, *, head: str, classes: int) -> str:
-        """Returns what a user should know about the beginning of a run with this many classes."""
+        """Returns how a run with this number of classes begins, for the user."""
         before = self.model["num_classes"]
         if head == "kept":
             last = f"the last layer is kept: the same {before} classes"

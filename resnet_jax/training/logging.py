@@ -1,4 +1,4 @@
-"""What a run writes down: one record per step in metrics.jsonl, and TensorBoard events."""
+"""Metrics of a run: one record per step in metrics.jsonl, and TensorBoard events."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What a folder of images asks of a recipe: splits, image size, network, batch size and schedule."""
+"""Fits a recipe to a folder of images: splits, image size, network, batch size and schedule."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ FITTED = (
 
 @dataclasses.dataclass(frozen=True)
 class FolderFacts:
-    """What is known of an image folder or a prepared set before training.
+    """Facts of an image folder or a prepared set, known before training.
 
     Attributes:
         train_split: Name of the training split.

@@ -1,4 +1,4 @@
-"""What a recipe would need of a slice of TPUs: memory, time and cost, by the TPU compiler's estimate."""
+"""Memory, time and cost of a recipe on a TPU slice, as the TPU compiler estimates them."""
 
 import dataclasses
 from typing import Any
@@ -40,12 +40,12 @@ class Plan:
     Attributes:
         topology: The slice.
         devices: Number of its devices, as JAX lists them.
-        batch_size: Global.
+        batch_size: Global batch size.
         compiled: By device.
         time: Time of a step.
         steps: Number of steps of the recipe.
         price: Price of a chip for an hour; 0 if it is not given.
-        largest_batch: Global, that fits; None where none was found, or none was looked for.
+        largest_batch: Largest global batch that fits; None if none was found or looked for.
         stand_in: The data set is not here: its image size and classes are those of the recipe's synthetic
             data.
     """

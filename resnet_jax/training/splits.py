@@ -6,7 +6,8 @@ from resnet_jax.data.choices import SYNTHETIC
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodeOptions
-from resnet_jax.data.source import Source, SyntheticSource, with_labels
+from resnet_jax.data.relabeled import with_labels
+from resnet_jax.data.source import Source, SyntheticSource
 from resnet_jax.training.config import Config
 
 

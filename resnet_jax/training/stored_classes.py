@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from resnet_jax.console import print_note
 from resnet_jax.data.class_names import are_same, describe_difference, identity, is_number, match_labels
 from resnet_jax.data.data_error import DataError
-from resnet_jax.data.relabeled import RelabeledSource
+from resnet_jax.data.relabeled import with_other_labels
 from resnet_jax.data.source import Source
 from resnet_jax.files import as_path
 from resnet_jax.training.checkpoints import Checkpoint
@@ -101,7 +101,7 @@ def open_labeled_split(
     numbered = class_map is None and all(map(is_number, found)) and not set(found) & set(names)
     how = "folders are numbered, and the numbers are taken as labels" if numbered else "matched by name"
     print_note(f"{config.data.source}: {present}, {how}")
-    return RelabeledSource(source, tuple(known), names)
+    return with_other_labels(source, known, names)
 
 
 def _refusal(

@@ -21,7 +21,8 @@ from resnet_jax.data.datasets import open_source
 from resnet_jax.data.encoded import DecodedSource, DecodeOptions
 from resnet_jax.data.folder import FolderExamples
 from resnet_jax.data.prepare import prepare
-from resnet_jax.data.source import ArraySource, Source, SyntheticSource, read_all, read_decodable, with_labels
+from resnet_jax.data.relabeled import with_labels
+from resnet_jax.data.source import ArraySource, Source, SyntheticSource, read_all, read_decodable
 from tests.data.photographs import write_folder
 
 DECODING = DecodeOptions("scale", size=64, scales=(80, 120), areas=(0.1, 1.0), test_scale=72)

@@ -178,7 +178,7 @@ def weight_gradient_form(shape: tuple[int, ...], kernel: tuple[int, ...], stride
 
 
 def by_product(x: Array, gradient: Array, _: Size, stride: int) -> Array:
-    """Of a 1×1 kernel: one product of matrices."""
+    """Returns the gradient of a 1×1 kernel, one matrix product."""
     return _product(x[:, ::stride, ::stride], gradient)[None, None]
 
 

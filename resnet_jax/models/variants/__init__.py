@@ -1,4 +1,4 @@
-"""Variants of residual nets from the papers that followed; several go together.
+"""Variants of residual nets from later papers; several can be combined.
 
 A variant is a function from the attributes of a ResNet to those of the variant: another block, norm, stem or
 shortcut.

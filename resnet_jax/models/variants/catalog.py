@@ -39,8 +39,8 @@ class Variant:
     Attributes:
         name: In `variants=…` and in `config.model.variants`; arguments follow a colon, separated by commas:
             "resnext:32,4".
-        what: It does, in a line.
-        paper: Paper that it is from.
+        what: What it does, in one line.
+        paper: Paper that proposes it.
         arguments: Their names and defaults.
         change: From attributes and arguments to attributes. Raises ModelError where it does not fit.
     """
@@ -95,7 +95,7 @@ def _arguments(variant: Variant, text: str) -> dict[str, int | float]:
 
 
 def _with_norm(attributes: Attributes, norm: LayerFactory) -> Attributes:
-    """Returns the attributes with another normalization, which begins as that before it did."""
+    """Returns the attributes with another normalization layer, whose scale begins as before."""
     before, options = unwrap_factory(attributes.get("norm", BatchNorm))
     return attributes | {
         "norm": partial(begin_at_zero, **options | {"norm": norm}) if before is begin_at_zero else norm
@@ -103,7 +103,7 @@ def _with_norm(attributes: Attributes, norm: LayerFactory) -> Attributes:
 
 
 def _with_residual(attributes: Attributes, residual: Residual) -> Attributes:
-    """Returns the attributes with blocks where this becomes of F(x), after what became of it before."""
+    """Returns the attributes with blocks that also apply this to F(x), after any earlier function."""
     if "vary" in attributes:
         vary, options = unwrap_factory(attributes["vary"])
         return attributes | {

@@ -1,4 +1,4 @@
-"""Normalization of every image by itself, convolutions with standardized weights, and no normalization."""
+"""Group normalization, convolutions with standardized weights, and no normalization."""
 
 import math
 
@@ -12,7 +12,7 @@ from resnet_jax.models.layers import parameter_dtype
 
 
 class GroupNorm(nn.Module):
-    """Normalizes every image by itself over groups of its channels (arXiv 1803.08494).
+    """Group normalization: each image is normalized over groups of its channels (arXiv 1803.08494).
 
     Attributes:
         groups: Groups of channels, 32 in the paper; fewer if a group would have less than two.

@@ -61,5 +61,5 @@ def bare(stem: ModuleFactory) -> ModuleFactory:
 def normalize_and_activate(
     x: Float[Array, "n h w c"], *, norm: LayerFactory, activation: Activation
 ) -> Float[Array, "n h w c"]:
-    """What follows the last block, which added without activating."""
+    """Normalization and activation after the last block, whose sum is not activated."""
     return activation(norm(name="end_norm")(x))

@@ -15,7 +15,7 @@ from resnet_jax.models.rng_streams import EXAMPLES_RNG, example_keys
 
 
 def in_turn(*residuals: Residual | None) -> Residual:
-    """Returns what does one after the other, leaving out None."""
+    """Returns the composition of functions of F(x), in order; None is skipped."""
 
     def all_of_them(y: Array) -> Array:
         for residual in filter(None, residuals):
@@ -30,7 +30,7 @@ def squeeze_and_excitation(y: Float[Array, "n h w c"], *, reduction: int) -> Flo
 
     Args:
         y: F(x) of a block.
-        reduction: Channels of y to one of the hidden layer.
+        reduction: Number of channels of y for each unit of the hidden layer.
     """
     channels, stored = y.shape[-1], parameter_dtype(y.dtype)
     dense = partial(nn.Dense, kernel_init=he_normal, dtype=stored, param_dtype=stored)
@@ -61,7 +61,7 @@ def stochastic_depth(
     survival: float,
     then: Residual | None = None,
 ) -> NumberedBlock:
-    """Makes blocks whose F(x) is left out at random, the more often the deeper; see `keep_at_random`.
+    """Makes blocks whose F(x) is dropped at random, deeper blocks more often; see `keep_at_random`.
 
     Args:
         block: Makes a block, of which only `residual` varies.
