@@ -138,6 +138,7 @@ def test_gradients_by_layer_are_those_of_the_loss_scanned_or_not() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_analysed_at_every_checkpoint_that_it_keeps(tmp_path: Path) -> None:
     run(tiny.get_config(**{"run.steps": 4, "run.checkpoint_every": 2, "data.source": "digits"}), tmp_path)
     found = analyze_run(tmp_path, examples=20)

@@ -66,6 +66,7 @@ def test_they_end_as_those_trained_one_by_one_and_go_on_from_where_they_stand(
     assert not np.allclose(one, other)
 
 
+@pytest.mark.slow
 def test_a_signal_saves_all_seeds_and_a_damaged_checkpoint_falls_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
