@@ -106,6 +106,8 @@ ROWS: list[tuple[str, int, str]] = [
     ("export --workdir {run} --to x.xyz", USAGE, "allowed are .safetensors, .stablehlo, .onnx"),
     ("export --workdir {run} --to x.onnx --format stablehlo", USAGE, "name it x.stablehlo"),
     # Training.
+    ("train digits:3", USAGE, "did you mean --config=digits_resnet20:3?"),
+    ("evaluate {run}s", USAGE, "did you mean {run}? Otherwise train into it"),
     ("train digits_resnet20", USAGE, "did you mean --config=digits_resnet20?"),
     ("train --lr 0.1", USAGE, "did you mean --config.optimizer.learning_rate=0.1?"),
     ("train --batch-size=64", USAGE, "did you mean --config.batch_size=64?"),
@@ -164,7 +166,7 @@ def test_a_mistake_ends_in_one_line_and_its_exit_code(
     quoted = command.replace("(", "'(").replace(")", ")'")
     assert main(shlex.split(quoted.format(**places).replace("''", ""))) == code
     captured = capsys.readouterr()
-    assert message in captured.err
+    assert message.replace("{run}", places["run"]) in captured.err
     assert "Traceback" not in captured.err
     assert (
         len([line for line in captured.err.splitlines() if not line.startswith("resnet-jax: left out")]) == 1

@@ -104,11 +104,13 @@ def test_the_imagenet_recipe_runs_on_a_folder_of_photographs(
     records = read_metrics(tmp_path / "run")
     assert all(record["images_per_second"] > 0 and 0 <= record["input_share"] <= 1 for record in records)
     out, err = capfd.readouterr()
-    assert all(
-        "images/s" in line and "waiting for input" in line
-        for line in out.splitlines()
-        if line.startswith("step ")
-    )
+    lines = [line for line in out.splitlines() if line.startswith("step ")]
+    shares = {f"step {record['step']}/": record["input_share"] for record in records}
+    for line in lines:
+        share = next(share for step, share in shares.items() if line.startswith(step))
+        assert "images/s" in line
+        assert ("waiting for input" in line) == (share >= 0.01)
+    assert lines
     assert "left out" in err
     assert "flower/0003.jpg (example 15): it is not an image" in err
 

@@ -204,7 +204,7 @@ def _guess_of_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> st
     flag, _, value = words[0].partition("=")
     takes_fields = parser.get_default("overrides") is not None
     if not flag.startswith("-"):
-        return f"; did you mean --config={flag}?" if takes_fields else ""
+        return f"; did you mean --config={_closest_recipe(words[0])}?" if takes_fields else ""
     if takes_fields:
         from resnet_jax.training.config import all_fields
         from resnet_jax.training.field_names import USUAL_NAMES
@@ -217,6 +217,17 @@ def _guess_of_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> st
     known = [known for action in parser._actions for known in action.option_strings]
     close = difflib.get_close_matches(flag, known, 1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _closest_recipe(word: str) -> str:
+    """Returns the recipe that a word means: itself if it is a path or a name, else the most similar name."""
+    from resnet_jax.training.recipes import recipes
+
+    name, colon, argument = word.partition(":")
+    if name in recipes() or os.path.exists(word):
+        return word
+    close = difflib.get_close_matches(name, recipes(), 1, 0.5)
+    return f"{close[0]}{colon}{argument}" if close else word
 
 
 def _complete() -> None:

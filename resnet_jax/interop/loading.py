@@ -11,7 +11,8 @@ from resnet_jax.inference.trained import Trained, trained_from
 from resnet_jax.interop.foreign_weights import InteropError
 from resnet_jax.interop.importer import read_as_checkpoint
 from resnet_jax.models.trusted_code import trusting_code
-from resnet_jax.training.checkpoints import CHECKPOINT_DIRECTORY, Checkpoint
+from resnet_jax.training.checkpoint_files import CHECKPOINT_DIRECTORY
+from resnet_jax.training.checkpoints import Checkpoint
 from resnet_jax.training.stored_code import read_trusted_checkpoint
 from resnet_jax.training.stored_preprocessing import ANTIALIAS
 from resnet_jax.training.stored_statistics import MOVING, with_statistics

@@ -1,5 +1,6 @@
 """The directory of a checkpoint: the sums of its files, so that any flipped bit is noticed, and its disk."""
 
+import difflib
 import hashlib
 import json
 import os
@@ -9,9 +10,10 @@ from collections.abc import Collection, Iterable, Iterator
 
 from etils import epath
 
-from resnet_jax.files import read_json, write_text
+from resnet_jax.files import as_path, read_json, write_text
 
 CHECKSUMS = "checksums.json"
+CHECKPOINT_DIRECTORY = "checkpoints"
 
 
 def write_checksums(directory: epath.Path, *, apart: Collection[str], only_apart: bool) -> None:
@@ -81,6 +83,16 @@ def inode_of(directory: epath.Path) -> int | None:
         return None if "://" in str(directory) else os.stat(directory).st_ino
     except FileNotFoundError:
         return 0
+
+
+def describe_missing_run(workdir: epath.PathLike) -> str:
+    """Returns what to do about a directory without checkpoints; names the run beside it that was meant."""
+    path, meant = as_path(workdir), ""
+    if "://" not in str(path) and not path.exists() and path.parent.is_dir():
+        runs = [entry.name for entry in path.parent.iterdir() if (entry / CHECKPOINT_DIRECTORY).is_dir()]
+        close = difflib.get_close_matches(path.name, runs, 1, 0.5)
+        meant = f" did you mean {path.parent / close[0]}? Otherwise" if close else ""
+    return f"{workdir} holds no checkpoint;{meant} train into it with `resnet-jax train --workdir={workdir}`"
 
 
 def innermost_cause(error: BaseException) -> str:

@@ -26,7 +26,9 @@ from resnet_jax.files import JsonObject, as_path
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.models.stacking import is_stacked, stack_arrays, unstack_arrays
 from resnet_jax.training.checkpoint_files import (
+    CHECKPOINT_DIRECTORY,
     check_space,
+    describe_missing_run,
     find_damage,
     innermost_cause,
     inode_of,
@@ -37,7 +39,7 @@ CHECKPOINT_FORMAT = 2
 """Format of checkpoints. Format 1 holds neither class names nor preprocessing."""
 
 COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
-CHECKPOINT_DIRECTORY, STATE, DESCRIPTION = "checkpoints", "state", "description"
+STATE, DESCRIPTION = "state", "description"
 
 _PATIENCE = 2_000_000  # Seconds of wall-clock time after which Orbax gives up a commit.
 
@@ -222,9 +224,7 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     """
     steps = steps_in(workdir)
     if not steps:
-        raise CheckpointError(
-            f"{workdir} holds no checkpoint; train into it with `resnet-jax train --workdir={workdir}`"
-        )
+        raise CheckpointError(describe_missing_run(workdir))
     if step is not None and step not in steps:
         has = ", ".join(map(str, steps))
         raise CheckpointError(f"{workdir} has no checkpoint of step {step}; it has {has}")

@@ -12,7 +12,8 @@ from resnet_jax.console import print_note
 from resnet_jax.data.class_names import are_same, describe_difference
 from resnet_jax.data.source import Source
 from resnet_jax.files import as_path, read_json, write_json
-from resnet_jax.training.checkpoints import CHECKPOINT_DIRECTORY, DESCRIPTION, steps_in
+from resnet_jax.training.checkpoint_files import CHECKPOINT_DIRECTORY
+from resnet_jax.training.checkpoints import DESCRIPTION, steps_in
 from resnet_jax.training.workdir import WorkdirError, read_config
 
 DATA_RECORD = "data.json"

@@ -9,6 +9,8 @@ from resnet_jax.console import ProgressBar, print_line
 from resnet_jax.training.logging import Record
 
 SECONDS_BETWEEN_LINES = 5.0
+LEAST_SHARE = 0.01
+"""Share of the time spent waiting for input from which on the line shows it."""
 
 
 class Reporter:
@@ -39,10 +41,9 @@ class Reporter:
 
     def step(self, record: Record) -> None:
         """Shows the newest step."""
-        text = (
-            f"{self._line(record)}, {record['images_per_second']:,.0f} images/s, "
-            f"{record['input_share']:.0%} waiting for input"
-        )
+        text = f"{self._line(record)}, {record['images_per_second']:,.0f} images/s"
+        if record["input_share"] >= LEAST_SHARE:
+            text += f", {record['input_share']:.0%} waiting for input"
         now, tested = time.monotonic(), any(name.startswith("test_") for name in record)
         began, first = self._first = self._first or (now, record["step"])
         line = f"step {record['step']}/{self._steps}: {text}"

@@ -7,8 +7,8 @@ from etils import epath
 from resnet_jax.console import print_note
 from resnet_jax.files import as_path
 from resnet_jax.parallel import Processes
+from resnet_jax.training.checkpoint_files import CHECKPOINT_DIRECTORY
 from resnet_jax.training.checkpoints import (
-    CHECKPOINT_DIRECTORY,
     Checkpoint,
     CheckpointError,
     DamagedError,
