@@ -211,7 +211,7 @@ VARIANTS: dict[str, Variant] = {
         ),
         Variant(
             "wide",
-            "this many times the filters; in bottlenecks of the first two convolutions",
+            "this many times the filters; in bottlenecks, those of the first two convolutions",
             "arXiv 1605.07146",
             {"factor": 10},
             _wide,
@@ -232,7 +232,7 @@ VARIANTS: dict[str, Variant] = {
         ),
         Variant(
             "stochastic_depth",
-            "blocks left out at random, for each example, the more the deeper",
+            "blocks dropped at random for each example, deeper ones more often",
             "arXiv 1603.09382",
             {"survival": 0.5},
             _stochastic_depth,
