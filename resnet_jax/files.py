@@ -4,12 +4,15 @@ import contextlib
 import json
 import os
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, TypeAlias
 
 from etils import epath
+
+from resnet_jax.object_storage import check_scheme, is_url, read_object, upload
 
 JsonValue: TypeAlias = bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
 JsonObject: TypeAlias = dict[str, JsonValue]
@@ -45,7 +48,14 @@ def expand_home(text: str) -> str:
 
 def as_path(path: PathLike) -> epath.Path:
     """Returns a path or URL as an object, with `~` at its beginning replaced by the home directory."""
+    if is_url(path):
+        check_scheme(path)
     return epath.Path(expand_home(os.fspath(path)))
+
+
+def absolute_path(path: PathLike) -> epath.Path:
+    """Returns a path with neither `~` nor links nor `..` in it; URLs stay."""
+    return as_path(path) if is_url(path) else as_path(path).resolve()
 
 
 def is_partial(name: str) -> bool:
@@ -58,19 +68,25 @@ def replace_when_written(path: PathLike) -> Iterator[epath.Path]:
     """Yields a temporary path in the same directory, and renames it to `path` when the block ends.
 
     Whoever opens `path` finds the old file or the new one, complete. If the block raises, the temporary file
-    is removed and `path` stays as it was. A local file is on the disk before it is renamed.
+    is removed and `path` stays as it was. A local file is on the disk before it is renamed. For a URL the
+    temporary file is a local one, which is uploaded as one object.
 
     Example:
         >>> with replace_when_written("weights.npz") as temporary, temporary.open("wb") as file:
         ...     np.savez(file, **arrays)
     """
-    target = epath.Path(path)
+    target = as_path(path)
+    if is_url(target):
+        with tempfile.TemporaryDirectory(prefix="resnet_jax-") as directory:
+            temporary = epath.Path(directory) / target.name
+            yield temporary
+            upload(temporary, target)
+        return
     temporary = target.parent / f".{target.name}{PARTIAL}-{os.getpid()}"
     try:
         yield temporary
-        if "://" not in str(target):
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -101,6 +117,15 @@ def write_json(path: PathLike, value: object, *, indent: int | None = None) -> N
     write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
+def read_bytes(path: PathLike) -> bytes:
+    """Returns what a file holds; of an object in object storage, by one request.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return read_object(path) if is_url(path) else as_path(path).read_bytes()
+
+
 def read_json(
     path: PathLike,
 ) -> Any:  # What a file holds has no static type; callers declare what they expect.
@@ -110,4 +135,4 @@ def read_json(
         OSError: The file cannot be read.
         ValueError: It holds no JSON.
     """
-    return json.loads(epath.Path(path).read_text())
+    return json.loads(read_bytes(path).decode())

@@ -17,11 +17,11 @@ ROOMS = (
     {"inference"},
     {"training"},
     {"models", "data", "parallel"},
-    {"errors", "files", "console"},
+    {"errors", "files", "console", "object_storage"},
 )
 """From the roof to the ground floor.
 
-A room imports only from lines below its own; itself; and errors, files and console each
+A room imports only from lines below its own; itself; and those of the last line each
 other."""
 
 PROTOCOLS = {

@@ -1,5 +1,6 @@
 """The directory of a checkpoint: the sums of its files, so that any flipped bit is noticed, and its disk."""
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -10,10 +11,14 @@ from collections.abc import Collection, Iterable, Iterator
 
 from etils import epath
 
-from resnet_jax.files import as_path, read_json, write_text
+from resnet_jax.files import as_path, read_bytes, read_json, write_text
+from resnet_jax.object_storage import is_url, list_objects
 
 CHECKSUMS = "checksums.json"
 CHECKPOINT_DIRECTORY = "checkpoints"
+
+METADATA, COMMIT_MARK = COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
+"""What Orbax writes when it commits a checkpoint; the mark is for object storage, which has no rename."""
 
 
 def write_checksums(directory: epath.Path, *, apart: Collection[str], only_apart: bool) -> None:
@@ -32,6 +37,32 @@ def write_checksums(directory: epath.Path, *, apart: Collection[str], only_apart
         sums = {name: digest for name, digest in sums.items() if name not in apart}
     # Without a newline at its end, so that the file is no JSON when its last byte is lost.
     write_text(directory / CHECKSUMS, json.dumps(sums, separators=(",", ":")))
+
+
+def complete_in(directory: epath.Path) -> list[str]:
+    """Returns the names of the checkpoints below a URL that were committed, or copied there from a disk.
+
+    What is being written has its final name from the beginning. Orbax marks it at its end; on a disk the
+    commit is a rename, and is known by the sums, which then hold that of METADATA.
+    """
+    files: dict[str, set[str]] = {}
+    for name in list_objects(directory):
+        step, _, file = name.partition("/")
+        files.setdefault(step, set()).add(file)
+    complete = [step for step, there in files.items() if COMMIT_MARK in there]
+    for step in files.keys() - set(complete):
+        with contextlib.suppress(OSError, ValueError):
+            if METADATA in read_json(directory / step / CHECKSUMS):
+                complete.append(step)
+    return complete
+
+
+def mark_copies(workdir: epath.Path) -> None:
+    """Marks checkpoints that were copied into object storage as committed; Orbax deletes what is not."""
+    directory = workdir / CHECKPOINT_DIRECTORY
+    for step in complete_in(directory) if is_url(directory) else []:
+        if COMMIT_MARK not in list_objects(directory / step):
+            write_text(directory / step / COMMIT_MARK, f"{step} was copied here\n")
 
 
 def find_damage(directory: epath.Path, *, optional: Collection[str]) -> str | None:
@@ -60,17 +91,20 @@ def find_damage(directory: epath.Path, *, optional: Collection[str]) -> str | No
 
 def _checksums(directory: epath.Path, files: Iterable[epath.Path]) -> dict[str, str]:
     named = {str(file.relative_to(directory)): file for file in files if CHECKSUMS not in file.name}
-    return {name: hashlib.sha256(named[name].read_bytes()).hexdigest() for name in sorted(named)}
+    return {name: hashlib.sha256(read_bytes(named[name])).hexdigest() for name in sorted(named)}
 
 
 def _files(directory: epath.Path) -> Iterator[epath.Path]:
+    if is_url(directory):
+        yield from (directory / name for name in list_objects(directory))
+        return
     for entry in directory.iterdir():
         yield from _files(entry) if entry.is_dir() else [entry]
 
 
 def check_space(directory: epath.Path, needed: int) -> None:
     """Raises OSError if a local disk has less space than `needed` bytes, which a save would fill."""
-    if "://" in str(directory):
+    if is_url(directory):
         return
     free = shutil.disk_usage(directory).free
     if free < needed:
@@ -80,7 +114,7 @@ def check_space(directory: epath.Path, needed: int) -> None:
 def inode_of(directory: epath.Path) -> int | None:
     """Returns what tells a directory from another one created in its place; None on object storage."""
     try:
-        return None if "://" in str(directory) else os.stat(directory).st_ino
+        return None if is_url(directory) else os.stat(directory).st_ino
     except FileNotFoundError:
         return 0
 
@@ -88,7 +122,7 @@ def inode_of(directory: epath.Path) -> int | None:
 def describe_missing_run(workdir: epath.PathLike) -> str:
     """Returns what to do about a directory without checkpoints; names the run beside it that was meant."""
     path, meant = as_path(workdir), ""
-    if "://" not in str(path) and not path.exists() and path.parent.is_dir():
+    if not is_url(path) and not path.exists() and path.parent.is_dir():
         runs = [entry.name for entry in path.parent.iterdir() if (entry / CHECKPOINT_DIRECTORY).is_dir()]
         close = difflib.get_close_matches(path.name, runs, 1, 0.5)
         meant = f" did you mean {path.parent / close[0]}? Otherwise" if close else ""

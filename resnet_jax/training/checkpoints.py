@@ -22,23 +22,26 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import checkpoint_managers
 
 from resnet_jax.errors import ResNetError, UsageError
-from resnet_jax.files import JsonObject, as_path
+from resnet_jax.files import JsonObject, absolute_path, as_path
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.models.stacking import is_stacked, stack_arrays, unstack_arrays
+from resnet_jax.object_storage import is_url, local_copy
 from resnet_jax.training.checkpoint_files import (
     CHECKPOINT_DIRECTORY,
+    COMMIT_FILES,
     check_space,
+    complete_in,
     describe_missing_run,
     find_damage,
     innermost_cause,
     inode_of,
     write_checksums,
 )
+from resnet_jax.training.lease import confirm_ownership
 
 CHECKPOINT_FORMAT = 2
 """Format of checkpoints. Format 1 holds neither class names nor preprocessing."""
 
-COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 STATE, DESCRIPTION = "state", "description"
 
 _PATIENCE = 2_000_000  # Seconds of wall-clock time after which Orbax gives up a commit.
@@ -114,7 +117,7 @@ class CheckpointWriter:
         class_names: Sequence[str] | None = None,
         preprocessing: JsonObject | None = None,
     ) -> None:
-        self._directory = as_path(workdir).resolve() / CHECKPOINT_DIRECTORY  # Orbax wants it absolute.
+        self._directory = absolute_path(workdir) / CHECKPOINT_DIRECTORY  # Orbax wants it absolute.
         self._stored = {
             "format_version": CHECKPOINT_FORMAT,
             "config": config,
@@ -202,6 +205,7 @@ class CheckpointWriter:
         """
         if jax.process_index() != 0 or self._saving is None:
             return
+        confirm_ownership(self._directory.parent)
         for path in self._directory.iterdir():
             if path.name.split(".")[0] == str(self._saving):
                 write_checksums(path, apart=COMMIT_FILES, only_apart=committed)
@@ -210,6 +214,8 @@ class CheckpointWriter:
 def steps_in(workdir: epath.PathLike) -> list[int]:
     """Returns the steps of the committed checkpoints of a run, rising."""
     directory = as_path(workdir) / CHECKPOINT_DIRECTORY
+    if is_url(directory):
+        return sorted(int(name) for name in complete_in(directory) if name.isdigit())
     if not directory.exists():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
@@ -228,12 +234,18 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
     if step is not None and step not in steps:
         has = ", ".join(map(str, steps))
         raise CheckpointError(f"{workdir} has no checkpoint of step {step}; it has {has}")
-    path = as_path(workdir).resolve() / CHECKPOINT_DIRECTORY / str(steps[-1] if step is None else step)
+    path = absolute_path(workdir) / CHECKPOINT_DIRECTORY / str(steps[-1] if step is None else step)
+    with local_copy(path) as directory:
+        return _read_directory(directory, path)
+
+
+def _read_directory(directory: epath.Path, path: epath.Path) -> Checkpoint:
+    """Reads and verifies the files of a checkpoint in a local directory; `path` is where they are kept."""
     # A process killed right after a commit has not recorded what the commit itself writes.
-    if damage := find_damage(path, optional=COMMIT_FILES):
+    if damage := find_damage(directory, optional=COMMIT_FILES):
         raise DamagedError(path, f"is damaged: {damage}")
     try:
-        description = json.loads((path / DESCRIPTION / "metadata").read_text())
+        description = json.loads((directory / DESCRIPTION / "metadata").read_text())
         if (found := description["format_version"]) > CHECKPOINT_FORMAT:
             raise CheckpointError(
                 f"{path} has format {found}, and this version reads up to {CHECKPOINT_FORMAT}; upgrade "
@@ -245,7 +257,9 @@ def read_checkpoint(workdir: epath.PathLike, step: int | None = None) -> Checkpo
         }
         tree = unflatten_dict(wanted, sep="/")
         with ocp.PyTreeCheckpointer() as reader:
-            restored = reader.restore(path / STATE, item=jax.tree.map(lambda _: 0, tree), restore_args=tree)
+            restored = reader.restore(
+                directory / STATE, item=jax.tree.map(lambda _: 0, tree), restore_args=tree
+            )
     except CheckpointError:
         raise
     except Exception as error:

@@ -2,16 +2,16 @@
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from typing import TypeVar
 
 from etils import epath
-from tensorboardX import SummaryWriter
 
-from resnet_jax.files import as_path, write_text
+from resnet_jax.files import as_path, read_bytes
+from resnet_jax.training.appended_lines import append_lines
 from resnet_jax.training.config_sections import RunConfig
+from resnet_jax.training.event_files import EventFiles
 from resnet_jax.training.workdir import METRICS, TENSORBOARD
 
 T = TypeVar("T")
@@ -34,40 +34,43 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: epath.Path, *, step: int, tensorboard: bool) -> None:
-        path = workdir / METRICS
         kept = [record for record in read_metrics(workdir) if record["step"] <= step]
-        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = path.open("a")
-        self._events = SummaryWriter(str(workdir / TENSORBOARD), purge_step=step + 1) if tensorboard else None
+        begun = "".join(json.dumps(record) + "\n" for record in kept)
+        self._lines = append_lines(workdir / METRICS, begun)
+        self._events = EventFiles(workdir / TENSORBOARD, step=step) if tensorboard else None
 
     def write(self, record: Record) -> None:
-        """Appends a record and hands it to the operating system, so that it survives the process."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        """Appends a record and hands it to the operating system, so that it survives the process.
+
+        In object storage it is there after the next upload, within half a minute at first.
+        """
+        self._lines.write(json.dumps(record))
         if self._events:
-            for name, value in record.items():
-                if name not in ("step", "time"):
-                    group, _, metric = name.partition("test_")
-                    self._events.add_scalar(
-                        f"test/{metric}" if metric else f"train/{group}", value, int(record["step"])
-                    )
+            shown = {name: value for name, value in record.items() if name not in ("step", "time")}
+            self._events.add({_tag(name): value for name, value in shown.items()}, int(record["step"]))
 
     def sync(self) -> None:
         """Returns when all records are on the disk, so that they survive the machine."""
-        os.fsync(self._file.fileno())
+        self._lines.sync()
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
+        self._lines.close()
         if self._events:
             self._events.close()
+
+
+def _tag(name: str) -> str:
+    """Returns the name that TensorBoard shows for a field of a record."""
+    group, _, metric = name.partition("test_")
+    return f"test/{metric}" if metric else f"train/{group}"
 
 
 def read_metrics(workdir: epath.PathLike) -> list[Record]:
     """Returns the records of a run; a last line that was cut short is left out."""
     path = as_path(workdir) / METRICS
     records: list[Record] = []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
+    for line in read_bytes(path).splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
         except ValueError:

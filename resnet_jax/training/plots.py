@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from etils import epath
 
+from resnet_jax.files import open_for_replacing
 from resnet_jax.training.logging import Record, read_metrics
 from resnet_jax.training.task import Curve, Display
 from resnet_jax.training.workdir import CURVES
@@ -32,7 +33,7 @@ def draw_run_curves(workdir: epath.Path, display: Display) -> None:
     axes.set(xlim=(0, None), ylim=(0, _limit(records, curve)))
     axes.grid(linestyle=":", linewidth=0.6)
     axes.legend(frameon=False)
-    with warnings.catch_warnings(), (workdir / CURVES).open("wb") as file:
+    with warnings.catch_warnings(), open_for_replacing(workdir / CURVES) as file:
         warnings.simplefilter("ignore")
         figure.savefig(file, format="png", dpi=160)
 

@@ -1,18 +1,21 @@
 """Profiles of some steps of a run, on demand."""
 
+import contextlib
+import os
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import jax
 from etils import epath
 from jaxtyping import PyTree
 
+from resnet_jax.object_storage import is_url, upload_directory
 from resnet_jax.training.config_sections import PROFILED
 
 FOLDER = "profile"
 
 
-@contextmanager
+@contextlib.contextmanager
 def profiled(steps: str | None, workdir: epath.Path) -> Iterator[Callable[[int, PyTree], None]]:
     """Yields a function to call before every step with its number and the state.
 
@@ -37,11 +40,16 @@ def profiled(steps: str | None, workdir: epath.Path) -> Iterator[Callable[[int, 
         if running:
             jax.profiler.stop_trace()
         else:
-            jax.profiler.start_trace(workdir / FOLDER)
+            jax.profiler.start_trace(folder)
         running = not running
 
-    try:
-        yield before
-    finally:
-        if running:
-            jax.profiler.stop_trace()
+    with contextlib.ExitStack() as stack:
+        folder = os.fspath(workdir / FOLDER)
+        if is_url(workdir):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="resnet_jax-"))
+            stack.callback(upload_directory, folder, workdir / FOLDER)
+        try:
+            yield before
+        finally:
+            if running:
+                jax.profiler.stop_trace()

@@ -6,8 +6,9 @@ from etils import epath
 
 from resnet_jax.console import print_note
 from resnet_jax.files import as_path
+from resnet_jax.object_storage import copy_objects, delete_objects, is_url
 from resnet_jax.parallel import Processes
-from resnet_jax.training.checkpoint_files import CHECKPOINT_DIRECTORY
+from resnet_jax.training.checkpoint_files import CHECKPOINT_DIRECTORY, COMMIT_MARK, mark_copies
 from resnet_jax.training.checkpoints import (
     Checkpoint,
     CheckpointError,
@@ -33,6 +34,7 @@ def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool
         return None
     processes.agree("checkpoint", {"newest whole step": checkpoint.step})
     if processes.first:
+        mark_copies(workdir)
         put_aside(workdir, damages)
         for step, damage in damages.items():
             print_note(
@@ -75,7 +77,12 @@ def put_aside(workdir: epath.PathLike, steps: Iterable[int]) -> None:
     """Moves checkpoints to `<workdir>/damaged/<step>`, so that the run can save these steps again."""
     aside = as_path(workdir) / DAMAGED
     for step in steps:
+        damaged = as_path(workdir) / CHECKPOINT_DIRECTORY / str(step)
+        if is_url(damaged):
+            copy_objects(damaged, aside / str(step))
+            delete_objects(damaged, first=COMMIT_MARK)
+            continue
         aside.mkdir(exist_ok=True)
         if (aside / str(step)).exists():
             (aside / str(step)).rmtree()
-        (as_path(workdir) / CHECKPOINT_DIRECTORY / str(step)).rename(aside / str(step))
+        damaged.rename(aside / str(step))

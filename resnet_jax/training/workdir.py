@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import filelock
 from etils import epath
 
+from resnet_jax.console import print_note
 from resnet_jax.data.datasets import is_path
 from resnet_jax.errors import UsageError
 from resnet_jax.files import as_path, is_junk, is_partial, read_json, write_json
+from resnet_jax.object_storage import is_url
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.config import (
     FORMAT_VERSION,
@@ -22,6 +24,7 @@ from resnet_jax.training.config import (
     with_fields,
 )
 from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.lease import Lease, LeaseHeldError
 
 CONFIG, METRICS, CURVES, TENSORBOARD = "config.json", "metrics.jsonl", "curves.png", "tensorboard"
 LOCK = ".lock"
@@ -38,8 +41,8 @@ class WorkdirError(UsageError):
 def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
     """Makes the directory, keeps other runs out while the block runs, and yields its path.
 
-    The lock is the operating system's, so that it goes with the process however that ends. Object storage has
-    none.
+    The lock is the operating system's, so that it goes with the process however that ends. In object storage
+    it is a lease that expires.
 
     Raises:
         WorkdirError: Another run is live on it, it holds something else, or it cannot be written.
@@ -47,19 +50,24 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
     path = as_path(workdir)
     with contextlib.ExitStack() as stack:
         try:
-            path.mkdir(parents=True, exist_ok=True)
             entries = [
-                entry.name
-                for entry in path.iterdir()
-                if entry.name != LOCK and not is_partial(entry.name) and not is_junk(entry.name)
+                name
+                for name in _names_in(path)
+                if name != LOCK and not is_partial(name) and not is_junk(name)
             ]
             if entries and CONFIG not in entries:
                 raise WorkdirError(
                     f"{path} is not empty and holds no {CONFIG}, so it is not the workdir of a run (it has "
                     f"{entries[0]}); choose another --workdir"
                 )
-            if "://" not in str(path):
+            if is_url(path):
+                stack.enter_context(Lease(f"{path}/{LOCK}", print_note))
+            else:
                 stack.enter_context(filelock.FileLock(path / LOCK, timeout=0))
+        except LeaseHeldError as error:
+            raise WorkdirError(
+                f"{path} is in use: {error}; stop that run (SIGTERM saves it), or choose another --workdir"
+            ) from None
         except filelock.Timeout:
             raise WorkdirError(
                 f"a run is live on {path}; wait for it or stop it (Ctrl-C saves it), or choose another "
@@ -67,9 +75,25 @@ def occupy(workdir: epath.PathLike) -> Iterator[epath.Path]:
             ) from None
         except OSError as error:
             raise WorkdirError(
-                f"workdir {path} cannot be used: {error.strerror}; choose another --workdir"
+                f"workdir {path} cannot be used: {error.strerror or error}; choose another --workdir"
             ) from error
         yield path
+
+
+def _names_in(path: epath.Path) -> list[str]:
+    """Returns the names of what is in a workdir, which is made if it is local."""
+    if not is_url(path):
+        path.mkdir(parents=True, exist_ok=True)
+        return [entry.name for entry in path.iterdir()]
+    if not str(path).startswith("gs://"):
+        raise WorkdirError(
+            f"workdir {path} cannot be used: checkpoints go to a disk or to Google Cloud Storage (gs://); "
+            "data may be read from other stores"
+        )
+    try:
+        return [entry.name for entry in path.iterdir()]
+    except FileNotFoundError:
+        return []  # A directory of an object store is there when something is in it.
 
 
 def store_config(workdir: epath.Path, config: Config) -> bool:
