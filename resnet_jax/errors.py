@@ -8,6 +8,9 @@ DONE, FAILED, USAGE, RESUMABLE, INTERRUPTED = 0, 1, 2, 75, 130
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
+STORAGE_CLIENTS = ("gcsfs", "s3fs", "aiohttp", "requests", "google", "botocore")
+"""Packages whose errors are those of object storage or of the way to it."""
+
 
 class ResNetError(Exception):
     """Base of all errors of this package; the message says in one line what is wrong and what to do.
@@ -39,4 +42,7 @@ def exit_status(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         where = f" ({error.filename})" if error.filename else ""
         return FAILED, f"{error.strerror}{where}; fix the disk and run the same command again: it resumes"
+    if type(error).__module__.partition(".")[0] in STORAGE_CLIENTS or isinstance(error, TimeoutError):
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        return FAILED, f"object storage does not answer as it should: {reason}; run the same command again"
     return None

@@ -4,13 +4,13 @@ An object store has no rename, no append and no lock. An object is there whole o
 Cloud Storage a write can be made to depend on the generation of the object that it replaces.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from etils import epath
@@ -122,12 +122,10 @@ def upload_directory(source: str | os.PathLike[str], url: str | os.PathLike[str]
 def delete_objects(url: str | os.PathLike[str], *, first: str | None = None) -> None:
     """Deletes all objects below a URL, the one named `first` before the others."""
     storage, path = _resolve(url)
-    names = list(list_objects(url))
-    if first in names:
-        storage.rm_file(f"{path}/{first}")
-        names.remove(first)
+    names = sorted(list_objects(url), key=lambda name: name != first)
     for name in names:
-        storage.rm_file(f"{path}/{name}")
+        with contextlib.suppress(FileNotFoundError):  # Deleted by a request whose reply was lost.
+            storage.rm_file(f"{path}/{name}")
 
 
 def copy_objects(url: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
@@ -138,7 +136,7 @@ def copy_objects(url: str | os.PathLike[str], to: str | os.PathLike[str]) -> Non
         storage.cp_file(f"{path}/{name}", f"{target}/{name}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def local_copy(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
     """Yields a local directory with the files of a directory; itself, if it is local.
 

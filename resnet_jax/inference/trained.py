@@ -75,6 +75,14 @@ class Trained:
     step: int = 0
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Returns what a person wants to see of it, and not its millions of weights."""
+        weights = sum(math.prod(array.shape) for array in jax.tree.leaves(self.variables["params"]))
+        classes = f"{len(self.class_names)} classes" if self.class_names else "classes without names"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.model_arguments.items())
+        size = self.preprocessing.crop
+        return f"Trained({arguments}: step {self.step}, {weights:,} weights, {classes}, {size}×{size} pixels)"
+
     def preprocess(self, images: Pictures) -> Float[Array, "n h w 3"]:
         """Returns the input of `model.apply`, float32: resized and cropped pixels less the image mean.
 

@@ -1,0 +1,1 @@
+"""Object storage, against a server of its protocol on this machine."""
