@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +83,7 @@ def replace_when_written(path: PathLike) -> Iterator[epath.Path]:
             yield temporary
             upload(temporary, target)
         return
-    temporary = target.parent / f".{target.name}{PARTIAL}-{os.getpid()}"
+    temporary = target.parent / f".{target.name}{PARTIAL}-{os.getpid()}-{threading.get_ident()}"
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -40,6 +40,10 @@ class TrainBatches:
     seed: int
     share: slice | np.ndarray
 
+    @property
+    def waits(self) -> bool:
+        return self.source.waits
+
     def __getitem__(self, step: int) -> HostBatch:
         positions = np.arange(self.batch_size)[self.share]
         examples = self.examples_at(step * self.batch_size + positions)
@@ -95,6 +99,10 @@ class EvaluationBatches:
     workers: int = 1
     buffer: int = 2
 
+    @property
+    def waits(self) -> bool:
+        return self.source.waits
+
     def __len__(self) -> int:
         return -(-len(self.source) // self.batch_size)
 
@@ -136,11 +144,13 @@ def read_ahead(
         batches: By number, in any order.
         start: The first number.
         stop: One beyond the last.
-        workers: Threads that read, in each process.
+        workers: Threads that read, in each process; twice as many and one where they wait for a network.
         buffer: Batches that wait at most.
         processes: Processes that read; 0 is this one. The decoders release the interpreter, so that threads
             keep up.
     """
+    if getattr(batches, "waits", False):  # For a network: while some threads wait, others decode.
+        workers = 2 * workers + 1
     steps = grain.MapDataset.range(start, stop).map(batches.__getitem__)
     if not processes:
         return iter(

@@ -8,7 +8,7 @@ their labels in a file are read too; see `resnet_jax.data.flat_labels`.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 
@@ -25,6 +25,9 @@ from resnet_jax.data.image_files import (
     note_left_out,
     sorted_entries,
 )
+from resnet_jax.data.range_reads import start_reading
+from resnet_jax.files import as_path
+from resnet_jax.object_storage import is_url
 
 VALIDATION_NAMES = ("val", "validation", "valid")
 """Names of one split."""
@@ -66,11 +69,10 @@ class FolderExamples:
         return digest.hexdigest()
 
     def read(self, index: int) -> tuple[bytes, int]:
-        path = f"{self.root}/{self.files[index]}"
+        if self.waits:
+            return start_reading(self.root, self.files[index]).result(), self.labels[index]
         try:
-            if "://" in path:
-                return epath.Path(path).read_bytes(), self.labels[index]
-            with open(path, "rb", buffering=0) as file:
+            with open(f"{self.root}/{self.files[index]}", "rb", buffering=0) as file:
                 return file.read(), self.labels[index]
         except OSError as error:
             raise self._unreadable(index, error) from error
@@ -78,12 +80,22 @@ class FolderExamples:
     def _unreadable(self, index: int, error: OSError) -> DataError:
         return DataError(f"{self.describe(index)} cannot be read: {error.strerror or error}; check the file")
 
+    def read_several(self, indices: Sequence[int]) -> Iterator[tuple[bytes, int]]:
+        if not self.waits:
+            return map(self.read, indices)
+        begun = [start_reading(self.root, self.files[index]) for index in indices]
+        return ((read.result(), self.labels[index]) for read, index in zip(begun, indices, strict=True))
+
+    @property
+    def waits(self) -> bool:
+        return is_url(self.root)
+
     def label(self, index: int) -> int:
         return self.labels[index]
 
     def stamp(self, index: int) -> str:
         name = f"{self.class_names[self.labels[index]]} {self.files[index]}"
-        if "://" in self.root:
+        if self.waits:
             return name
         try:
             status = os.stat(f"{self.root}/{self.files[index]}")
@@ -118,8 +130,8 @@ def open_folder(root: str, split: str, *, class_names: Sequence[str] | None = No
 def data_root(root: str) -> str:
     """Returns the folder that holds the splits: of Kaggle's ImageNet that is `ILSVRC/Data/CLS-LOC`."""
     for below in ("Data/CLS-LOC", "ILSVRC/Data/CLS-LOC"):
-        if (epath.Path(root) / below / TRAINING).is_dir():
-            return os.fspath(epath.Path(root) / below)
+        if (as_path(root) / below / TRAINING).is_dir():
+            return os.fspath(as_path(root) / below)
     return root
 
 
@@ -145,7 +157,7 @@ def label_splits(root: str) -> tuple[list[str], list[str]]:
     labeled: list[str] = []
     unlabeled: list[str] = []
     for name in folders_in(root):
-        folder = epath.Path(root) / name
+        folder = as_path(root) / name
         images = [] if folders_in(folder) else find_images(folder).images
         has_labels = not images or find_labels(os.fspath(folder), images)
         (labeled if has_labels else unlabeled).append(name)
@@ -201,7 +213,7 @@ def _ordered(names: "dict[str, list[str]]", wanted: Sequence[str] | None) -> lis
 
 def _open_part(root: str, split: str, wanted: Sequence[str] | None) -> FolderExamples:
     """Returns the part of a folder without splits that is for training, for testing, or all of it."""
-    whole = _open_classes(epath.Path(root), wanted)
+    whole = _open_classes(as_path(root), wanted)
     if split == ALL:
         return whole
     chosen = [number for number, file in enumerate(whole.files) if is_held_out(file) == (split != TRAINING)]
@@ -228,7 +240,7 @@ def is_held_out(file: str) -> bool:
 
 def _open_flat(path: epath.Path, root: str, wanted: Sequence[str] | None) -> FolderExamples | None:
     """Returns a split whose labels are in a file; None if it has folders of classes and no such file."""
-    if "://" in os.fspath(path):
+    if is_url(path):
         return None
     if len(folders_in(path)) > 1:
         return None
@@ -244,7 +256,7 @@ def _open_flat(path: epath.Path, root: str, wanted: Sequence[str] | None) -> Fol
         return None
     file = found[1]
     classes = {image: normalized(name) for image, name in found[0].items()}
-    train = epath.Path(root) / TRAINING
+    train = as_path(root) / TRAINING
     known = set(map(normalized, folders_in(train))) if train.is_dir() else set(classes.values())
     unknown = sorted(set(classes.values()) - known)
     if unknown:
@@ -264,7 +276,7 @@ def names_of_split(split: str) -> tuple[str, ...]:
 
 
 def _split_folder(root: str, split: str) -> epath.Path:
-    directory = epath.Path(root)
+    directory = as_path(root)
     for name in names_of_split(split):
         if "[" not in name and (directory / name).is_dir():
             return directory / name

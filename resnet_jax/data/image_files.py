@@ -10,6 +10,8 @@ from etils import epath
 
 from resnet_jax.console import print_note
 from resnet_jax.data.data_error import DataError
+from resnet_jax.data.stored_folders import StoredEntry, stored_entries
+from resnet_jax.object_storage import is_url
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -91,7 +93,7 @@ def _above(root: str) -> set[tuple[int, int]]:
 
     If the folder is itself a link, it has parents here and parents where it leads.
     """
-    if "://" in root:
+    if is_url(root):
         return set()
     parents = {*Path(root).absolute().parents, *Path(os.path.realpath(root)).parents}
     return {(status.st_dev, status.st_ino) for status in map(os.stat, parents)}
@@ -100,7 +102,7 @@ def _above(root: str) -> set[tuple[int, int]]:
 def _walk(root: str, below: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
     """Yields every entry's path and why it is left out, "" for an image."""
     folder = f"{root}/{below}" if below else root
-    if "://" not in root:
+    if not is_url(root):
         try:
             status = os.stat(folder)
         except OSError as error:
@@ -122,7 +124,7 @@ def _walk(root: str, below: str, seen: set[tuple[int, int]]) -> Iterator[tuple[s
             yield path, why_left_out(entry)
 
 
-def why_left_out(entry: "os.DirEntry[str] | epath.Path") -> str:
+def why_left_out(entry: "os.DirEntry[str] | StoredEntry") -> str:
     """Returns why a file is not read as an image; "" if it is one."""
     suffix = os.path.splitext(entry.name)[1].lower()
     if not isinstance(entry, os.DirEntry):
@@ -142,7 +144,7 @@ def why_left_out(entry: "os.DirEntry[str] | epath.Path") -> str:
     return "" if begins_like_an_image(head) else "not an image"
 
 
-def is_folder(entry: "os.DirEntry[str] | epath.Path") -> bool:
+def is_folder(entry: "os.DirEntry[str] | StoredEntry") -> bool:
     """Returns whether an entry is a folder or a link to one; a link that leads to itself is none."""
     return _follows(entry.is_dir)
 
@@ -169,15 +171,15 @@ def _kind(entry: "os.DirEntry[str]") -> str:
     return next((name for test, name in kinds.items() if test(mode)), "not a file")
 
 
-def sorted_entries(path: epath.PathLike) -> "Sequence[os.DirEntry[str] | epath.Path]":
+def sorted_entries(path: epath.PathLike) -> "Sequence[os.DirEntry[str] | StoredEntry]":
     """Returns the entries of a folder by name.
 
     Raises:
         DataError: It cannot be listed.
     """
     try:
-        if "://" in os.fspath(path):
-            return sorted(epath.Path(path).iterdir(), key=lambda entry: entry.name)
+        if is_url(path):
+            return stored_entries(os.fspath(path))
         with os.scandir(path) as entries:  # Many times faster than path objects, on a million files.
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:

@@ -9,7 +9,8 @@ from pathlib import Path
 from resnet_jax.data.class_names import describe_difference
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import Examples, Payload
-from resnet_jax.data.prepared import SET_FORMAT, Manifest, open_prepared, pack
+from resnet_jax.data.prepared import SET_FORMAT, Manifest, open_prepared
+from resnet_jax.data.shards import pack
 
 _PREPARE_ELSEWHERE = "choose another DEST, or delete it and prepare again"
 

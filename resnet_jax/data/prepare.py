@@ -8,6 +8,7 @@ an undisturbed one.
 
 import errno
 import functools
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,13 +33,12 @@ from resnet_jax.data.prepared import (
     MANIFEST,
     SET_FORMAT,
     Manifest,
-    Shard,
     checksum,
-    pack,
     read_manifest,
     verify,
 )
 from resnet_jax.data.scale import keep_to_one_thread
+from resnet_jax.data.shards import Shard, pack
 from resnet_jax.data.tars import TRAIN, open_tars
 from resnet_jax.files import is_junk, is_partial, read_json, replace_when_written, write_json
 
@@ -241,7 +241,18 @@ def _write_shard(
             f"{path} held {count} of its {len(part)} records, and is removed; check the disk and run the "
             "same command again"
         )
-    return Shard(name=path.name, examples=count, bytes=path.stat().st_size, sha256=checksum(path))
+    return Shard(
+        name=path.name,
+        examples=count,
+        bytes=path.stat().st_size,
+        sha256=checksum(path),
+        labels=_runs([examples.label(index) for index in part]),
+    )
+
+
+def _runs(labels: Sequence[int]) -> list[list[int]]:
+    """Returns labels as runs: a label, and how many in turn have it."""
+    return [[label, len(list(run))] for label, run in itertools.groupby(labels)]
 
 
 def _record(examples: Examples, index: int, stored: Callable[[Payload, int], Payload]) -> bytes:

@@ -1,12 +1,10 @@
 """Sets that `resnet-jax prepare` wrote: shards of ArrayRecord, and a manifest that is written last."""
 
-import dataclasses
 import functools
 import hashlib
-import json
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -14,27 +12,18 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
-from resnet_jax.data.class_names import normalized
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import Payload
 from resnet_jax.data.folder import names_of_split
-from resnet_jax.files import is_junk, read_json
+from resnet_jax.data.image_files import sorted_entries
+from resnet_jax.data.shards import Shard, ShardedSplit, unpack
+from resnet_jax.data.stored_examples import StoredExamples
+from resnet_jax.files import as_path, is_junk, read_json
+from resnet_jax.object_storage import is_url, list_objects
 
 MANIFEST = "manifest.json"
 SET_FORMAT = 1
 """Format of the manifest and the records."""
-
-_HEADER = struct.Struct("<BIII")  # Kind, label, height and width; the last two are 0 for a file.
-_FILE, _PIXELS = 0, 1
-
-
-class Shard(TypedDict):
-    """A file of records, as the manifest knows it."""
-
-    name: str
-    examples: int
-    bytes: int
-    sha256: str
 
 
 class PreparedSplit(TypedDict):
@@ -53,80 +42,36 @@ class Manifest(TypedDict):
     plan: NotRequired[str]
 
 
-@dataclasses.dataclass(frozen=True)
-class PreparedExamples:
-    """A split of a prepared set, read record by record.
+class PreparedExamples(ShardedSplit):
+    """A split of a prepared set, read record by record."""
 
-    Attributes:
-        root: Directory of the set.
-        class_names: By label.
-        shards: Shards of the split, in order.
-        ends: Number of examples up to and with each shard.
-    """
-
-    root: str
-    class_names: Sequence[str]
-    shards: Sequence[Shard]
-    ends: Sequence[int]
-
-    def __len__(self) -> int:
-        return self.ends[-1]
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the class names and of the checksums of all files, wherever the set lies."""
-        parts = [list(map(normalized, self.class_names)), [shard["sha256"] for shard in self.shards]]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    waits = False
 
     def read(self, index: int) -> tuple[Payload, int]:
-        path, number = self._place(index)
+        shard, number = self.place(index)
         try:
-            (record,) = _reader(path).read([number])
+            (record,) = _reader(f"{self.root}/{self.shards[shard]['name']}").read([number])
             return unpack(record)
         except (RuntimeError, IndexError, ValueError, struct.error) as error:
             raise DataError(
                 f"{self.describe(index)} cannot be read: the file is damaged; copy or prepare the set again"
             ) from error
 
+    def read_several(self, indices: Sequence[int]) -> Iterator[tuple[Payload, int]]:
+        return map(self.read, indices)
+
     def label(self, index: int) -> int:
-        return self.read(index)[1]
-
-    def stamp(self, index: int) -> str:
-        return self.describe(index)
-
-    def describe(self, index: int) -> str:
-        path, number = self._place(index)
-        return f"record {number} of {path} (example {index})"
-
-    def _place(self, index: int) -> tuple[str, int]:
-        shard = int(np.searchsorted(self.ends, index, side="right"))
-        return f"{self.root}/{self.shards[shard]['name']}", index - (self.ends[shard - 1] if shard else 0)
-
-
-def pack(payload: Payload, label: int) -> bytes:
-    """Returns a record of an image file, or of its pixels, and its label."""
-    if isinstance(payload, np.ndarray):
-        return _HEADER.pack(_PIXELS, label, *payload.shape[:2]) + payload.tobytes()
-    return _HEADER.pack(_FILE, label, 0, 0) + payload
-
-
-def unpack(record: bytes) -> tuple[Payload, int]:
-    """Returns what `pack` was given; pixels are a view of the record."""
-    kind, label, height, width = _HEADER.unpack_from(record)
-    if kind == _FILE:
-        return record[_HEADER.size :], label
-    return np.frombuffer(record, np.uint8, offset=_HEADER.size).reshape(height, width, 3), label
+        return self.read(index)[1] if self.known_labels is None else int(self.known_labels[index])
 
 
 def is_prepared(root: str) -> bool:
     """Tells whether a folder holds a prepared set, whole or not."""
-    directory = epath.Path(root)
-    return (directory / MANIFEST).exists() or any(
-        ".array_record" in entry.name and not is_junk(entry.name) for entry in directory.iterdir()
-    )
+    if (as_path(root) / MANIFEST).exists():
+        return True
+    return any(".array_record" in entry.name and not is_junk(entry.name) for entry in sorted_entries(root))
 
 
-def open_prepared(root: str, split: str) -> PreparedExamples:
+def open_prepared(root: str, split: str) -> PreparedExamples | StoredExamples:
     """Opens a split of a prepared set, whose files must be there at their full length.
 
     Raises:
@@ -137,17 +82,22 @@ def open_prepared(root: str, split: str) -> PreparedExamples:
     if split not in manifest["splits"]:
         raise DataError(f"{root} has no split {split!r}; it has {', '.join(manifest['splits'])}")
     shards = manifest["splits"][split]["shards"]
+    lengths = list_objects(root) if is_url(root) else None
     for shard in shards:
-        path = epath.Path(root) / shard["name"]
-        length = path.stat().length if path.exists() else 0
+        path = as_path(root) / shard["name"]
+        length = _length(path) if lengths is None else lengths.get(shard["name"], 0)
         if length != shard["bytes"]:
             raise DataError(
                 f"{path} has {length} of its {shard['bytes']} bytes; copy it again, or delete it and "
                 "prepare the set again"
             )
-    return PreparedExamples(
-        os.fspath(root), manifest["class_names"], shards, np.cumsum([s["examples"] for s in shards]).tolist()
-    )
+    ends = np.cumsum([shard["examples"] for shard in shards]).tolist()
+    kind = StoredExamples if is_url(root) else PreparedExamples
+    return kind(os.fspath(root), manifest["class_names"], shards, ends)
+
+
+def _length(path: epath.Path) -> int:
+    return path.stat().length if path.exists() else 0
 
 
 def read_manifest(root: str) -> Manifest:
@@ -156,7 +106,7 @@ def read_manifest(root: str) -> Manifest:
     Raises:
         DataError: There is none, or it is of a later format.
     """
-    path = epath.Path(root) / MANIFEST
+    path = as_path(root) / MANIFEST
     if not path.exists():
         raise DataError(
             f"{root} is not a whole set: it holds no {MANIFEST}; run the same `resnet-jax prepare` again to "

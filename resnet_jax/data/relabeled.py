@@ -44,6 +44,10 @@ class RelabeledSource:
     def labels(self) -> Labels:
         return self._relabel(self.source.labels[self.numbers])
 
+    @property
+    def waits(self) -> bool:
+        return self.source.waits
+
     def __len__(self) -> int:
         return len(self.numbers)
 

@@ -43,6 +43,10 @@ class Source(Protocol):
     def labels(self) -> Labels:
         """The label of every example; no image is decoded for it."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether reading waits for a network more than it computes."""
+
     def __len__(self) -> int: ...
 
     def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
@@ -80,6 +84,7 @@ class ArraySource:
     class_names: Sequence[str]
     fingerprint = None
     view = None
+    waits = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -117,6 +122,7 @@ class SyntheticSource:
     seed: int
     fingerprint = None
     view = None
+    waits = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -42,6 +42,7 @@ class TfdsExamples:
     data_source: Sequence[dict[str, Any]]
     class_names: Sequence[str]
     fingerprint = None
+    waits = False
 
     def __len__(self) -> int:
         return len(self.data_source)
@@ -54,6 +55,9 @@ class TfdsExamples:
                 f"{self.describe(index)} cannot be read: the files are damaged; prepare the set again"
             ) from error
         return record["image"], int(record["label"])
+
+    def read_several(self, indices: Sequence[int]) -> Iterator[tuple[bytes, int]]:
+        return map(self.read, indices)
 
     def label(self, index: int) -> int:
         return self.read(index)[1]
