@@ -26,7 +26,8 @@ import orbax.checkpoint
 from resnet_jax import create_model
 from resnet_jax.data.augment import normalize
 from resnet_jax.parallel import AXIS_NAME, choose_devices, create_mapping, prepare_backend
-from resnet_jax.training.checkpoints import CheckpointWriter, steps_in
+from resnet_jax.training.checkpoint_writer import CheckpointWriter
+from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.optimizer import sgd
 from resnet_jax.training.schedules import step_decay
 from resnet_jax.training.state import create_state

@@ -17,7 +17,7 @@ ROOMS = (
     {"inference"},
     {"training"},
     {"models", "data", "parallel"},
-    {"errors", "files", "console", "object_storage"},
+    {"errors", "files", "console", "object_storage", "lease"},
 )
 """From the roof to the ground floor.
 

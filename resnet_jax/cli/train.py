@@ -57,7 +57,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
     from resnet_jax.data.datasets import is_path
     from resnet_jax.parallel import Processes
-    from resnet_jax.training.checkpoints import SaveError
+    from resnet_jax.training.checkpoint_writer import SaveError
     from resnet_jax.training.run import run
 
     with Processes() as processes:

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
+
+from etils import epath
 
 from resnet_jax.data.class_names import describe_difference
 from resnet_jax.data.data_error import DataError
@@ -70,7 +71,7 @@ def compare_records(
                 )
 
 
-def other_source(directory: Path) -> DataError:
+def other_source(directory: epath.Path) -> DataError:
     """Returns the error of a destination that holds what another preparation wrote."""
     return DataError(
         f"{directory} holds a set of another source, of one that has changed since (class, name, size or "

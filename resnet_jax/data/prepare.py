@@ -6,45 +6,36 @@ alone. So a preparation that was killed continues with the shards that are missi
 an undisturbed one.
 """
 
-import errno
+import contextlib
 import functools
-import itertools
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import filelock
-import numpy as np
-import simplejpeg
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
 from resnet_jax.console import print_note
 from resnet_jax.data.class_names import are_same, describe_difference
-from resnet_jax.data.crops import scaled
-from resnet_jax.data.data_error import CorruptImageError, DataError
-from resnet_jax.data.decode import decode, image_size
-from resnet_jax.data.encoded import Examples, Payload
+from resnet_jax.data.data_error import DataError
+from resnet_jax.data.encoded import Examples
 from resnet_jax.data.folder import VALIDATION_NAMES, label_splits, open_folder
+from resnet_jax.data.image_files import sorted_entries
 from resnet_jax.data.preparation_plan import compare_records, other_source, plan_of, plan_without_stamps
 from resnet_jax.data.prepared import (
     MANIFEST,
-    SET_FORMAT,
     Manifest,
-    checksum,
     read_manifest,
     verify,
 )
-from resnet_jax.data.scale import keep_to_one_thread
-from resnet_jax.data.shards import Shard, pack
+from resnet_jax.data.shard_writing import DESCRIBED, convert, write_shards
 from resnet_jax.data.tars import TRAIN, open_tars
-from resnet_jax.files import is_junk, is_partial, read_json, replace_when_written, write_json
+from resnet_jax.files import as_path, is_junk, is_partial, read_json, write_json
+from resnet_jax.lease import Lease, LeaseHeldError
+from resnet_jax.object_storage import is_url, list_objects
 
 _PLAN = "plan.json"  # What the shards that are there are parts of; removed at the end.
 _LOCK = ".lock"
-_QUALITY = 95  # Of JPEGs that are shrunk.
 
 
 def prepare(
@@ -81,16 +72,16 @@ def prepare(
     ):
         if not fits:
             raise DataError(f"{name} is {value}; it must be {allowed}")
-    if Path(dest).resolve().is_relative_to(Path(source).resolve()):
+    if not is_url(dest) and Path(dest).resolve().is_relative_to(Path(source).resolve()):
         raise DataError(f"{dest} is in {source}, where it would be taken for a split; choose another DEST")
     splits = open_splits(source)
     options = {"shrink": shrink, "raw_share": raw_share}
     plan = plan_of(splits, options, shard_examples)
     stored = functools.partial(convert, shrink=shrink, raw_share=raw_share)
-    directory = Path(dest)
+    directory = as_path(dest)
     _claim(directory)
     # Another that prepares the same set is waited for, and its set found whole.
-    with filelock.FileLock(directory / _LOCK):
+    with _locked(directory):
         _remove_partial(directory)
         if (directory / MANIFEST).exists():
             manifest = read_manifest(dest)
@@ -103,10 +94,24 @@ def prepare(
             verify(dest, manifest)
             return manifest
         _begin(directory, plan)
-        manifest = _write_shards(directory, splits, stored, shard_examples, workers, progress)
+        manifest = write_shards(directory, splits, stored, shard_examples, workers, progress)
         write_json(directory / MANIFEST, {**manifest, "plan": plan}, indent=1)
-        (directory / _PLAN).unlink()
+        _remove_plan(directory)
     return manifest
+
+
+@contextlib.contextmanager
+def _locked(directory: epath.Path) -> Iterator[None]:
+    """Keeps others out: on a disk they wait, in object storage they are told."""
+    if not is_url(directory):
+        with filelock.FileLock(directory / _LOCK):
+            yield
+        return
+    try:
+        with Lease(f"{directory}/{_LOCK}", print_note):
+            yield
+    except LeaseHeldError as error:
+        raise DataError(f"{directory} is being prepared: {error}; wait for it, or stop it") from None
 
 
 def open_splits(source: str) -> dict[str, Examples]:
@@ -147,14 +152,20 @@ def open_splits(source: str) -> dict[str, Examples]:
     return splits
 
 
-def _claim(directory: Path) -> None:
+def _claim(directory: epath.Path) -> None:
+    if is_url(directory) and not str(directory).startswith("gs://"):
+        raise DataError(
+            f"{directory} cannot be written; prepare to gs:// or onto a disk, and copy it from there to "
+            "where it will be read"
+        )
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not is_url(directory):
+            directory.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise DataError(
             f"{directory} cannot be made a folder: a file is in its place; choose another DEST"
         ) from error
-    names = {entry.name for entry in directory.iterdir()} - {_LOCK}
+    names = {entry.name for entry in sorted_entries(directory)} - {_LOCK}
     entries = {name for name in names if not is_partial(name) and not is_junk(name)}
     if entries and not entries & {MANIFEST, _PLAN}:
         raise DataError(
@@ -163,14 +174,14 @@ def _claim(directory: Path) -> None:
         )
 
 
-def _remove_partial(directory: Path) -> None:
-    """Removes what a preparation that was killed left half-written."""
-    for entry in directory.iterdir():
+def _remove_partial(directory: epath.Path) -> None:
+    """Removes what a preparation that was killed left half-written; in object storage nothing ever is."""
+    for entry in () if is_url(directory) else directory.iterdir():
         if is_partial(entry.name):
             entry.unlink()
 
 
-def _begin(directory: Path, plan: str) -> None:
+def _begin(directory: epath.Path, plan: str) -> None:
     """Records what the shards will be parts of, or checks that those that are there belong to it."""
     if not (directory / _PLAN).exists():
         write_json(directory / _PLAN, {"plan": plan})
@@ -183,122 +194,8 @@ def _begin(directory: Path, plan: str) -> None:
         raise other_source(directory)
 
 
-def _write_shards(
-    directory: Path,
-    splits: dict[str, Examples],
-    stored: Callable[[Payload, int], Payload],
-    shard_examples: int,
-    workers: int,
-    progress: Callable[[int, int], object],
-) -> Manifest:
-    total, done = sum(map(len, splits.values())), 0
-    manifest: Manifest = {
-        "format": SET_FORMAT,
-        "class_names": list(next(iter(splits.values())).class_names),
-        "splits": {},
-    }
-    with ThreadPoolExecutor(workers) as pool:
-        jobs: dict[str, list[Future[Shard]]] = {name: [] for name in splits}
-        for name, examples in splits.items():
-            count = -(-len(examples) // shard_examples)
-            for number in range(count):
-                path = directory / f"{name}-{number:05d}-of-{count:05d}.array_record"
-                part = range(number * shard_examples, min((number + 1) * shard_examples, len(examples)))
-                jobs[name].append(pool.submit(_write_shard, path, examples, part, stored))
-        try:
-            for name, futures in jobs.items():
-                shards = []
-                for future in futures:
-                    shards.append(future.result())
-                    done += shards[-1]["examples"]
-                    progress(done, total)
-                manifest["splits"][name] = {"examples": len(splits[name]), "shards": shards}
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return manifest
-
-
-def _write_shard(
-    path: Path, examples: Examples, part: Sequence[int], stored: Callable[[Payload, int], Payload]
-) -> Shard:
-    if not path.exists():
-        try:
-            with replace_when_written(path) as temporary:
-                # JPEGs do not compress, and one record a group is what random access wants.
-                writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
-                for index in part:
-                    writer.write(_record(examples, index, stored))
-                writer.close()
-        except RuntimeError as error:
-            raise _writing_failed(error, path) from error
-    reader = ArrayRecordReader(str(path))
-    count = reader.num_records()
-    reader.close()
-    if count != len(part):
-        path.unlink()
-        raise DataError(
-            f"{path} held {count} of its {len(part)} records, and is removed; check the disk and run the "
-            "same command again"
-        )
-    return Shard(
-        name=path.name,
-        examples=count,
-        bytes=path.stat().st_size,
-        sha256=checksum(path),
-        labels=_runs([examples.label(index) for index in part]),
-    )
-
-
-def _runs(labels: Sequence[int]) -> list[list[int]]:
-    """Returns labels as runs: a label, and how many in turn have it."""
-    return [[label, len(list(run))] for label, run in itertools.groupby(labels)]
-
-
-def _record(examples: Examples, index: int, stored: Callable[[Payload, int], Payload]) -> bytes:
-    payload, label = examples.read(index)
-    try:
-        return pack(stored(payload, index), label)
-    except CorruptImageError as error:
-        raise DataError(
-            f"{examples.describe(index)}: {error}; fix or remove it, and prepare again"
-        ) from error
-
-
-def convert(payload: Payload, index: int, *, shrink: int, raw_share: float) -> Payload:
-    """Returns an image as it is stored; every image is decoded at least in its header.
-
-    Args:
-        payload: The image.
-        index: Number of the example.
-        shrink: The shorter side that greater images are shrunk to; 0 keeps all as they are.
-        raw_share: Share of the images that are stored as pixels, spread evenly: more disk, less decoding.
-
-    Raises:
-        CorruptImageError: It is none, or damaged, where it is decoded.
-    """
-    if isinstance(payload, np.ndarray):
-        return payload
-    width, height = image_size(payload)
-    raw = int((index + 1) * raw_share) > int(index * raw_share)
-    smaller = shrink and min(width, height) > shrink
-    if not raw and not smaller:
-        return payload
-    pixels = decode(payload)
-    if smaller:
-        keep_to_one_thread()
-        pixels = cv2.resize(pixels, scaled(width, height, shrink), interpolation=cv2.INTER_AREA)
-    return (
-        pixels.copy()
-        if raw
-        else simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=_QUALITY, colorsubsampling="420")
-    )
-
-
-def _writing_failed(error: RuntimeError, path: Path) -> Exception:
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-        if os.strerror(code) in str(error):  # The text alone tells what failed.
-            return OSError(code, os.strerror(code), str(path))
-    return DataError(
-        f"{path} could not be written ({' '.join(str(error).split())[:120]}); run the same command again"
-    )
+def _remove_plan(directory: epath.Path) -> None:
+    """Removes what only a set that is not whole needs."""
+    names = list_objects(directory) if is_url(directory) else ()
+    for name in (*(name for name in names if name.endswith(f".array_record{DESCRIBED}")), _PLAN):
+        (directory / name).unlink()

@@ -5,7 +5,6 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -142,16 +141,21 @@ def _check_manifest(manifest: Manifest) -> None:
 
 
 def verify(root: str, manifest: Manifest) -> int:
-    """Reads every file of a set and returns its number of examples.
+    """Reads every file of a set and returns its number of examples; in object storage lengths are compared.
 
     Raises:
         DataError: Names the first file whose contents are not those that were written.
     """
     examples = 0
+    lengths = list_objects(root) if is_url(root) else {}
     for split in manifest["splits"].values():
         for shard in split["shards"]:
-            path = Path(root, shard["name"])
-            if not path.exists() or checksum(path) != shard["sha256"]:
+            path = as_path(root) / shard["name"]
+            if is_url(root):
+                whole = lengths.get(shard["name"]) == shard["bytes"]
+            else:
+                whole = path.exists() and checksum(path) == shard["sha256"]
+            if not whole:
                 raise DataError(
                     f"{path} is missing or damaged; delete it and {MANIFEST}, and prepare the set again"
                 )
@@ -159,7 +163,7 @@ def verify(root: str, manifest: Manifest) -> int:
     return examples
 
 
-def checksum(path: Path) -> str:
+def checksum(path: epath.Path) -> str:
     """Returns the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

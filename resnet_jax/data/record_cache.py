@@ -24,7 +24,7 @@ from resnet_jax.files import expand_home, open_for_replacing
 _RECOUNT = 64 << 20  # Bytes that this process writes before it counts those of all processes again.
 _SPARE = 1 << 30  # Bytes of the disk that stay free.
 _OLD = 86400.0  # Seconds after which a shard that nobody opened may be deleted for others.
-_SUFFIXES = DATA, SUMS, INDEX = (".records", ".sums", ".index.npy")
+_SUFFIXES = KEPT, SUMS, INDEX = (".records", ".sums", ".index.npy")
 
 
 class RecordCache:
@@ -84,7 +84,7 @@ class RecordCache:
         if sums is None:
             return
         try:
-            file = os.open(self._directory / f"{shard}{DATA}", os.O_WRONLY | os.O_CREAT, 0o666)
+            file = os.open(self._directory / f"{shard}{KEPT}", os.O_WRONLY | os.O_CREAT, 0o666)
             try:
                 os.pwrite(file, record, int(offsets[number]))
             finally:
@@ -96,7 +96,7 @@ class RecordCache:
         self._written += len(record)
 
     def _pread(self, shard: str, length: int, position: int) -> bytes:
-        file = os.open(self._directory / f"{shard}{DATA}", os.O_RDONLY)
+        file = os.open(self._directory / f"{shard}{KEPT}", os.O_RDONLY)
         try:
             return os.pread(file, length, position)
         finally:

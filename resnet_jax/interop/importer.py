@@ -21,7 +21,8 @@ from resnet_jax.interop import caffe, hub_folders, pytorch
 from resnet_jax.interop.assembly import Imported, assemble
 from resnet_jax.interop.export_metadata import find_record, from_record
 from resnet_jax.interop.foreign_weights import IMAGENET_DATASET, Foreign, InteropError
-from resnet_jax.training.checkpoints import Checkpoint, CheckpointWriter, to_arrays
+from resnet_jax.training.checkpoint_writer import CheckpointWriter
+from resnet_jax.training.checkpoints import Checkpoint, to_arrays
 from resnet_jax.training.config import Config, base_config, to_json
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.stored_preprocessing import evaluation_preprocessing

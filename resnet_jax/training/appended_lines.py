@@ -6,6 +6,7 @@ from typing import Protocol
 from etils import epath
 
 from resnet_jax.files import write_text
+from resnet_jax.lease import LeaseLostError, confirm_ownership
 from resnet_jax.object_storage import (
     ConflictError,
     Generation,
@@ -14,7 +15,6 @@ from resnet_jax.object_storage import (
     write_versioned,
 )
 from resnet_jax.training.background_uploads import BackgroundUploads
-from resnet_jax.training.lease import LeaseLostError, confirm_ownership
 
 
 class AppendedLines(Protocol):

@@ -17,7 +17,7 @@ from resnet_jax.object_storage import is_url, list_objects
 CHECKSUMS = "checksums.json"
 CHECKPOINT_DIRECTORY = "checkpoints"
 
-METADATA, COMMIT_MARK = COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
+ORBAX_METADATA, COMMIT_MARK = COMMIT_FILES = ("_CHECKPOINT_METADATA", "commit_success.txt")
 """What Orbax writes when it commits a checkpoint; the mark is for object storage, which has no rename."""
 
 
@@ -43,7 +43,7 @@ def complete_in(directory: epath.Path) -> list[str]:
     """Returns the names of the checkpoints below a URL that were committed, or copied there from a disk.
 
     What is being written has its final name from the beginning. Orbax marks it at its end; on a disk the
-    commit is a rename, and is known by the sums, which then hold that of METADATA.
+    commit is a rename, and is known by the sums, which then hold that of ORBAX_METADATA.
     """
     files: dict[str, set[str]] = {}
     for name in list_objects(directory):
@@ -52,7 +52,7 @@ def complete_in(directory: epath.Path) -> list[str]:
     complete = [step for step, there in files.items() if COMMIT_MARK in there]
     for step in files.keys() - set(complete):
         with contextlib.suppress(OSError, ValueError):
-            if METADATA in read_json(directory / step / CHECKSUMS):
+            if ORBAX_METADATA in read_json(directory / step / CHECKSUMS):
                 complete.append(step)
     return complete
 

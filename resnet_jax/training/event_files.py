@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from resnet_jax.lease import confirm_ownership
 from resnet_jax.object_storage import is_url, upload
 from resnet_jax.training.background_uploads import BackgroundUploads
-from resnet_jax.training.lease import confirm_ownership
 
 
 class EventFiles:

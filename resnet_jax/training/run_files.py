@@ -3,7 +3,7 @@
 import numpy as np
 from etils import epath
 
-from resnet_jax.training.checkpoints import CheckpointWriter
+from resnet_jax.training.checkpoint_writer import CheckpointWriter
 from resnet_jax.training.config import Config, to_json
 from resnet_jax.training.data_record import store_record
 from resnet_jax.training.logging import MetricsLog, Record

@@ -13,6 +13,7 @@ from resnet_jax.console import print_note
 from resnet_jax.data.datasets import is_path
 from resnet_jax.errors import UsageError
 from resnet_jax.files import as_path, is_junk, is_partial, read_json, write_json
+from resnet_jax.lease import Lease, LeaseHeldError
 from resnet_jax.object_storage import is_url
 from resnet_jax.training.checkpoints import steps_in
 from resnet_jax.training.config import (
@@ -24,7 +25,6 @@ from resnet_jax.training.config import (
     with_fields,
 )
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.lease import Lease, LeaseHeldError
 
 CONFIG, METRICS, CURVES, TENSORBOARD = "config.json", "metrics.jsonl", "curves.png", "tensorboard"
 LOCK = ".lock"

@@ -13,7 +13,7 @@ from resnet_jax import create_model
 from resnet_jax.analysis import read_examples
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import SyntheticSource
-from resnet_jax.training.checkpoints import CheckpointWriter
+from resnet_jax.training.checkpoint_writer import CheckpointWriter
 from resnet_jax.training.config import resolve, to_json
 from resnet_jax.training.optimizer import sgd
 from resnet_jax.training.state import create_state

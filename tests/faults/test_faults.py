@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from resnet_jax.training.checkpoints import CheckpointWriter, SaveError, read_checkpoint, steps_in
+from resnet_jax.training.checkpoint_writer import CheckpointWriter, SaveError
+from resnet_jax.training.checkpoints import read_checkpoint, steps_in
 from resnet_jax.training.logging import MetricsLog, read_metrics
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.workdir import LOCK, WorkdirError, occupy

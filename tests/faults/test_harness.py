@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_jax.training.checkpoints import CheckpointWriter
+from resnet_jax.training.checkpoint_writer import CheckpointWriter
 from tests.faults.harness import Report, check_beginning, corrupt_checkpoints
 
 

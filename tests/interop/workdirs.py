@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.models import create_model
-from resnet_jax.training.checkpoints import CheckpointWriter
+from resnet_jax.training.checkpoint_writer import CheckpointWriter
 from resnet_jax.training.config import base_config, to_json
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.workdir import store_config

@@ -11,6 +11,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resnet_jax import files
 from resnet_jax.data import record_cache, stored_examples, stored_folders
 from resnet_jax.data.batches import TrainBatches, read_ahead
 from resnet_jax.data.choices import SCALE
@@ -135,11 +136,11 @@ def test_a_second_epoch_is_read_from_the_cache(
     asked = len(records_asked_for(server))
     assert_same_batches(here, batches(f"{BUCKET}/set"))
     assert len(records_asked_for(server)) == asked
-    for file in (tmp_path / "cache").glob(f"*{record_cache.DATA}"):
+    for file in (tmp_path / "cache").glob(f"*{record_cache.KEPT}"):
         file.write_bytes(bytes(file.stat().st_size))  # As after a crash of the machine.
     forget()
     assert_same_batches(here, batches(f"{BUCKET}/set"))
-    assert len(records_asked_for(server)) == asked + 30
+    assert len(records_asked_for(server)) >= asked + 30
     shutil.rmtree(tmp_path / "cache")
     assert_same_batches(here, batches(f"{BUCKET}/set"))
 
@@ -227,6 +228,45 @@ def test_a_file_of_another_layout_is_refused(tmp_path: Path, options: str) -> No
         writer.write(b"1234" * 100)
     writer.close()
     data = path.read_bytes()
-    with pytest.raises(LayoutError):
+
+    def read() -> None:
         offsets = read_offsets(lambda begin, end: data[begin:end], len(data), 6)
         record_in(data[offsets[0] : offsets[1]], int(offsets[0]))
+
+    with pytest.raises(LayoutError):
+        read()
+
+
+def test_a_set_is_prepared_into_the_bucket_as_onto_a_disk(
+    folder: Path, prepared: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"raw_share": 0.4, "shard_examples": 8}
+    uploaded: list[str] = []
+    upload = files.upload
+
+    def upload_three(source: str, url: str) -> None:
+        if len(uploaded) == 3:
+            raise KeyboardInterrupt
+        uploaded.append(str(url))
+        upload(source, url)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "upload", upload_three)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(str(folder), f"{BUCKET}/direct", **options)
+    stored_folders._trees.clear()
+    with pytest.raises(DataError, match=r"not a whole set: it holds no manifest.json; run the same"):
+        open_encoded(f"{BUCKET}/direct", "train")
+    first = server.files / "direct" / "train-00000-of-00004.array_record"
+    written = first.stat().st_mtime_ns
+    prepare(str(folder), f"{BUCKET}/direct", **options)
+    assert first.stat().st_mtime_ns == written, "it was written again"
+    names = {path.name for path in prepared.iterdir()} - {".lock"}
+    assert {path.name for path in (server.files / "direct").iterdir()} == names
+    for name in names:
+        assert (server.files / "direct" / name).read_bytes() == (prepared / name).read_bytes(), name
+    assert prepare(str(folder), f"{BUCKET}/direct", **options) == read_json(prepared / MANIFEST)
+    with pytest.raises(DataError, match=r"s3://a/set cannot be written"):
+        prepare(str(folder), "s3://a/set")
+    with pytest.raises(DataError, match=r"gs://bucket/flowers is not empty"):
+        prepare(str(folder), f"{BUCKET}/flowers")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from resnet_jax import lease
+from resnet_jax.lease import Lease, LeaseHeldError, LeaseLostError, confirm_ownership
 from resnet_jax.object_storage import delete_versioned, read_object, read_versioned, write_versioned
-from resnet_jax.training import lease
-from resnet_jax.training.lease import Lease, LeaseHeldError, LeaseLostError, confirm_ownership
 from resnet_jax.training.workdir import WorkdirError, occupy
 from tests.object_storage.server import BUCKET, Server, serving
 

@@ -11,7 +11,8 @@ import pytest
 from resnet_jax import load_checkpoint
 from resnet_jax.cli import main
 from resnet_jax.data.source import SyntheticSource
-from resnet_jax.training.checkpoints import CheckpointWriter, read_checkpoint
+from resnet_jax.training.checkpoint_writer import CheckpointWriter
+from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.config import to_json
 from resnet_jax.training.task import Experiment, build_experiment
 from tests.report import workdirs

@@ -17,15 +17,8 @@ import pytest
 
 import resnet_jax
 from resnet_jax import create_model
-from resnet_jax.training.checkpoints import (
-    CheckpointError,
-    CheckpointWriter,
-    SaveError,
-    from_arrays,
-    read_checkpoint,
-    steps_in,
-    to_arrays,
-)
+from resnet_jax.training.checkpoint_writer import CheckpointWriter, SaveError
+from resnet_jax.training.checkpoints import CheckpointError, from_arrays, read_checkpoint, steps_in, to_arrays
 from resnet_jax.training.optimizer import sgd
 from resnet_jax.training.schedules import step_decay
 from resnet_jax.training.state import TrainState, create_state
