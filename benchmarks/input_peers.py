@@ -40,8 +40,8 @@ def tf_data(source: str, cores: int) -> Iterator[Any]:
     """
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelizm_threads(cores)
-    tf.config.threading.set_inter_op_parallelizm_threads(cores)
+    tf.config.threading.set_intra_op_parallelism_threads(cores)
+    tf.config.threading.set_inter_op_parallelism_threads(cores)
 
     def load(path: Any) -> Any:
         encoded = tf.io.read_file(path)

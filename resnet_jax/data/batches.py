@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterator
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import grain
 import numpy as np
@@ -12,6 +12,7 @@ from absl import flags
 from jaxtyping import Float
 
 from resnet_jax.data.crops import DRAWS
+from resnet_jax.data.range_reads import IN_FLIGHT
 from resnet_jax.data.source import Source, read_decodable
 
 Item = TypeVar("Item")
@@ -40,10 +41,6 @@ class TrainBatches:
     seed: int
     share: slice | np.ndarray
 
-    @property
-    def waits(self) -> bool:
-        return self.source.waits
-
     def __getitem__(self, step: int) -> HostBatch:
         positions = np.arange(self.batch_size)[self.share]
         examples = self.examples_at(step * self.batch_size + positions)
@@ -56,6 +53,13 @@ class TrainBatches:
             "index": positions.astype(np.int32),
             "mask": np.ones(len(positions), bool),
         }
+
+    @property
+    def size(self) -> int:
+        return len(np.arange(self.batch_size)[self.share])
+
+    def expect(self, step: int) -> None:
+        self.source.expect(self.examples_at(step * self.batch_size + np.arange(self.batch_size)[self.share]))
 
     def examples_at(self, positions: np.ndarray) -> np.ndarray:
         """Returns the numbers of the examples at positions of the endless sequence of examples."""
@@ -99,10 +103,6 @@ class EvaluationBatches:
     workers: int = 1
     buffer: int = 2
 
-    @property
-    def waits(self) -> bool:
-        return self.source.waits
-
     def __len__(self) -> int:
         return -(-len(self.source) // self.batch_size)
 
@@ -117,6 +117,14 @@ class EvaluationBatches:
         count = np.count_nonzero(mask)
         images[:count], labels[:count], mask[:count] = self.source.read(examples[mask])
         return {"image": images, "label": labels, "index": positions.astype(np.int32), "mask": mask}
+
+    @property
+    def size(self) -> int:
+        return len(np.arange(self.batch_size)[self.share])
+
+    def expect(self, number: int) -> None:
+        examples = number * self.batch_size + np.arange(self.batch_size)[self.share]
+        self.source.expect(examples[examples < len(self.source)])
 
     def __iter__(self) -> Iterator[HostBatch]:
         return read_ahead(self, 0, len(self), workers=self.workers, buffer=self.buffer)
@@ -135,6 +143,43 @@ class Numbered(Protocol[Item_co]):
     def __getitem__(self, number: int, /) -> Item_co: ...
 
 
+@dataclasses.dataclass(frozen=True)
+class _Expecting(Generic[Item]):
+    """Items by number; before one is made, the source hears which examples one of the next is made of.
+
+    A process makes every `processes`th item, and `threads` of these at a time, so the next that nobody has
+    begun is `processes * threads` further on.
+    """
+
+    items: Numbered[Item]
+    start: int
+    stop: int
+    processes: int
+    threads: int
+
+    def __call__(self, number: int) -> Item:
+        if isinstance(self.items, Foreseeable):
+            ahead = max(1, IN_FLIGHT // max(1, self.items.size))
+            begun = number >= self.start + self.processes  # The first one tells of all that are near.
+            for place in range(ahead if begun else 1, ahead + 1):
+                later = number + self.processes * (self.threads - 1 + place)
+                if later < self.stop:
+                    self.items.expect(later)
+        return self.items[number]
+
+
+@runtime_checkable
+class Foreseeable(Protocol):
+    """Items whose source can be told early what they are made of."""
+
+    @property
+    def size(self) -> int:
+        """Examples of an item."""
+
+    def expect(self, number: int) -> None:
+        """Tells the source of the examples of an item."""
+
+
 def read_ahead(
     batches: Numbered[Item | None], start: int, stop: int, *, workers: int, buffer: int, processes: int = 0
 ) -> Iterator[Item]:
@@ -144,14 +189,13 @@ def read_ahead(
         batches: By number, in any order.
         start: The first number.
         stop: One beyond the last.
-        workers: Threads that read, in each process; twice as many and one where they wait for a network.
+        workers: Threads that read, in each process.
         buffer: Batches that wait at most.
         processes: Processes that read; 0 is this one. The decoders release the interpreter, so that threads
             keep up.
     """
-    if getattr(batches, "waits", False):  # For a network: while some threads wait, others decode.
-        workers = 2 * workers + 1
-    steps = grain.MapDataset.range(start, stop).map(batches.__getitem__)
+    readers = max(1, processes)
+    steps = grain.MapDataset.range(start, stop).map(_Expecting(batches, start, stop, readers, workers))
     if not processes:
         return iter(
             steps.to_iter_dataset(

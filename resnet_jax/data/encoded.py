@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -31,15 +31,11 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    @property
-    def waits(self) -> bool:
-        """Whether reading waits for a network more than it computes."""
-
     def read(self, index: int) -> tuple[Payload, int]:
         """Returns the image and the label of an example."""
 
-    def read_several(self, indices: Sequence[int]) -> Iterator[tuple[Payload, int]]:
-        """Yields the images and labels of examples, in order; what is waited for is asked for at once."""
+    def expect(self, indices: Sequence[int]) -> None:
+        """Is told which examples are read soon: where that takes a network, they are asked for now."""
 
     def label(self, index: int) -> int:
         """Returns the label alone."""
@@ -85,21 +81,20 @@ class DecodedSource:
     def labels(self) -> Labels:
         return np.array([self.examples.label(index) for index in range(len(self))], np.int32)
 
-    @property
-    def waits(self) -> bool:
-        return self.examples.waits
-
     def __len__(self) -> int:
         return len(self.examples)
+
+    def expect(self, indices: Indices) -> None:
+        self.examples.expect([int(index) for index in indices])
 
     def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         labels, mask = np.zeros(len(indices), np.int32), np.ones(len(indices), bool)
         view = self.view if draws is None else self.random_view
         rows = [()] * len(indices) if draws is None else draws.tolist()
-        numbers = [int(index) for index in indices]
-        for place, (payload, label) in enumerate(self.examples.read_several(numbers)):
-            index, drawn = numbers[place], rows[place]
+        self.expect(indices)
+        for place, (index, drawn) in enumerate(zip(map(int, indices), rows, strict=True)):
+            payload, label = self.examples.read(index)
             try:
                 size = _size(payload)
                 _see(payload, [view.box(*size, drawn)], size, [images[place]])

@@ -6,9 +6,10 @@ their labels in a file are read too; see `resnet_jax.data.flat_labels`.
 """
 
 import dataclasses
+import functools
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from etils import epath
 
@@ -25,7 +26,7 @@ from resnet_jax.data.image_files import (
     note_left_out,
     sorted_entries,
 )
-from resnet_jax.data.range_reads import start_reading
+from resnet_jax.data.range_reads import expect, start_reading, take
 from resnet_jax.files import as_path
 from resnet_jax.object_storage import is_url
 
@@ -69,8 +70,10 @@ class FolderExamples:
         return digest.hexdigest()
 
     def read(self, index: int) -> tuple[bytes, int]:
-        if self.waits:
-            return start_reading(self.root, self.files[index]).result(), self.labels[index]
+        if is_url(self.root):
+            name = self.files[index]
+            begun = take((self.root, name), functools.partial(start_reading, self.root, name))
+            return begun(), self.labels[index]
         try:
             with open(f"{self.root}/{self.files[index]}", "rb", buffering=0) as file:
                 return file.read(), self.labels[index]
@@ -80,22 +83,17 @@ class FolderExamples:
     def _unreadable(self, index: int, error: OSError) -> DataError:
         return DataError(f"{self.describe(index)} cannot be read: {error.strerror or error}; check the file")
 
-    def read_several(self, indices: Sequence[int]) -> Iterator[tuple[bytes, int]]:
-        if not self.waits:
-            return map(self.read, indices)
-        begun = [start_reading(self.root, self.files[index]) for index in indices]
-        return ((read.result(), self.labels[index]) for read, index in zip(begun, indices, strict=True))
-
-    @property
-    def waits(self) -> bool:
-        return is_url(self.root)
+    def expect(self, indices: Sequence[int]) -> None:
+        for index in indices if is_url(self.root) else ():
+            file = self.files[index]
+            expect((self.root, file), functools.partial(start_reading, self.root, file))
 
     def label(self, index: int) -> int:
         return self.labels[index]
 
     def stamp(self, index: int) -> str:
         name = f"{self.class_names[self.labels[index]]} {self.files[index]}"
-        if self.waits:
+        if is_url(self.root):
             return name
         try:
             status = os.stat(f"{self.root}/{self.files[index]}")

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -44,8 +44,6 @@ class Manifest(TypedDict):
 class PreparedExamples(ShardedSplit):
     """A split of a prepared set, read record by record."""
 
-    waits = False
-
     def read(self, index: int) -> tuple[Payload, int]:
         shard, number = self.place(index)
         try:
@@ -56,8 +54,8 @@ class PreparedExamples(ShardedSplit):
                 f"{self.describe(index)} cannot be read: the file is damaged; copy or prepare the set again"
             ) from error
 
-    def read_several(self, indices: Sequence[int]) -> Iterator[tuple[Payload, int]]:
-        return map(self.read, indices)
+    def expect(self, indices: Sequence[int]) -> None:
+        """Does nothing: a disk is not waited for."""
 
     def label(self, index: int) -> int:
         return self.read(index)[1] if self.known_labels is None else int(self.known_labels[index])

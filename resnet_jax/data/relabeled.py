@@ -44,12 +44,11 @@ class RelabeledSource:
     def labels(self) -> Labels:
         return self._relabel(self.source.labels[self.numbers])
 
-    @property
-    def waits(self) -> bool:
-        return self.source.waits
-
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def expect(self, indices: Indices) -> None:
+        self.source.expect(self.numbers[np.asarray(indices)])
 
     def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         images, labels, mask = self.source.read(self.numbers[np.asarray(indices)], draws)

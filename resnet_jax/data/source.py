@@ -43,11 +43,10 @@ class Source(Protocol):
     def labels(self) -> Labels:
         """The label of every example; no image is decoded for it."""
 
-    @property
-    def waits(self) -> bool:
-        """Whether reading waits for a network more than it computes."""
-
     def __len__(self) -> int: ...
+
+    def expect(self, indices: Indices) -> None:
+        """Is told which examples are read soon: where that takes a network, they are asked for now."""
 
     def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         """Returns images, labels and a mask of the examples with these numbers, in this order.
@@ -84,7 +83,6 @@ class ArraySource:
     class_names: Sequence[str]
     fingerprint = None
     view = None
-    waits = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -92,6 +90,9 @@ class ArraySource:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def expect(self, indices: Indices) -> None:
+        """Does nothing: nothing is waited for."""
 
     def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         del draws
@@ -122,7 +123,6 @@ class SyntheticSource:
     seed: int
     fingerprint = None
     view = None
-    waits = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -138,6 +138,9 @@ class SyntheticSource:
 
     def __len__(self) -> int:
         return self.examples
+
+    def expect(self, indices: Indices) -> None:
+        """Does nothing: nothing is waited for."""
 
     def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         del draws

@@ -142,9 +142,18 @@ class _Chosen:
     numbers: np.ndarray
     batch_size: int
 
+    @property
+    def size(self) -> int:
+        return self.batch_size
+
+    def expect(self, number: int) -> None:
+        self.source.expect(self._part(number))
+
     def __getitem__(self, number: int) -> UInt8[np.ndarray, "n h w 3"]:
-        numbers = self.numbers[number * self.batch_size : (number + 1) * self.batch_size]
-        return read_decodable(self.source, numbers)[0]
+        return read_decodable(self.source, self._part(number))[0]
+
+    def _part(self, number: int) -> np.ndarray:
+        return self.numbers[number * self.batch_size : (number + 1) * self.batch_size]
 
 
 def _program(

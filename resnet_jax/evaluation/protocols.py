@@ -116,6 +116,10 @@ class SeenExamples:
 
     source: Source
     look: Look
+    size = 1
+
+    def expect(self, number: int) -> None:
+        self.source.expect([number])
 
     def __getitem__(
         self, number: int
