@@ -86,6 +86,7 @@ def serving(
         for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
             patch.setenv(name, address)
         patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        patch.setenv("NO_GCE_CHECK", "true")  # Of a machine in the cloud.
         _forget_clients()
         stack.callback(_forget_clients)
         yield Server(address, files / "bucket", log)
