@@ -69,7 +69,7 @@ class Lease:
     """A lease that is taken when the block begins, renewed by a thread, and given back when it ends.
 
     Args:
-        url: Of the object that stands for it, in Google Cloud Storage.
+        url: URL of the object that stands for it, in Google Cloud Storage.
         say: Is called with a line for the person when another holder is waited for.
     """
 
@@ -191,7 +191,7 @@ class Lease:
 
 
 def _now() -> float:
-    """Returns seconds of a clock that goes on while the machine sleeps, where there is one."""
+    """Returns seconds of a clock that counts while the machine sleeps too, where there is one."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

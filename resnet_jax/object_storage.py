@@ -170,7 +170,7 @@ def write_versioned(url: str | os.PathLike[str], data: bytes, replaces: Generati
     """Writes an object of Google Cloud Storage if it is still of a generation, and returns the new one.
 
     Args:
-        url: Of the object.
+        url: URL of the object.
         data: All of it. Write no two versions alike: one that is there already counts as written, since the
             reply to a write may be lost on its way.
         replaces: The generation that it has now; None if there is none yet.

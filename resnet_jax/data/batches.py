@@ -170,7 +170,7 @@ class _Expecting(Generic[Item]):
 
 @runtime_checkable
 class Foreseeable(Protocol):
-    """Items whose source can be told early what they are made of."""
+    """Items whose source can hear early what they are made of."""
 
     @property
     def size(self) -> int:

@@ -35,7 +35,7 @@ class Examples(Protocol):
         """Returns the image and the label of an example."""
 
     def expect(self, indices: Sequence[int]) -> None:
-        """Is told which examples are read soon: where that takes a network, they are asked for now."""
+        """Hears which examples are read soon: where that takes a network, it asks for them now."""
 
     def label(self, index: int) -> int:
         """Returns the label alone."""

@@ -102,7 +102,7 @@ def prepare(
 
 @contextlib.contextmanager
 def _locked(directory: epath.Path) -> Iterator[None]:
-    """Keeps others out: on a disk they wait, in object storage they are told."""
+    """Keeps others out: on a disk they wait, in object storage they get an error."""
     if not is_url(directory):
         with filelock.FileLock(directory / _LOCK):
             yield

@@ -45,8 +45,8 @@ def start_reading(root: str, name: str, begin: int | None = None, end: int | Non
     Args:
         root: URL of a directory.
         name: Path of the object below it.
-        begin: Of the bytes that are read. Defaults to the object's.
-        end: Of these.
+        begin: First byte that is read. Defaults to the object's.
+        end: One beyond the last byte.
     """
     part = None if begin is None else slice(begin, end)
     future = _store(root).read(name, byte_range=part)

@@ -32,8 +32,8 @@ def read_offsets(read: Callable[[int, int], bytes], size: int, records: int) -> 
 
     Args:
         read: Returns the bytes of the file from a position to another one.
-        size: Of the file in bytes.
-        records: How many it holds.
+        size: Bytes of the file.
+        records: Number of records that it holds.
 
     Raises:
         LayoutError: The file is another one.
@@ -65,7 +65,7 @@ def record_in(data: bytes, begin: int) -> bytes:
 
     Args:
         data: The bytes of the file from where the chunk begins to where the next one does.
-        begin: Where that is in the file.
+        begin: Position of the chunk in the file.
 
     Raises:
         LayoutError: They are others.

@@ -46,7 +46,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def expect(self, indices: Indices) -> None:
-        """Is told which examples are read soon: where that takes a network, they are asked for now."""
+        """Hears which examples are read soon: where that takes a network, it asks for them now."""
 
     def read(self, indices: Indices, draws: Draws | None = None) -> tuple[PixelBatch, Labels, Mask]:
         """Returns images, labels and a mask of the examples with these numbers, in this order.
