@@ -7,6 +7,7 @@ Cloud Storage a write can be made to depend on the generation of the object that
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import tempfile
 import uuid
@@ -66,6 +67,8 @@ def _configure(scheme: str) -> None:
     options: dict[str, Any] = {"use_listings_cache": False}
     if scheme == "gs":
         from aiohttp import ClientTimeout
+
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # It logs what it raises, with a traceback.
 
         # gcsfs repeats a request that fails; by default it waits five minutes for one that is not answered.
         options["requests_timeout"] = ClientTimeout(total=None, sock_connect=_SECONDS, sock_read=_SECONDS)

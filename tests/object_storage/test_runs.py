@@ -123,16 +123,16 @@ def test_whatever_happens_it_ends_as_on_a_disk(tmp_path: Path, count: int, share
     recipe.write_text(
         "from tests.training import tiny\n\n\ndef get_config():\n"
         "    config = tiny.get_config()\n    config.data.crop = 'scale'\n    config.data.image_size = 32\n"
-        "    config.data.scale = (40, 48)\n    config.data.test_scale = 40\n    config.data.pad = 0\n"
+        "    config.data.scales = (40, 48)\n    config.data.test_scale = 40\n    config.data.pad = 0\n    config.data.mean = 'channel'\n"
         "    config.data.train_split, config.data.test_split = 'train', 'val'\n    return config\n"
     )
     devices = ("--config.run.devices=2",)
     local = tmp_path / "local"
     own = (*FLAGS, "--config.run.keep=1000", *devices)
-    with processes.started(
-        local, count, *own, f"--config.data.source={photographs}", config=str(recipe)
-    ) as all_:
-        assert [code for code, *_ in processes.finish(all_)] == [0] * count
+    own += (f"--config.data.source={photographs}",)
+    with processes.started(local, count, *own, config=str(recipe)) as running:
+        ended = processes.finish(running)
+    assert [code for code, *_ in ended] == [0] * count, ended
     dice = random.Random(count)
     with serving(tmp_path / "server", share=share, seed=5, proxied=True) as server:
         upload_directory(photographs, f"{BUCKET}/photographs")
