@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import io
 import logging
+import math
 import os
 import sys
 import threading
@@ -156,6 +157,17 @@ def at_least(minimum: int) -> Callable[[str], int]:
         return int(text)
 
     return whole_number
+
+
+def positive_number(text: str) -> float:
+    """Returns the number that an argument is; an argparse type for numbers above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def _pair(flag: str) -> Callable[[str], tuple[str, str]]:

@@ -2,15 +2,20 @@
 
 import argparse
 import sys
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from resnet_jax.cli import option
+from resnet_jax.cli import option, positive_number
 from resnet_jax.console import format_table, print_json
+from resnet_jax.errors import UsageError
 from resnet_jax.parallel import DeviceError
+
+if TYPE_CHECKING:
+    from resnet_jax.training.save_time import Bandwidth
 
 EXAMPLES = (
     "resnet-jax plan --config imagenet --topology v5e:2x2 --price 1.2",
     "resnet-jax plan --config imagenet_pod:32768 --topology v5e:16x16 v4:4x4x4 v6e:8x8",
+    "resnet-jax plan --config imagenet --topology v5e:4x4 --measure-save gs://bucket/file --grace 15",
     "resnet-jax plan --config imagenet --set batch_size=512 model.dtype=bfloat16 --topology v5e:2x2 --json",
 )
 PlanRecord: TypeAlias = dict[str, Any]
@@ -42,6 +47,24 @@ OPTIONS = (
         help="price of a chip for an hour, to estimate the cost (default: no cost)",
     ),
     option(
+        "--save-bandwidth",
+        type=positive_number,
+        metavar="MB/S",
+        help="megabytes that a checkpoint is written with in a second (default: 100, an assumption)",
+    ),
+    option(
+        "--measure-save",
+        metavar="FILE",
+        help="write 128 MiB to this new file or gs:// URL, remove it, and use its bandwidth (default: no)",
+    ),
+    option(
+        "--grace",
+        type=positive_number,
+        metavar="SECONDS",
+        help="seconds from SIGTERM to the end of a preempted machine (default: 30, those of a spot VM; a pod "
+        "of GKE has 15, and SLURM those of --signal)",
+    ),
+    option(
         "--classes",
         type=int,
         metavar="N",
@@ -59,33 +82,55 @@ def execute(arguments: argparse.Namespace) -> None:
     """Prints the plan of a recipe on one slice, or a table of several.
 
     Raises:
-        DeviceError: There is no such slice, libtpu is missing, or the recipe fits none of the slices.
+        UsageError: There is no such slice, libtpu is missing, the recipe fits none of the slices, or the
+            file of --measure-save cannot be written.
     """
     from resnet_jax.parallel.chips import parse_topology
     from resnet_jax.parallel.plan import prepare_compiler
     from resnet_jax.training.config import parse_override
     from resnet_jax.training.planning import make_plan
     from resnet_jax.training.recipes import load_recipe
+    from resnet_jax.training.save_time import TPU_VM_GRACE
 
     topologies = [parse_topology(name) for name in arguments.topology]
     config = load_recipe(arguments.config, map(parse_override, arguments.set))
+    bandwidth = _bandwidth(arguments)
     prepare_compiler()
     plans: list[PlanRecord] = []
+    saves: list[list[str]] = []
     for topology in topologies:
         print(f"compiling {config.model.name} for {topology.name}, which takes minutes …", file=sys.stderr)
         plan = make_plan(
-            config, topology, price=arguments.price, classes=arguments.classes, search=not arguments.no_search
+            config,
+            topology,
+            price=arguments.price,
+            classes=arguments.classes,
+            search=not arguments.no_search,
+            bandwidth=bandwidth,
+            grace_seconds=arguments.grace or TPU_VM_GRACE,
         )
+        saves.append(plan.save.describe())
         plans.append({"config": arguments.config, "model": config.model.name} | plan.to_json())
     if arguments.json:
         print_json(plans[0] if len(plans) == 1 else {"plans": plans})
     else:
-        print(_page(plans[0]) if len(plans) == 1 else _table(plans))
+        print(_page(plans[0], saves[0]) if len(plans) == 1 else _table(plans, saves))
     if not any(plan["fits"] for plan in plans):
         raise DeviceError("; ".join(map(_why_not, plans)))
 
 
-def _page(plan: PlanRecord) -> str:
+def _bandwidth(arguments: argparse.Namespace) -> "Bandwidth":
+    from resnet_jax.training.save_time import ASSUMED, MEGABYTE, Bandwidth, measure_bandwidth
+
+    if arguments.save_bandwidth and arguments.measure_save:
+        raise UsageError("--save-bandwidth and --measure-save both set the bandwidth of a save; give one")
+    if arguments.measure_save:
+        return measure_bandwidth(arguments.measure_save)
+    given = arguments.save_bandwidth
+    return Bandwidth(given * MEGABYTE, "given") if given else ASSUMED
+
+
+def _page(plan: PlanRecord, save: list[str]) -> str:
     lines = [
         f"{plan['config']} ({plan['model']}), batch {plan['batch_size']}, on {plan['topology']}: "
         f"{plan['chips']} chips, {plan['devices']} devices, {plan['batch_per_chip']:g} images a chip",
@@ -100,6 +145,7 @@ def _page(plan: PlanRecord) -> str:
         )
     if plan["fits"]:
         lines += _estimates(plan)
+    lines += _save_lines(save)
     return "\n".join([*lines, f"This is {plan['note']}."])
 
 
@@ -122,7 +168,11 @@ def _estimates(plan: PlanRecord) -> list[str]:
     ]
 
 
-def _table(plans: list[PlanRecord]) -> str:
+def _save_lines(save: list[str]) -> list[str]:
+    return [f"{'a save' if number == 0 else '':<16}{line}" for number, line in enumerate(save)]
+
+
+def _table(plans: list[PlanRecord], saves: list[list[str]]) -> str:
     header = ("topology", "chips", "a chip", "memory", "of", "step", "images/s", "hours", "cost", "bound by")
     rows = []
     for plan in plans:
@@ -141,7 +191,11 @@ def _table(plans: list[PlanRecord]) -> str:
                 f"largest batch {plan['largest_batch_that_fits'] or 'not found'}",
             ]
         rows.append(row)
-    return format_table(header, rows, caption=f"This is {plans[0]['note']}.", text_columns=len(header))
+    table = format_table(header, rows, caption=f"This is {plans[0]['note']}.", text_columns=len(header))
+    lines = []
+    for plan, save in zip(plans, saves, strict=True):  # What all have in common stands once.
+        lines += [line if line in saves[0][:2] else f"{plan['topology']}: {line}" for line in save]
+    return "\n".join([table, "", *_save_lines(list(dict.fromkeys(lines)))])
 
 
 def _why_not(plan: PlanRecord) -> str:

@@ -245,8 +245,11 @@ class RunConfig(Section):
         "auto", "How the step is mapped over devices.", one_of("auto", "pmap", "shard_map")
     )
     devices: int | None = operation(None, "Devices to use. None is all, and one per core on CPU.", ABOVE_ZERO)
-    accumulation: int = operation(
-        1, "Micro-batches that a batch is computed in (gradient accumulation), to save memory.", ABOVE_ZERO
+    accumulation: int | None = operation(
+        None,
+        "Micro-batches that a batch is computed in (gradient accumulation), to save memory. None is 1, and "
+        "on resuming as many as keep the images that a device holds at once.",
+        ABOVE_ZERO,
     )
     scan: str = operation(
         "auto",

@@ -102,7 +102,7 @@ class ImageTask(Task):
         optimizer, make_step = self._training(config, model, shape)
         evaluation_step = make_evaluation_step(on_axis(model), normalize, axis_name=AXIS_NAME, sums=self.sums)
         workers, options = reading_threads(config.run.workers), config.run
-        share = process_share(config.batch_size, devices, parts=options.accumulation)
+        share = process_share(config.batch_size, devices, parts=options.accumulation or 1)
         test_share = process_share(part, devices)
         seeds = SeedFunctions(
             make_step=make_step,
@@ -176,7 +176,7 @@ class ImageTask(Task):
                 axis_name=AXIS_NAME,
                 loss=loss,
                 measures=self.measures,
-                accumulation=config.run.accumulation,
+                accumulation=config.run.accumulation or 1,
             )
 
         return optimizer, make_step

@@ -60,18 +60,36 @@ def micro_batch_size(config: Config) -> int:
     Raises:
         ConfigError: The batch cannot be cut so, because of its size or of the groups of batch normalization.
     """
-    parts, batch_size, group_size = config.run.accumulation, config.batch_size, config.model.group_size
+    parts, batch_size = config.run.accumulation or 1, config.batch_size
     if parts == 1:
         return batch_size
-    group = group_size or (batch_size if model_class(config.model.name).normalized else 1)
-    if batch_size % parts or batch_size // parts % group:
-        legal = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n % group == 0]
+    legal = legal_accumulations(config)
+    if parts not in legal:
         raise ConfigError(
             f"config.run.accumulation is {parts}; a part of the batch of {batch_size} must be whole groups "
-            f"of batch normalization, of {group} images (config.model.group_size); allowed are "
-            f"{', '.join(map(str, legal))}"
+            f"of batch normalization, of {_images_together(config)} images (config.model.group_size); "
+            f"allowed are {', '.join(map(str, legal))}"
         )
     return batch_size // parts
+
+
+def legal_accumulations(config: Config) -> list[int]:
+    """Returns the values that `run.accumulation` may have, rising.
+
+    A micro-batch is whole groups of batch normalization. If a group is the global batch, 1 alone is allowed.
+    """
+    batch_size, group = config.batch_size, _images_together(config)
+    return [
+        parts
+        for parts in range(1, batch_size + 1)
+        if parts == 1 or (batch_size % parts == 0 and batch_size // parts % group == 0)
+    ]
+
+
+def _images_together(config: Config) -> int:
+    """Returns the number of images that a micro-batch must be a multiple of."""
+    normalized = model_class(config.model.name).normalized
+    return config.model.group_size or (config.batch_size if normalized else 1)
 
 
 def with_scanned_stages(model: nn.Module, config: Config) -> nn.Module:
@@ -147,8 +165,9 @@ def training_form(model: nn.Module, config: Config, *, image_shape: tuple[int, i
         paths = list(flatten_dict(params, sep="/"))
         check_patterns(paths, frozen=options.frozen, rate_factors=options.rate_factors)
     model, patterns = on_axis(model), frozen_patterns(options)
-    if config.run.accumulation > 1 and model.normalized:
-        gather = partial(over_micro_batches, parts=config.run.accumulation)
+    parts = config.run.accumulation or 1
+    if parts > 1 and model.normalized:
+        gather = partial(over_micro_batches, parts=parts)
         model = model.clone(norm=partial(model.norm, gather=gather))
     if patterns and model.normalized:
         model = model.clone(norm=partial(freeze_statistics, norm=model.norm, patterns=patterns))

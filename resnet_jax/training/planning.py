@@ -9,6 +9,7 @@ from resnet_jax.parallel.distributed import fits
 from resnet_jax.parallel.plan import Compiled, Roofline, compile_step, devices_of, largest_that_fits, roofline
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.save_time import ASSUMED, TPU_VM_GRACE, Bandwidth, SaveTime, state_bytes
 from resnet_jax.training.task import open_task
 
 NOTE = (
@@ -48,6 +49,7 @@ class Plan:
         largest_batch: Largest global batch that fits; None if none was found or looked for.
         stand_in: The data set is not here: its image size and classes are those of the recipe's synthetic
             data.
+        save: A save of the state.
     """
 
     topology: Topology
@@ -59,6 +61,7 @@ class Plan:
     price: float
     largest_batch: int | None
     stand_in: bool
+    save: SaveTime
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan by chip, with what it is of.
@@ -80,6 +83,7 @@ class Plan:
             "hbm_capacity_bytes": chip.hbm_bytes,
             **(self._estimates() if compiled.fits else dict.fromkeys(ESTIMATES)),
             "steps": self.steps,
+            "save": self.save.to_json(),
             "data_is_stand_in": self.stand_in,
             "note": NOTE,
         }
@@ -105,7 +109,14 @@ class Plan:
 
 
 def make_plan(
-    config: Config, topology: Topology, *, price: float = 0.0, classes: int | None = None, search: bool = True
+    config: Config,
+    topology: Topology,
+    *,
+    price: float = 0.0,
+    classes: int | None = None,
+    search: bool = True,
+    bandwidth: Bandwidth = ASSUMED,
+    grace_seconds: float = TPU_VM_GRACE,
 ) -> Plan:
     """Compiles the training step of a recipe for a slice; `prepare_compiler` comes first.
 
@@ -117,6 +128,8 @@ def make_plan(
             hand.
         search: If it does not fit, look for the largest batch that does, by up to three further
             compilations.
+        bandwidth: What a checkpoint is written with.
+        grace_seconds: Seconds from SIGTERM to the end of a preempted machine.
 
     Raises:
         DeviceError: The compiler refuses the slice, or the batch cannot be cut over its devices.
@@ -155,7 +168,22 @@ def make_plan(
         largest = largest_that_fits(first, batch_size, legal, compiled, capacity=capacity)
     time = roofline(first, topology)
     return Plan(
-        topology, len(devices), batch_size, first, time, config.run.steps, price, largest, training.stand_in
+        topology=topology,
+        devices=len(devices),
+        batch_size=batch_size,
+        compiled=first,
+        time=time,
+        steps=config.run.steps,
+        price=price,
+        largest_batch=largest,
+        stand_in=training.stand_in,
+        save=SaveTime(
+            checkpoint_bytes=state_bytes(training.state),
+            bandwidth=bandwidth,
+            grace_seconds=grace_seconds,
+            checkpoint_every=config.run.checkpoint_every,
+            step_seconds=time.seconds if first.fits else None,
+        ),
     )
 
 

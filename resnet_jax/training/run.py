@@ -13,7 +13,8 @@ from resnet_jax.data.batches import HostBatch
 from resnet_jax.files import as_path
 from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import Checkpoint, from_arrays, steps_in
-from resnet_jax.training.config import Config, resolve
+from resnet_jax.training.config import Config, resolve, with_fields
+from resnet_jax.training.device_layout import LayoutChoice, choose_layout, describe_choice
 from resnet_jax.training.identity import of_command, of_machine
 from resnet_jax.training.logging import Clock, Record, is_logged, read_metrics, test_fields
 from resnet_jax.training.loop import train_steps
@@ -59,12 +60,15 @@ def run(
         processes.agree("machines and workdir", of_machine(saved))
         complete = bool(saved) and saved[-1] >= config.run.steps
         checkpoint = None if complete else find_checkpoint(path, processes, fallback=config.run.fallback)
-        experiment = build_experiment(config, begun=path if saved else None)
+        choice = choose_layout(config, path if saved else None)
+        processes.agree("accumulation", {"accumulation": choice.accumulation})
+        laid = with_fields(config, {"run.accumulation": choice.accumulation})
+        experiment = build_experiment(laid, begun=path if saved else None)
         processes.agree("data", experiment.described)
         if processes.first:
             store_run(path, config, experiment)
         if not complete:
-            _train(config, experiment, path, console, processes, checkpoint)
+            _train(config, experiment, path, console, processes, checkpoint, choice)
         elif processes.first:
             _say_complete(console, experiment.display, path, saved[-1])
         return read_metrics(path)[-1]
@@ -77,14 +81,18 @@ def _train(
     console: Console,
     processes: Processes,
     checkpoint: Checkpoint | None,
+    choice: LayoutChoice,
 ) -> None:
     start, options = checkpoint.step if checkpoint else 0, config.run
-    print_line(console, _opening(config, experiment, workdir, start, processes.count))
+    layout = choice.layout(config, len(experiment.mapping.devices))
+    print_line(console, _opening(config, experiment, workdir, start, processes.count, layout.accumulation))
+    if processes.first and (line := describe_choice(choice, layout, config, experiment)):
+        print_line(console, line)
     for note in () if start else experiment.display.notes:
         print_line(console, note)
     with ExitStack() as stack:
         stop = stack.enter_context(processes.stop_signals(start))
-        files = RunFiles(workdir, config, experiment, start, first=processes.first)
+        files = RunFiles(workdir, config, experiment, start, layout=layout, first=processes.first)
         stack.callback(files.close)
         reporter = Reporter(console, experiment.display.line, start=start, steps=options.steps)
         stack.enter_context(reporter.bar)
@@ -164,11 +172,13 @@ class RunTrainer:
         self._files.wait()
 
 
-def _opening(config: Config, experiment: Experiment, workdir: epath.Path, start: int, processes: int) -> str:
+def _opening(
+    config: Config, experiment: Experiment, workdir: epath.Path, start: int, processes: int, parts: int
+) -> str:
     devices, display = experiment.mapping.devices, experiment.display
     where = f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
     where += f" of {processes} processes" if processes > 1 else ""
-    where += f", batches in {config.run.accumulation} parts" if config.run.accumulation > 1 else ""
+    where += f", batches in {parts} parts" if parts > 1 else ""
     begin = f"resumes from step {start} of {config.run.steps}" if start else f"{config.run.steps} steps"
     return f"{display.title} ({display.data}), {where}, batch {config.batch_size}: {begin}, into {workdir}"
 

@@ -6,6 +6,7 @@ from etils import epath
 from resnet_jax.training.checkpoint_writer import CheckpointWriter
 from resnet_jax.training.config import Config, to_json
 from resnet_jax.training.data_record import store_record
+from resnet_jax.training.device_layout import DeviceLayout, store_layout
 from resnet_jax.training.logging import MetricsLog, Record
 from resnet_jax.training.loop import DivergedError
 from resnet_jax.training.state import TrainState
@@ -21,12 +22,22 @@ class RunFiles:
         config: Its config.
         experiment: Its experiment, for what checkpoints hold.
         start: The step that the run continues from.
+        layout: How the run is laid over devices. It is recorded with the first checkpoint, since only then
+            it is known to fit.
         first: Whether this process writes the records: the first of the run does.
     """
 
     def __init__(
-        self, workdir: epath.Path, config: Config, experiment: Experiment, start: int, *, first: bool = True
+        self,
+        workdir: epath.Path,
+        config: Config,
+        experiment: Experiment,
+        start: int,
+        *,
+        layout: DeviceLayout,
+        first: bool = True,
     ) -> None:
+        self._workdir, self._layout = workdir, layout if first else None
         tensorboard = config.run.tensorboard
         self._log = MetricsLog(workdir, step=start, tensorboard=tensorboard) if first else None
         self._score = experiment.display.score
@@ -49,6 +60,9 @@ class RunFiles:
         """Starts to save a state, after the records up to it are on the disk."""
         if self._log:
             self._log.sync()
+        if self._layout:
+            store_layout(self._workdir, self._layout)
+            self._layout = None
         self._writer.save(step, state, {self._score: tested[self._score]} if tested else None)
 
     def wait(self) -> None:

@@ -19,6 +19,7 @@ from resnet_jax.parallel import Processes
 from resnet_jax.training.checkpoints import CheckpointError, from_arrays
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.device_layout import LayoutChoice
 from resnet_jax.training.logging import Clock, is_logged, test_fields
 from resnet_jax.training.loop import train_steps
 from resnet_jax.training.network import prepare_jax
@@ -200,9 +201,10 @@ def run_vmapped_seeds(
             for state, checkpoint in zip(states, found, strict=True)
         ]
         files = []
+        layout = LayoutChoice(options.accumulation or 1).layout(configs[0], len(experiment.mapping.devices))
         for path, config in zip(paths, configs, strict=True):
             store_run(path, config, experiment)
-            files.append(RunFiles(path, config, experiment, start))
+            files.append(RunFiles(path, config, experiment, start, layout=layout))
             stack.callback(files[-1].close)
         stop = stack.enter_context(processes.stop_signals(start))
         reporter = Reporter(console, experiment.display.line, start=start, steps=options.steps)

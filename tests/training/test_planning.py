@@ -5,18 +5,24 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from resnet_jax import cli
 from resnet_jax.parallel import DeviceError
 from resnet_jax.parallel.chips import parse_topology
-from resnet_jax.training import planning
+from resnet_jax.training import planning, save_time
+from resnet_jax.training.checkpoints import to_arrays
 from resnet_jax.training.config_fields import ConfigError
+from resnet_jax.training.save_time import Bandwidth, SaveTime
+from resnet_jax.training.task import build_experiment
 from tests.training import tiny
 
 SLICE = "v5e:2x4"
@@ -127,6 +133,74 @@ def test_a_mistake_is_one_line(
     assert cli.main(["plan", "--config", str(tiny.PATH), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert len(capsys.readouterr().err.splitlines()) <= 1
+
+
+def save_of(**changes: Any) -> SaveTime:
+    """A save of ten seconds, 50 steps of one second after the one before."""
+    values: dict[str, Any] = {
+        "checkpoint_bytes": 1000, "bandwidth": Bandwidth(100, "given"), "grace_seconds": 30.0,
+        "checkpoint_every": 50, "step_seconds": 1.0,
+    }  # fmt: skip
+    return SaveTime(**values | changes)
+
+
+@pytest.mark.parametrize(
+    ("grace", "lost", "words"),
+    [
+        (22.0, 0, "fits the grace period of 22 s, even if another save is under way: a preemption loses no"),
+        (21.9, 50, "fits the grace period of 21.9 s, unless another save is under way: .* at most 50 steps"),
+        (12.0, 50, "fits the grace period of 12 s, unless"),
+        (11.9, 100, "does not fit the grace period of 11.9 s: .* at most 100 steps are lost"),
+    ],
+)
+def test_a_save_is_compared_with_the_grace_period(grace: float, lost: int, words: str) -> None:
+    """Two steps are finished, then a save that is under way, then the last save."""
+    save = save_of(grace_seconds=grace)
+    assert save.most_steps_lost == lost
+    assert re.search(f"^{words}", save.describe()[1])
+
+
+def test_a_save_is_compared_with_the_steps_between_two() -> None:
+    assert save_of(checkpoint_every=10).describe()[2] == "10 steps between saves take 10 s"
+    stalled = save_of(checkpoint_every=9)
+    assert stalled.stalls_loop
+    assert stalled.describe()[2].endswith("so the loop stalls: set run.checkpoint_every to 10 or more")
+    unknown = save_of(step_seconds=None)
+    assert (unknown.stalls_loop, len(unknown.describe())) == (None, 2)
+
+
+@pytest.mark.usefixtures("here", "cramped")
+def test_the_plan_has_the_bytes_of_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = to_arrays(build_experiment(tiny.get_config()).initial_state())
+    assert cli.main([*PLAN, "--save-bandwidth", "0.05", "--grace", "15", "--json"]) == 0
+    save = json.loads(capsys.readouterr().out)["save"]
+    assert save["checkpoint_bytes"] == sum(np.asarray(array).nbytes for array in arrays.values())
+    assert save["seconds_estimate"] == pytest.approx(save["checkpoint_bytes"] / 50_000)
+    assert (save["bandwidth_source"], save["grace_seconds"]) == ("given", 15)
+    assert save["stop_seconds_estimate"] > save["seconds_estimate"]
+
+
+@pytest.mark.usefixtures("here", "cramped")
+def test_the_bandwidth_is_measured_and_its_file_removed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(save_time, "_MEASURED", 3)
+    assert cli.main([*PLAN, "--measure-save", str(tmp_path / "new"), "--json"]) == 0
+    save = json.loads(capsys.readouterr().out)["save"]
+    assert save["bandwidth_source"] == "measured"
+    assert save["bytes_per_second"] > 0
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old").write_text("kept")
+    for arguments, message in {
+        ("--measure-save", str(tmp_path / "old")): "exists; name a file that does not exist yet",
+        ("--measure-save", str(tmp_path / "no" / "folder")): "cannot be written: No such file",
+        ("--measure-save", "new", "--save-bandwidth", "5"): "both set the bandwidth of a save; give one",
+        ("--grace", "0"): "'0' is not a number above 0",
+        ("--save-bandwidth", "fast"): "'fast' is not a number above 0",
+    }.items():
+        assert cli.main([*PLAN, *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "old").read_text() == "kept"
 
 
 @pytest.mark.slow

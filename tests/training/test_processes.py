@@ -108,6 +108,25 @@ def test_one_process_goes_on_where_two_stopped(
 
 
 @pytest.mark.slow
+def test_processes_of_fewer_devices_choose_their_accumulation(
+    stopped: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(stopped, workdir)
+    with processes.started(workdir, 2, *FLAGS, "--config.run.devices=2") as running:
+        ended = processes.finish(running)
+    for code, _, err in ended:
+        assert code == 0, err
+    printed = " ".join(ended[0][1].split())
+    assert (
+        "devices: 2 (before: 4); accumulation: 2 (before: 1), so a device holds 4 images at once;" in printed
+    )
+    assert "accumulation:" not in ended[1][1]
+    assert_same_curve(workdir, undisturbed, steps=LAST)
+    assert_close(read_checkpoint(undisturbed).arrays, read_checkpoint(workdir).arrays, 1e-8)
+
+
+@pytest.mark.slow
 def test_four_processes_go_on_where_two_stopped_and_end_when_one_is_killed(
     stopped: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
