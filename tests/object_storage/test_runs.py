@@ -74,7 +74,10 @@ def test_a_killed_run_resumes_and_ends_as_on_a_disk(undisturbed: Path, killed: e
     runs.assert_same_outcome(undisturbed, killed)
     assert [record["step"] for record in read_metrics(killed)] == list(range(1, STEPS + 1))
     names = {name.split("/")[0] for name in list_objects(killed)}
-    assert names == {"checkpoints", "config.json", "curves.png", "data.json", "metrics.jsonl", "tensorboard"}
+    assert names == {"checkpoints", "config.json", "curves.png", "data.json", "devices.json"} | {
+        "metrics.jsonl",
+        "tensorboard",
+    }
     for step in steps_in(killed):
         assert read_checkpoint(killed, step).step == step
 
@@ -123,7 +126,8 @@ def test_whatever_happens_it_ends_as_on_a_disk(tmp_path: Path, count: int, share
     recipe.write_text(
         "from tests.training import tiny\n\n\ndef get_config():\n"
         "    config = tiny.get_config()\n    config.data.crop = 'scale'\n    config.data.image_size = 32\n"
-        "    config.data.scales = (40, 48)\n    config.data.test_scale = 40\n    config.data.pad = 0\n    config.data.mean = 'channel'\n"
+        "    config.data.scales = (40, 48)\n    config.data.test_scale = 40\n    config.data.pad = 0\n"
+        "    config.data.mean = 'channel'\n"
         "    config.data.train_split, config.data.test_split = 'train', 'val'\n    return config\n"
     )
     devices = ("--config.run.devices=2",)
