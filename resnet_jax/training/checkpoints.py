@@ -124,7 +124,7 @@ def _read_directory(directory: epath.Path, path: epath.Path) -> Checkpoint:
             for name, (dtype, _) in description["arrays"].items()
         }
         tree = unflatten_dict(wanted, sep="/")
-        with ocp.PyTreeCheckpointer() as reader:
+        with _reader() as reader:
             restored = reader.restore(
                 directory / STATE, item=jax.tree.map(lambda _: 0, tree), restore_args=tree
             )
@@ -142,6 +142,16 @@ def _read_directory(directory: epath.Path, path: epath.Path) -> Checkpoint:
         class_names=None if names is None else tuple(names),
         preprocessing=description.get("preprocessing"),
     )
+
+
+def _reader() -> ocp.Checkpointer:
+    """Returns what reads a checkpoint in this process alone, whether or not it is one of several."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"reader{own}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def to_arrays(state: object) -> Arrays:

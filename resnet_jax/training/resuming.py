@@ -16,6 +16,7 @@ from resnet_jax.training.checkpoints import (
     read_checkpoint,
     steps_in,
 )
+from resnet_jax.training.shared_checkpoint import share_checkpoint
 
 DAMAGED = "damaged"
 
@@ -23,16 +24,15 @@ DAMAGED = "damaged"
 def find_checkpoint(workdir: epath.Path, processes: Processes, *, fallback: bool) -> Checkpoint | None:
     """Returns the checkpoint that a run resumes from, if there is one.
 
-    Warns of damaged ones and puts them aside.
+    Warns of damaged ones and puts them aside. The first process reads it, and sends it to the others.
 
     Raises:
         CheckpointError: As newest_whole.
-        ProcessError: The processes of the run found different ones whole.
     """
-    checkpoint, damages = newest_whole(workdir, fallback=fallback)
+    found, damages = newest_whole(workdir, fallback=fallback) if processes.first else (None, {})
+    checkpoint = share_checkpoint(found, processes)
     if checkpoint is None:
         return None
-    processes.agree("checkpoint", {"newest whole step": checkpoint.step})
     if processes.first:
         mark_copies(workdir)
         put_aside(workdir, damages)

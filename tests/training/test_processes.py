@@ -192,3 +192,33 @@ def test_processes_of_different_recipes_stop_and_name_what_differs(tmp_path: Pat
             assert "workers" not in err
             assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
+
+
+SHARE = """
+import sys
+import numpy as np
+from resnet_jax.parallel import Processes
+from resnet_jax.training.checkpoints import Checkpoint
+from resnet_jax.training.shared_checkpoint import share_checkpoint
+_, _, coordinator, count, index = [word.partition("=")[2] for word in sys.argv[1:]]
+arrays = {"a": np.array([[-0.0, 1.5], [np.nan, 3e-45]], np.float32), "b": np.array(7), "c": np.zeros((0, 3))}
+arrays["d"] = np.arange(70 << 20, dtype=np.uint8)
+made = Checkpoint(5, arrays, {"seed": 1}, {"name": "net"}, ("x", "y"), None)
+with Processes() as processes:
+    processes.join(coordinator=coordinator, count=int(count), index=int(index))
+    found = share_checkpoint(made if processes.first else None, processes)
+    processes.agree("end", {})
+    assert found is not None
+    assert {n: (a.dtype, a.shape, a.tobytes()) for n, a in found.arrays.items()} == {
+        n: (a.dtype, a.shape, a.tobytes()) for n, a in arrays.items()}
+    assert (found.step, found.config, found.model) == (5, {"seed": 1}, {"name": "net"})
+    assert found.class_names == ("x", "y")
+    print("the same")
+"""
+
+
+@pytest.mark.slow
+def test_what_the_first_has_read_arrives_bit_for_bit(tmp_path: Path) -> None:
+    with processes.started(tmp_path, 2, program=SHARE, config="") as running:
+        ended = processes.finish(running)
+    assert [(code, "the same" in out) for code, out, _ in ended] == [(0, True)] * 2, ended
