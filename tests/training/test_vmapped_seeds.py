@@ -11,11 +11,11 @@ from rich.console import Console
 from resnet_jax.data.batches import HostBatch
 from resnet_jax.training.checkpoints import CheckpointError, read_checkpoint, steps_in
 from resnet_jax.training.config import resolve
-from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.logging import TIME_FIELDS, read_metrics
 from resnet_jax.training.loop import Interrupted
 from resnet_jax.training.run import run
 from resnet_jax.training.vmapped_seeds import SeedsTrainer, run_vmapped_seeds
-from tests.training import runs, tiny
+from tests.training import tiny
 
 SEEDS = (0, 3)
 CHANGES = {
@@ -39,7 +39,7 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     records, others = read_metrics(one), read_metrics(other)
     assert [record.keys() for record in records] == [record.keys() for record in others]
     for record, with_others in zip(records, others, strict=True):
-        names = record.keys() - runs.WALL_CLOCK
+        names = record.keys() - TIME_FIELDS
         np.testing.assert_allclose(
             [record[n] for n in sorted(names)], [with_others[n] for n in sorted(names)], rtol=1e-9, atol=1e-9
         )
