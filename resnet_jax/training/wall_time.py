@@ -104,7 +104,6 @@ class WallTimeRecorder:
         self._before = time_before(
             _known(workdir, records),
             step=step,
-            measured_from=max((int(record["step"]) for record in _unmeasured(records)), default=0),
             started=stopwatch.started,
             elapsed=sum(stopwatch.seconds.values()),
         )
@@ -132,9 +131,7 @@ class WallTimeRecorder:
         write_json(self._path, self._now().to_record())
 
 
-def time_before(
-    known: Sequence[WallTime], *, step: int, measured_from: int, started: float, elapsed: float
-) -> WallTime:
+def time_before(known: Sequence[WallTime], *, step: int, started: float, elapsed: float) -> WallTime:
     """Returns the wall time of a run before a start, which is counted in `starts`.
 
     The time of steps beyond `step` becomes lost, and the time since the last that is known becomes down.
@@ -142,14 +139,13 @@ def time_before(
     Args:
         known: What records and wall_time.json hold.
         step: The step that the run resumes from.
-        measured_from: Last step whose record holds no wall time.
         started: When the process started.
         elapsed: Seconds since then.
     """
     if not known:
         return WallTime(step, started, 1, dict.fromkeys(PARTS, 0.0))
     last = max(known, key=lambda one: (one.starts, one.total))
-    kept = _seconds_at(step, known, min(measured_from, step))
+    kept = _seconds_at(step, known)
     kept = {part: min(kept[part], last.seconds[part]) for part in STEP_PARTS}
     seconds = {**last.seconds, **kept}
     seconds["lost"] += sum(last.seconds[part] - kept[part] for part in STEP_PARTS)
@@ -161,12 +157,12 @@ def time_before(
     return WallTime(step, started, last.starts + 1, seconds)
 
 
-def _seconds_at(step: int, known: Sequence[WallTime], measured_from: int) -> dict[str, float]:
+def _seconds_at(step: int, known: Sequence[WallTime]) -> dict[str, float]:
     """Returns the seconds of STEP_PARTS up to a step, between two records in proportion to the steps."""
     before = max(
         (one for one in known if one.step <= step),
         key=lambda one: (one.step, one.total),
-        default=WallTime(measured_from, 0.0, 0, dict.fromkeys(PARTS, 0.0)),
+        default=WallTime(0, 0.0, 0, dict.fromkeys(PARTS, 0.0)),
     )
     after = min(
         (one for one in known if one.step > step), key=lambda one: (one.step, one.total), default=before
@@ -211,7 +207,3 @@ def _known(workdir: epath.Path, records: Sequence[Mapping[str, float]]) -> list[
         stored = read_json(workdir / WALL_TIME)
     found = map(WallTime.of_record, (stored, *records))
     return [one for one in found if one is not None]
-
-
-def _unmeasured(records: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
-    return [record for record in records if WallTime.of_record(record) is None]

@@ -15,7 +15,7 @@ from resnet_jax.training.logging import TIME_FIELDS, read_metrics
 from resnet_jax.training.loop import Interrupted
 from resnet_jax.training.run import run
 from resnet_jax.training.vmapped_seeds import SeedsTrainer, run_vmapped_seeds
-from tests.training import tiny
+from tests.training import runs, tiny
 
 SEEDS = (0, 3)
 CHANGES = {
@@ -59,6 +59,7 @@ def test_they_end_as_those_trained_one_by_one_and_go_on_from_where_they_stand(
         run_vmapped_seeds(configs, [tmp_path / f"together{seed}" for seed in SEEDS], quiet)
     run(configs[1], tmp_path / "alone3", quiet)
     assert_equal_runs(tmp_path / "together3", tmp_path / "alone3")
+    assert [runs.check_wall_time(tmp_path / f"together{seed}") for seed in SEEDS] == [len(stops)] * len(SEEDS)
     assert steps_in(epath.Path(tmp_path / "together3"))[-2:] == [8, 10]
     one, other = (
         read_checkpoint(tmp_path / f"together{seed}").arrays["params/head/kernel"] for seed in SEEDS
