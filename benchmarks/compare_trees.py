@@ -28,6 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
+from resnet_jax.training.logging import TIME_FIELDS
+
 NEW = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-12
 """Of the norm of an array, for steps that have a reason."""
@@ -36,7 +38,6 @@ REASONS: dict[str, str] = {}
 """Why the step of a recipe is not bit-identical, by recipe; those that are not here must be."""
 
 CHECKS = ("default", "forward", "step", "resume")
-WALL_CLOCK = {"time", "images_per_second", "input_share"}
 SMALL = {
     "batch_size": "4",
     "model.group_size": "2",
@@ -196,7 +197,7 @@ def state(reader: Tree, workdir: Path, *, since: int = 0) -> Arrays:
         values = {
             f"step {record['step']} {key}": np.float64(v)
             for key, v in record.items()
-            if key not in WALL_CLOCK
+            if key not in TIME_FIELDS
         }
         arrays |= values if record["step"] > since else {}
     return arrays

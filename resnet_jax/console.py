@@ -60,6 +60,20 @@ def format_table(
     return "\n".join([*text, *([caption] if caption else [])])
 
 
+def format_duration(seconds: float) -> str:
+    """Returns a time in its two largest units: 0.4 s, 12 s, 3 min 05 s, 1 h 02 min, 2 d 03 h."""
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02} h"
+
+
 class ProgressBar:
     """A progress bar that disappears at the end; if the console is no terminal, only `say` prints.
 

@@ -3,9 +3,10 @@ import json
 import subprocess
 import sys
 
+import pytest
 from rich.console import Console
 
-from resnet_jax.console import ProgressBar, format_table, print_json
+from resnet_jax.console import ProgressBar, format_duration, format_table, print_json
 
 
 def test_a_table_aligns_text_left_and_numbers_right():
@@ -55,3 +56,22 @@ def test_the_ground_floor_imports_no_library():
     code = "import sys, resnet_jax.console, resnet_jax.errors; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"jax", "numpy", "flax", "rich", "etils", "absl"} & set(loaded.split())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.6, "1 h 00 min"),
+        (3725, "1 h 02 min"),
+        (47 * 3600 + 3599, "47 h 59 min"),
+        (51 * 3600, "2 d 03 h"),
+    ],
+)
+def test_a_duration_has_two_units(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

@@ -26,6 +26,7 @@ from resnet_jax.training.logging import read_metrics
 from resnet_jax.training.recipes import load_recipe
 from resnet_jax.training.run import run
 from resnet_jax.training.stored_classes import read_class_map
+from resnet_jax.training.wall_time import read_wall_time
 from resnet_jax.training.workdir import read_config
 from tests.data.colors import color_image, write_colors
 from tests.data.test_folder import flat_imagenet
@@ -106,7 +107,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
         Case(root / "recipe.py", lambda: load_recipe(str(root / "recipe.py"))),
         Case(workdir / "config.json", lambda: read_config(workdir)),
         Case(workdir / "data.json", lambda: trained_class_names(workdir)),
-        Case(workdir / "metrics.jsonl", lambda: read_metrics(workdir)),
+        Case(workdir / "metrics.jsonl", lambda: read_wall_time(workdir, read_metrics(workdir))),
+        Case(workdir / "wall_time.json", lambda: read_wall_time(workdir, [])),
         Case(checkpoint / "checksums.json", lambda: read_checkpoint(workdir)),
         Case(checkpoint / "description" / "metadata", lambda: read_checkpoint(workdir)),
         Case(root / "classes.txt", lambda: read_class_names(root / "classes.txt")),

@@ -121,4 +121,13 @@ def _to_json(run: RunRecord) -> JsonObject:
         "test_error": None if accuracy is None else 1 - accuracy,
         "test_loss": run.last("test_loss"),
         "parameters": run.parameters,
+        "wall_time": _wall_time(run),
     }
+
+
+def _wall_time(run: RunRecord) -> JsonObject | None:
+    found = run.wall_time
+    if found is None:
+        return None
+    seconds = {part: round(value, 3) for part, value in found.seconds.items()}
+    return {"starts": found.starts, "goodput": round(found.goodput, 4), "seconds": seconds}

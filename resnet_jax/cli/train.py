@@ -53,6 +53,9 @@ def execute(arguments: argparse.Namespace) -> None:
     Raises:
         ResNetError: The recipe or an option is wrong, the run failed, or it was stopped and saved.
     """
+    from resnet_jax.training.stopwatch import Stopwatch
+
+    stopwatch = Stopwatch()  # Before the imports that take long.
     from rich.console import Console
 
     from resnet_jax.data.datasets import is_path
@@ -66,7 +69,7 @@ def execute(arguments: argparse.Namespace) -> None:
         workdir = arguments.workdir or f"runs/{recipe_name(arguments.config)}"
         console = Console(stderr=arguments.json, quiet=not processes.first)
         try:
-            record = run(config, workdir, console, processes)
+            record = run(config, workdir, console, processes, stopwatch)
         except SaveError:
             processes.await_verdict()  # If another process is gone, that is why.
             raise

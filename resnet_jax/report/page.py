@@ -22,6 +22,7 @@ from resnet_jax.report.tables import (
     results_table,
     run_cards,
 )
+from resnet_jax.report.wall_time_bars import wall_time_bars
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,7 @@ def write_page(
         _curves(runs),
         _recipe(runs),
         _speed(runs),
+        _wall_time(runs),
         _responses(runs, analyses),
     ]
     title = f"{', '.join(run.name for run in runs[:3])}{' and others' if len(runs) > 3 else ''}"
@@ -154,6 +156,24 @@ def _speed(runs: Sequence[RunRecord]) -> PageSection:
         element("div", *drawn, class_="charts") if drawn else _note("Nothing is known: no step is recorded.")
     )
     return PageSection("speed", "Throughput and input", content)
+
+
+def _wall_time(runs: Sequence[RunRecord]) -> PageSection:
+    bars = wall_time_bars(runs)
+    if not bars:
+        return PageSection("wall-time", "Goodput", _note("Nothing is known: no record holds the wall time."))
+    about = _note(
+        "Goodput is the share of the time that the run was up, over all starts, in which it computed steps "
+        "that count. Lost steps were made again after a kill. Down is the time from the last record of a "
+        "process to the next start, which is no part of the shares."
+    )
+    partly = [
+        _note(f"{run.name}: measured from step {run.unmeasured:,} on; older records hold no wall time.")
+        for run in runs
+        if run.wall_time and run.unmeasured
+    ]
+    unknown = _left_out(runs, [run.wall_time or "no record holds the wall time" for run in runs])
+    return PageSection("wall-time", "Goodput", join(about, bars, *partly, *unknown))
 
 
 def _mistakes(runs: Sequence[RunRecord], mistakes: Sequence[Mistakes | str]) -> PageSection:

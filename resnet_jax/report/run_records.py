@@ -13,6 +13,7 @@ from resnet_jax.report.series import Series
 from resnet_jax.training.checkpoints import CheckpointError, read_checkpoint, steps_in
 from resnet_jax.training.config import Config, flat_fields
 from resnet_jax.training.logging import Record, read_metrics
+from resnet_jax.training.wall_time import WALL_TIME_FIELDS, WallTime, read_wall_time
 from resnet_jax.training.workdir import read_config
 
 PARAMS = "params/"
@@ -33,6 +34,7 @@ class RunRecord:
         checkpoint: Step of the newest; None where there is none.
         parameters: Number of trained parameters; None without a checkpoint.
         classes: Number of classes of the network; None without a checkpoint.
+        wall_time: How the time of the run divides; None where no record has it.
         note: Why the checkpoint could not be read; empty where it could.
     """
 
@@ -45,6 +47,7 @@ class RunRecord:
     checkpoint: int | None
     parameters: int | None
     classes: int | None
+    wall_time: WallTime | None
     note: str
 
     @functools.cached_property
@@ -74,6 +77,13 @@ class RunRecord:
             return "imported weights, not trained here"
         steps = self.config.run.steps
         return "complete" if self.step >= steps else f"at step {self.step:,} of {steps:,}"
+
+    @property
+    def unmeasured(self) -> int:
+        """Last step whose record holds no wall time, as an older version wrote it; 0 where there is none."""
+        return max(
+            (int(one["step"]) for one in self.records if not one.keys() >= WALL_TIME_FIELDS), default=0
+        )
 
     def series(self, field: str, kind: str = "", *, bold: bool = False, error: bool = False) -> Series:
         """Returns a field of the records by step, those left out that lack it or where it is not finite.
@@ -134,6 +144,7 @@ def _read_run(workdir: str, name: str, number: int) -> RunRecord:
         newest,
         parameters,
         classes,
+        read_wall_time(workdir, records),
         note,
     )
 

@@ -47,7 +47,7 @@ def results_table(runs: Sequence[RunRecord]) -> Markup:
         for name, tell in rows
         if any(tell(run) != NONE for run in runs)
     ]
-    return scrolling(element("table", _names(runs), element("tbody", *body)), "Results")
+    return scrolling(element("table", heading_row(runs), element("tbody", *body)), "Results")
 
 
 def run_cards(runs: Sequence[RunRecord]) -> Markup:
@@ -121,10 +121,12 @@ def _fields_table(runs: Sequence[RunRecord], names: Sequence[str]) -> Markup:
         )
         for name in names
     ]
-    return element("table", _names(runs), element("tbody", *rows))
+    return element("table", heading_row(runs), element("tbody", *rows))
 
 
-def _names(runs: Sequence[RunRecord]) -> Markup:
+def heading_row(runs: Sequence[RunRecord]) -> Markup:
+    """Returns the head of a table that has a column for each run."""
+    """Returns the head of a table that has a column for each run."""
     return element(
         "thead",
         element(

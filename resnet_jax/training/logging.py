@@ -1,6 +1,5 @@
 """Metrics of a run: one record per step in metrics.jsonl, and TensorBoard events."""
 
-import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -12,15 +11,17 @@ from resnet_jax.files import as_path, read_bytes
 from resnet_jax.training.appended_lines import append_lines
 from resnet_jax.training.config_sections import RunConfig
 from resnet_jax.training.event_files import EventFiles
+from resnet_jax.training.stopwatch import Stopwatch
+from resnet_jax.training.wall_time import SECONDS, WALL_TIME_FIELDS
 from resnet_jax.training.workdir import METRICS, TENSORBOARD
 
 T = TypeVar("T")
 
 Record = dict[str, float]
-"""Metrics of a training step by name, `test_…` where it was evaluated.
+"""Metrics of a training step by name, `test_…` where it was evaluated; TIME_FIELDS differ from run to run."""
 
-`time`, `images_per_second` and `input_share` alone differ from run to run.
-"""
+TIME_FIELDS = frozenset({"time", "images_per_second", "input_share"}) | WALL_TIME_FIELDS
+"""Fields of a record that the clock gives; all others are the same however often the run was killed."""
 
 
 class MetricsLog:
@@ -46,8 +47,11 @@ class MetricsLog:
         """
         self._lines.write(json.dumps(record))
         if self._events:
-            shown = {name: value for name, value in record.items() if name not in ("step", "time")}
-            self._events.add({_tag(name): value for name, value in shown.items()}, int(record["step"]))
+            evaluated = any(name.startswith("test_") for name in record)
+            # An event takes 0.1 ms. Wall time is a sum, and loses nothing where it is written less often.
+            left_out = {"step", "time"} if evaluated else {"step", "time", *WALL_TIME_FIELDS}
+            shown = {_event_tag(name): value for name, value in record.items() if name not in left_out}
+            self._events.add(shown, int(record["step"]))
 
     def sync(self) -> None:
         """Returns when all records are on the disk, so that they survive the machine."""
@@ -60,10 +64,11 @@ class MetricsLog:
             self._events.close()
 
 
-def _tag(name: str) -> str:
+def _event_tag(name: str) -> str:
     """Returns the name that TensorBoard shows for a field of a record."""
-    group, _, metric = name.partition("test_")
-    return f"test/{metric}" if metric else f"train/{group}"
+    if name in WALL_TIME_FIELDS:
+        return f"wall_time/{name.removeprefix(SECONDS)}"
+    return f"test/{name.removeprefix('test_')}" if name.startswith("test_") else f"train/{name}"
 
 
 def read_metrics(workdir: epath.PathLike) -> list[Record]:
@@ -92,43 +97,43 @@ def is_logged(step: int, tested: object, options: RunConfig) -> bool:
 
 
 class Clock:
-    """Measures images per second and the share of time spent waiting for input, between reports."""
+    """Measures images per second and the share of time spent waiting for input, between reports.
 
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._waited = 0.0
-        self._then = time.perf_counter()
+    Evaluation and saving are left out of both.
+
+    Args:
+        batch_size: Number of images of a step.
+        stopwatch: Measures the parts of the time.
+    """
+
+    def __init__(self, batch_size: int, stopwatch: Stopwatch) -> None:
+        self._batch_size, self._stopwatch = batch_size, stopwatch
         self._step: int | None = None
+        stopwatch.update()
+        self._then = dict(stopwatch.seconds)
 
     def time_waiting(self, batches: Iterator[T]) -> Iterator[T]:
-        """Yields the batches and adds up how long each took to come."""
+        """Yields the batches, and counts how long each took to come; the first is part of starting."""
+        part = "starting"
         while True:
-            began = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            self._waited += time.perf_counter() - began
+            with self._stopwatch.measure(part):
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+            part = "input"
             yield batch
 
-    @contextlib.contextmanager
-    def leaving_out(self) -> Iterator[None]:
-        """Leaves the time that the block takes, such as an evaluation, out of the speed."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._then += time.perf_counter() - began
-
     def tick(self, step: int) -> dict[str, float]:
-        """Returns the fields of a record that tell of time."""
-        now = time.perf_counter()
-        elapsed = max(now - self._then, 1e-9)
+        """Returns the fields of a record that tell of time, but for WALL_TIME_FIELDS."""
+        self._stopwatch.update()
+        seconds = self._stopwatch.seconds
+        passed = {part: seconds[part] - self._then[part] for part in ("starting", "computing", "input")}
+        elapsed = max(sum(passed.values()), 1e-9)
         steps = step - self._step if self._step is not None else 1
-        rate, share = steps * self._batch_size / elapsed, min(1.0, self._waited / elapsed)
-        self._then, self._waited, self._step = now, 0.0, step
+        self._then, self._step = dict(seconds), step
         return {
-            "images_per_second": round(rate, 1),
-            "input_share": round(share, 4),
+            "images_per_second": round(steps * self._batch_size / elapsed, 1),
+            "input_share": round(passed["input"] / elapsed, 4),
             "time": round(time.time(), 3),
         }

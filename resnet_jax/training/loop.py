@@ -7,6 +7,7 @@ from resnet_jax.data.batches import HostBatch, Numbered, read_ahead, reading_thr
 from resnet_jax.errors import RESUMABLE, ResNetError
 from resnet_jax.training.config_sections import RunConfig
 from resnet_jax.training.logging import Clock
+from resnet_jax.training.stopwatch import Stopwatch
 
 Metrics = TypeVar("Metrics")
 Tested = TypeVar("Tested")
@@ -56,6 +57,7 @@ def train_steps(
     options: RunConfig,
     images: int,
     stop: Callable[[int], bool],
+    stopwatch: Stopwatch,
 ) -> None:
     """Makes the steps from `start` to `options.steps`. While one is computed, the one before it is reported.
 
@@ -69,13 +71,14 @@ def train_steps(
         options: Section `run` of the config.
         images: Number of images of a step, to report the speed.
         stop: Is asked after every step whether to save and stop.
+        stopwatch: Measures what the time is spent on; `starting` ends here.
 
     Raises:
         DivergedError: The loss or the gradient is not finite; what it made of the state is not saved.
         Interrupted: `stop` said so, and the state is saved.
     """
     pending: tuple[int, Metrics] | None = None
-    clock = Clock(images)
+    clock = Clock(images, stopwatch)
     ahead = read_ahead(
         batches,
         start,
@@ -86,6 +89,7 @@ def train_steps(
     )
     for step, batch in enumerate(clock.time_waiting(ahead), start=start + 1):
         metrics = trainer.step(step, batch)
+        stopwatch.enter("computing")  # The first step was compiled before it was dispatched.
         if pending:
             trainer.report(*pending, None, clock)
         pending = step, metrics
@@ -94,14 +98,16 @@ def train_steps(
         saved = last or stopped or step % options.checkpoint_every == 0
         if evaluated or saved:
             trainer.settle()
-            with clock.leaving_out():
+            with stopwatch.measure("evaluation"):
                 tested = trainer.evaluate() if evaluated else None
             trainer.report(*pending, tested, clock)
             pending = None
         if saved:
-            with clock.leaving_out():
+            with stopwatch.measure("saving"):
                 trainer.save(step, tested)
         if stopped and not last:
-            trainer.wait()
+            with stopwatch.measure("saving"):
+                trainer.wait()
             raise Interrupted(f"stopped and saved at step {step}; run the same command again to resume")
-    trainer.wait()
+    with stopwatch.measure("saving"):
+        trainer.wait()

@@ -25,7 +25,9 @@ from resnet_jax.training.progress import Reporter
 from resnet_jax.training.resuming import find_checkpoint
 from resnet_jax.training.run_files import RunFiles, check_finite, store_run
 from resnet_jax.training.state import TrainState
+from resnet_jax.training.stopwatch import Stopwatch
 from resnet_jax.training.task import Display, Experiment, build_experiment
+from resnet_jax.training.wall_time import describe_wall_time, read_wall_time
 from resnet_jax.training.workdir import CURVES, METRICS, occupy
 
 
@@ -34,6 +36,7 @@ def run(
     workdir: epath.PathLike,
     console: Console | None = None,
     processes: Processes | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Record:
     """Trains from where the workdir stands to `config.run.steps`, and returns the last record.
 
@@ -42,6 +45,7 @@ def run(
         workdir: Directory of the run; the same for all its processes.
         console: Console that shows progress. Defaults to the standard output of the first process.
         processes: Processes that train together, joined. Defaults to this one alone.
+        stopwatch: Measures the time of this process. Defaults to one that begins now.
 
     Raises:
         UsageError: What was asked for cannot be done: a field, a device, a model, the data, the workdir, a
@@ -49,7 +53,7 @@ def run(
         DivergedError: The loss or the gradient is not finite.
         Interrupted: SIGTERM or Ctrl-C came, and the state is saved.
     """
-    processes = processes or Processes()
+    processes, stopwatch = processes or Processes(), stopwatch or Stopwatch()
     console = console or Console(quiet=not processes.first)
     config = resolve(config)
     processes.agree("recipe and versions", of_command(config))
@@ -59,7 +63,8 @@ def run(
         saved = steps_in(path)
         processes.agree("machines and workdir", of_machine(saved))
         complete = bool(saved) and saved[-1] >= config.run.steps
-        checkpoint = None if complete else find_checkpoint(path, processes, fallback=config.run.fallback)
+        with stopwatch.measure("restoring"):
+            checkpoint = None if complete else find_checkpoint(path, processes, fallback=config.run.fallback)
         choice = choose_layout(config, path if saved else None)
         processes.agree("accumulation", {"accumulation": choice.accumulation})
         laid = with_fields(config, {"run.accumulation": choice.accumulation})
@@ -68,7 +73,7 @@ def run(
         if processes.first:
             store_run(path, config, experiment)
         if not complete:
-            _train(config, experiment, path, console, processes, checkpoint, choice)
+            _train(config, experiment, path, console, processes, checkpoint, choice, stopwatch)
         elif processes.first:
             _say_complete(console, experiment.display, path, saved[-1])
         return read_metrics(path)[-1]
@@ -82,6 +87,7 @@ def _train(
     processes: Processes,
     checkpoint: Checkpoint | None,
     choice: LayoutChoice,
+    stopwatch: Stopwatch,
 ) -> None:
     start, options = checkpoint.step if checkpoint else 0, config.run
     layout = choice.layout(config, len(experiment.mapping.devices))
@@ -92,14 +98,15 @@ def _train(
         print_line(console, note)
     with ExitStack() as stack:
         stop = stack.enter_context(processes.stop_signals(start))
-        files = RunFiles(workdir, config, experiment, start, layout=layout, first=processes.first)
+        files = RunFiles(workdir, config, experiment, start, stopwatch, layout=layout, first=processes.first)
         stack.callback(files.close)
         reporter = Reporter(console, experiment.display.line, start=start, steps=options.steps)
         stack.enter_context(reporter.bar)
         reporter.phase("initializing …")
         state = experiment.initial_state()
         if checkpoint:
-            state = from_arrays(state, checkpoint.arrays)
+            with stopwatch.measure("restoring"):
+                state = from_arrays(state, checkpoint.arrays)
         reporter.phase("compiling the training step …")
         profile = stack.enter_context(profiled(options.profile, workdir))
         trainer = RunTrainer(
@@ -112,6 +119,7 @@ def _train(
             options=options,
             images=config.batch_size,
             stop=stop,
+            stopwatch=stopwatch,
         )
     if processes.first:
         draw_run_curves(workdir, experiment.display)
@@ -184,11 +192,13 @@ def _opening(
 
 
 def _say_summary(console: Console, display: Display, workdir: epath.Path) -> None:
-    kept = steps_in(workdir)
-    tested = [record for record in read_metrics(workdir) if f"test_{display.score}" in record]
+    kept, records = steps_in(workdir), read_metrics(workdir)
+    wall_time = read_wall_time(workdir, records)
+    tested = [record for record in records if f"test_{display.score}" in record]
     tested = [record for record in tested if record["step"] in kept] or tested[-1:]
     lines = [
         f"done: {display.summary(tested)}",
+        *([f"wall time:   {describe_wall_time(wall_time)}"] if wall_time else []),
         f"curves:      {workdir / CURVES}",
         f"records:     {workdir / METRICS}",
         f"checkpoints: {', '.join(map(str, kept))} in {workdir / 'checkpoints'}",

@@ -7,10 +7,12 @@ from resnet_jax.training.checkpoint_writer import CheckpointWriter
 from resnet_jax.training.config import Config, to_json
 from resnet_jax.training.data_record import store_record
 from resnet_jax.training.device_layout import DeviceLayout, store_layout
-from resnet_jax.training.logging import MetricsLog, Record
+from resnet_jax.training.logging import MetricsLog, Record, read_metrics
 from resnet_jax.training.loop import DivergedError
 from resnet_jax.training.state import TrainState
+from resnet_jax.training.stopwatch import Stopwatch
 from resnet_jax.training.task import Experiment
+from resnet_jax.training.wall_time import WallTimeRecorder
 from resnet_jax.training.workdir import store_config
 
 
@@ -22,6 +24,7 @@ class RunFiles:
         config: Its config.
         experiment: Its experiment, for what checkpoints hold.
         start: The step that the run continues from.
+        stopwatch: Measures the time of this process.
         layout: How the run is laid over devices. It is recorded with the first checkpoint, since only then
             it is known to fit.
         first: Whether this process writes the records: the first of the run does.
@@ -33,13 +36,20 @@ class RunFiles:
         config: Config,
         experiment: Experiment,
         start: int,
+        stopwatch: Stopwatch,
         *,
         layout: DeviceLayout,
         first: bool = True,
     ) -> None:
         self._workdir, self._layout = workdir, layout if first else None
         tensorboard = config.run.tensorboard
-        self._log = MetricsLog(workdir, step=start, tensorboard=tensorboard) if first else None
+        self._stopwatch = stopwatch
+        self._wall_time: WallTimeRecorder | None = None
+        self._log: MetricsLog | None = None
+        if first:  # The time of lost steps is stored before their records are dropped.
+            records = read_metrics(workdir)
+            self._wall_time = WallTimeRecorder(workdir, records, step=start, stopwatch=stopwatch)
+            self._log = MetricsLog(workdir, step=start, tensorboard=tensorboard)
         self._score = experiment.display.score
         self._writer = CheckpointWriter(
             workdir,
@@ -52,9 +62,9 @@ class RunFiles:
         )
 
     def write(self, record: Record) -> None:
-        """Appends a record."""
-        if self._log:
-            self._log.write(record)
+        """Appends a record with the wall time so far."""
+        if self._log and self._wall_time:
+            self._log.write({**record, **self._wall_time.fields(int(record["step"]))})
 
     def save(self, step: int, state: TrainState, tested: dict[str, float] | None) -> None:
         """Starts to save a state, after the records up to it are on the disk."""
@@ -70,8 +80,11 @@ class RunFiles:
         self._writer.wait()
 
     def close(self) -> None:
-        """Closes the files."""
-        self._writer.close()
+        """Closes the files, and stores the wall time."""
+        with self._stopwatch.measure("saving"):
+            self._writer.close()
+        if self._wall_time:
+            self._wall_time.close()
         if self._log:
             self._log.close()
 

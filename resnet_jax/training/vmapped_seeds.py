@@ -29,6 +29,7 @@ from resnet_jax.training.resuming import find_checkpoint
 from resnet_jax.training.run_files import RunFiles, check_finite, store_run
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import Batch, evaluate
+from resnet_jax.training.stopwatch import Stopwatch
 from resnet_jax.training.task import Experiment, build_experiment
 from resnet_jax.training.workdir import occupy
 
@@ -183,11 +184,12 @@ def run_vmapped_seeds(
         DivergedError: The loss or the gradient of a seed is not finite.
         Interrupted: SIGTERM or Ctrl-C came, and all states are saved.
     """
-    options, processes = configs[0].run, Processes()
+    options, processes, stopwatch = configs[0].run, Processes(), Stopwatch()
     prepare_jax(configs[0])
     with ExitStack() as stack:
         paths = [stack.enter_context(occupy(workdir)) for workdir in workdirs]
-        found = [find_checkpoint(path, processes, fallback=options.fallback) for path in paths]
+        with stopwatch.measure("restoring"):
+            found = [find_checkpoint(path, processes, fallback=options.fallback) for path in paths]
         starts = [checkpoint.step if checkpoint else 0 for checkpoint in found]
         if len(set(starts)) > 1:
             where = ", ".join(f"{path} at step {start}" for path, start in zip(paths, starts, strict=True))
@@ -204,14 +206,22 @@ def run_vmapped_seeds(
         layout = LayoutChoice(options.accumulation or 1).layout(configs[0], len(experiment.mapping.devices))
         for path, config in zip(paths, configs, strict=True):
             store_run(path, config, experiment)
-            files.append(RunFiles(path, config, experiment, start, layout=layout))
+            files.append(RunFiles(path, config, experiment, start, stopwatch, layout=layout))
             stack.callback(files[-1].close)
         stop = stack.enter_context(processes.stop_signals(start))
         reporter = Reporter(console, experiment.display.line, start=start, steps=options.steps)
         stack.enter_context(reporter.bar)
         trainer = SeedsTrainer(configs, steps, steps.place(states), files, reporter)
         images = configs[0].batch_size * len(configs)
-        train_steps(trainer, steps.train_batches, start=start, options=options, images=images, stop=stop)
+        train_steps(
+            trainer,
+            steps.train_batches,
+            start=start,
+            options=options,
+            images=images,
+            stop=stop,
+            stopwatch=stopwatch,
+        )
     for path in paths:
         draw_run_curves(path, experiment.display)
 

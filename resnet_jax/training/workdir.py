@@ -1,4 +1,4 @@
-"""A workdir holds one run: config.json, metrics.jsonl, checkpoints/, TensorBoard events, curves.png.
+"""A workdir holds one run: config, metrics.jsonl, wall_time.json, checkpoints/, TensorBoard events, curves.
 
 One process owns it.
 """

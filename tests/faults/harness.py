@@ -89,6 +89,7 @@ def disturb(
         assert code == 0, err
         check_beginning(report, out, err, began)
     report.restarts = report.kills
+    runs.check_wall_time(workdir)
     try:
         runs.assert_same_outcome(undisturbed, workdir)
         report.identical = True

@@ -74,10 +74,8 @@ def test_a_killed_run_resumes_and_ends_as_on_a_disk(undisturbed: Path, killed: e
     runs.assert_same_outcome(undisturbed, killed)
     assert [record["step"] for record in read_metrics(killed)] == list(range(1, STEPS + 1))
     names = {name.split("/")[0] for name in list_objects(killed)}
-    assert names == {"checkpoints", "config.json", "curves.png", "data.json", "devices.json"} | {
-        "metrics.jsonl",
-        "tensorboard",
-    }
+    files = {"config.json", "curves.png", "data.json", "devices.json", "metrics.jsonl", "wall_time.json"}
+    assert names == {"checkpoints", "tensorboard"} | files
     for step in steps_in(killed):
         assert read_checkpoint(killed, step).step == step
 

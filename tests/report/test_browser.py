@@ -16,6 +16,7 @@ from resnet_jax.analysis import Analysis, Responses
 from resnet_jax.report.mistakes import Mistake, Mistakes
 from resnet_jax.report.page import write_page
 from resnet_jax.report.run_records import read_runs
+from resnet_jax.training.stopwatch import PARTS
 from tests.report import workdirs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -47,6 +48,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """
     folder = tmp_path_factory.mktemp("page")
     long = [workdirs.tested(step) if step % 50 == 0 else workdirs.record(step) for step in range(1, 2001)]
+    parts = {f"seconds_{part}": 10.0 * place for place, part in enumerate(PARTS)}
+    long[-1] |= {"starts": 3, **parts}
     short = [workdirs.tested(step) for step in range(1, 31)]
     paths = [
         workdirs.write(folder / "long <&> run", long),

@@ -14,6 +14,7 @@ from resnet_jax.data.source import SyntheticSource
 from resnet_jax.training.checkpoint_writer import CheckpointWriter
 from resnet_jax.training.checkpoints import read_checkpoint
 from resnet_jax.training.config import to_json
+from resnet_jax.training.stopwatch import PARTS
 from resnet_jax.training.task import Experiment, build_experiment
 from tests.report import workdirs
 from tests.report.reading import Node, read
@@ -70,6 +71,7 @@ def test_a_run_is_reported_on(finished: Path, tmp_path: Path, capsys: pytest.Cap
     assert said["runs"][0]["status"] == "complete"
     assert said["bytes"] == (tmp_path / "page.html").stat().st_size
     assert said["left_out"] == []
+    assert said["runs"][0]["wall_time"] is None
     taken, mistakes = predicted(finished), page.one("section", id="mistakes")
     mistaken = int((taken != np.arange(25) % 7).sum())
     assert f"{mistaken} of 25 images of the split test are mistaken" in mistakes.text
@@ -131,6 +133,15 @@ def test_only_records_are_read_where_that_is_asked_for(
     assert ["Parameters", f"{convolutions + norms + head:,}"] in page.one("section", id="results").one(
         "table"
     ).rows()
+
+
+def test_the_wall_time_is_in_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = dict.fromkeys(PARTS, 0.0) | {"computing": 30.0, "starting": 10.0, "down": 5.0}
+    fields = {f"seconds_{part}": seconds for part, seconds in parts.items()}
+    run = workdirs.write(tmp_path / "run", [workdirs.record(1, starts=2, **fields)])
+    assert report(run, "--records-only", "--to", tmp_path / "page.html", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["runs"][0]["wall_time"]
+    assert found == {"starts": 2, "goodput": 0.75, "seconds": parts}
 
 
 def test_part_of_the_split_is_said_to_be_so(finished: Path, tmp_path: Path) -> None:

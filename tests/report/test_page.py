@@ -8,6 +8,7 @@ import pytest
 from resnet_jax.analysis import Analysis, Responses
 from resnet_jax.report.page import write_page
 from resnet_jax.report.run_records import read_runs
+from resnet_jax.training.stopwatch import PARTS
 from tests.report import workdirs
 from tests.report.reading import Node, read
 
@@ -44,7 +45,7 @@ def test_the_page_has_one_title_sections_in_order_and_links_that_lead_to_them(ru
     assert page.one("title").text == "first – report"
     assert page.one("h1").text == "first"
     sections = [section.attributes["id"] for section in page.all("section")]
-    assert sections == ["results", "mistakes", "curves", "recipe", "speed", "responses"]
+    assert sections == ["results", "mistakes", "curves", "recipe", "speed", "wall-time", "responses"]
     assert [link.attributes["href"] for link in page.one("nav").all("a")] == [
         f"#{section}" for section in sections
     ]
@@ -265,3 +266,42 @@ def test_colors_are_told_from_the_ground(run: Path, scheme: int) -> None:
         for ground in grounds:
             high, low = sorted((luminance(colors[name]), ground), reverse=True)
             assert (high + 0.05) / (low + 0.05) >= ratio, name
+
+
+def with_wall_time(record: dict[str, float], starts: int, **seconds: float) -> dict[str, float]:
+    """Adds the wall time that a run measures to a record."""
+    parts = {f"seconds_{part}": float(seconds.get(part, 0)) for part in PARTS}
+    return {**record, "starts": starts, **parts}
+
+
+def test_wall_time_is_divided_into_parts(run: Path, tmp_path: Path) -> None:
+    """The newest record counts, unless wall_time.json is newer; what is older than the measuring is said."""
+    parts = {"computing": 3000, "input": 300, "saving": 120, "starting": 100, "lost": 80, "down": 7200}
+    records = [workdirs.record(1), *(with_wall_time(workdirs.record(2 + k), 2, **parts) for k in range(2))]
+    records[1]["seconds_computing"] = 1000.0
+    measured = workdirs.write(tmp_path / "measured", records)
+    section = page_of(measured, run).one("section", id="wall-time")
+    shown = column(section.one("table"), " measured")
+    assert shown == {
+        "Computing": "50 min 00 s (83.33 %)",
+        "Waiting for input": "5 min 00 s (8.33 %)",
+        "Evaluation": "0 s (0.00 %)",
+        "Saving": "2 min 00 s (3.33 %)",
+        "Restoring": "0 s (0.00 %)",
+        "Starting": "1 min 40 s (2.78 %)",
+        "Lost steps": "1 min 20 s (2.22 %)",
+        "Up, in all": "1 h 00 min",
+        "Down between starts": "2 h 00 min",
+        "Starts": "2",
+    }
+    bar = section.one("div", class_="bar")
+    shares = [float(part.attributes["style"].removeprefix("--share:")) for part in bar.all("span")]
+    assert shares == pytest.approx([5 / 6, 1 / 12, 1 / 30, 1 / 36, 1 / 45], abs=1e-5)
+    assert "computing 83.33 %, waiting for input 8.33 %, saving 3.33 %" in bar.attributes["aria-label"]
+    assert "measured: goodput 83.33 %" in section.text
+    assert "measured: measured from step 1 on" in section.text
+    assert "first is left out: no record holds the wall time." in section.text
+    later = with_wall_time({"step": 3, "time": 1.8e9}, 3, **parts)
+    (measured / "wall_time.json").write_text(json.dumps(later))
+    assert column(page_of(measured).one("section", id="wall-time").one("table"), " measured")["Starts"] == "3"
+    assert "no record holds the wall time" in page_of(run).one("section", id="wall-time").text

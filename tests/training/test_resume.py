@@ -42,6 +42,7 @@ def test_three_kills_change_nothing(undisturbed: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     report = disturb(lambda: [runs.start(workdir)], workdir, undisturbed, kills=3, seed=20151210, interval=7)
     assert report.kept, report
+    assert 1 < runs.check_wall_time(workdir) <= 4
     assert (report.kills, report.restarts, report.corrupt_loads) == (3, 3, 0)
 
 
@@ -56,14 +57,20 @@ def test_a_signal_saves_the_step_and_loses_none(undisturbed: Path, tmp_path: Pat
     assert "run the same command again" in err
     assert "Traceback" not in err
     assert steps_in(workdir)[-1] == runs.logged_step(workdir)
-    assert runs.finish(runs.start(workdir))[0] == 0
+    code, out, _ = runs.finish(runs.start(workdir))
+    assert code == 0
+    assert "over 2 starts: computing" in out
     runs.assert_same_outcome(undisturbed, workdir)
+    assert runs.check_wall_time(workdir) == 2
+    assert read_metrics(workdir)[-1]["seconds_lost"] == 0
+    assert read_metrics(workdir)[-1]["seconds_restoring"] > 0
 
 
 def test_a_longer_run_goes_on_where_the_shorter_ended(undisturbed_here: Path, tmp_path: Path) -> None:
     run(tiny.get_config(**{"run.steps": 20}), tmp_path / "run")
     run(tiny.get_config(), tmp_path / "run")
     runs.assert_same_outcome(undisturbed_here, tmp_path / "run")
+    assert runs.check_wall_time(tmp_path / "run") == 2
 
 
 def test_the_comparison_notices_data_that_is_replayed(

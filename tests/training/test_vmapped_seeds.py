@@ -11,7 +11,7 @@ from rich.console import Console
 from resnet_jax.data.batches import HostBatch
 from resnet_jax.training.checkpoints import CheckpointError, read_checkpoint, steps_in
 from resnet_jax.training.config import resolve
-from resnet_jax.training.logging import read_metrics
+from resnet_jax.training.logging import TIME_FIELDS, read_metrics
 from resnet_jax.training.loop import Interrupted
 from resnet_jax.training.run import run
 from resnet_jax.training.vmapped_seeds import SeedsTrainer, run_vmapped_seeds
@@ -39,7 +39,7 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     records, others = read_metrics(one), read_metrics(other)
     assert [record.keys() for record in records] == [record.keys() for record in others]
     for record, with_others in zip(records, others, strict=True):
-        names = record.keys() - runs.WALL_CLOCK
+        names = record.keys() - TIME_FIELDS
         np.testing.assert_allclose(
             [record[n] for n in sorted(names)], [with_others[n] for n in sorted(names)], rtol=1e-9, atol=1e-9
         )
@@ -59,6 +59,7 @@ def test_they_end_as_those_trained_one_by_one_and_go_on_from_where_they_stand(
         run_vmapped_seeds(configs, [tmp_path / f"together{seed}" for seed in SEEDS], quiet)
     run(configs[1], tmp_path / "alone3", quiet)
     assert_equal_runs(tmp_path / "together3", tmp_path / "alone3")
+    assert [runs.check_wall_time(tmp_path / f"together{seed}") for seed in SEEDS] == [len(stops)] * len(SEEDS)
     assert steps_in(epath.Path(tmp_path / "together3"))[-2:] == [8, 10]
     one, other = (
         read_checkpoint(tmp_path / f"together{seed}").arrays["params/head/kernel"] for seed in SEEDS
