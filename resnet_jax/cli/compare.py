@@ -67,18 +67,17 @@ def execute(arguments: argparse.Namespace) -> None:
     """
     import dataclasses
 
-    from etils import epath
-
     from resnet_jax.comparison.compare_configs import compare
     from resnet_jax.comparison.entries import parse_entry
     from resnet_jax.comparison.figure import draw_comparison
     from resnet_jax.comparison.outcomes import CSV, FIGURE, JSON, MARKDOWN, to_text, write_results
+    from resnet_jax.files import as_path
     from resnet_jax.training.config import parse_override
     from resnet_jax.training.loop import DivergedError
 
     common = [parse_override(text) for text in arguments.set]
     entries = [parse_entry(text, common=common, budget=arguments.budget) for text in arguments.configs]
-    folder = epath.Path(arguments.to)
+    folder = as_path(arguments.to)
     comparison = compare(
         entries, folder, seeds=arguments.seeds, vmap=arguments.vmap, any_data=arguments.any_data
     )

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from resnet_jax.console import format_table, print_json
+from resnet_jax.object_storage import is_url
 
 EXAMPLES = ("resnet-jax doctor", "resnet-jax doctor --json")
 OPTIONS = ()
@@ -98,17 +99,20 @@ def _jpeg(problems: list[str]) -> str:
     return path or "none; whole images are decoded"
 
 
-def _directories() -> dict[str, Path]:
+def _directories() -> dict[str, str | Path]:
     from resnet_jax.training.compilation_cache import cache_directory
 
     return {
         "current directory": Path.cwd(),
-        "TFDS datasets": Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"),
+        "TFDS datasets": os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets",
         "compiled programs": cache_directory() or Path.cwd(),
     }
 
 
-def _describe(name: str, directory: Path, problems: list[str]) -> str:
+def _describe(name: str, place: str | Path, problems: list[str]) -> str:
+    if is_url(place):
+        return f"{place}, in object storage"
+    directory = Path(place)
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if not os.access(existing, os.W_OK):

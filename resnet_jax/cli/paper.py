@@ -1,13 +1,14 @@
 """`resnet-jax paper`: a table or a figure of the paper, its numbers beside ours."""
 
 import argparse
-from pathlib import Path
 
+from etils import epath
 from rich.console import Console
 
 from resnet_jax.cli import option
 from resnet_jax.console import format_table, print_json
 from resnet_jax.data.data_error import DataError
+from resnet_jax.files import as_path
 from resnet_jax.paper.artifacts import make, plan
 from resnet_jax.paper.error_rows import table_1
 from resnet_jax.paper.reported import DATASETS, FIGURES, TABLES
@@ -114,15 +115,15 @@ def execute(arguments: argparse.Namespace) -> None:
         print(f"rows: {table_file}\npicture: {figure_file}")
 
 
-def _files(arguments: argparse.Namespace, data: str) -> tuple[Path, Path]:
-    name = Path(arguments.workdir) / f"{arguments.name}_{data}"
-    return Path(arguments.csv or f"{name}.csv"), Path(arguments.figure or f"{name}.png")
+def _files(arguments: argparse.Namespace, data: str) -> tuple[epath.Path, epath.Path]:
+    name = as_path(arguments.workdir) / f"{arguments.name}_{data}"
+    return as_path(arguments.csv or f"{name}.csv"), as_path(arguments.figure or f"{name}.png")
 
 
 def _print_table_1(arguments: argparse.Namespace) -> None:
     rows = table_1()
     if arguments.csv:
-        write_csv(Path(arguments.csv), rows)
+        write_csv(as_path(arguments.csv), rows)
     if arguments.json:
         print_json(rows)
         return

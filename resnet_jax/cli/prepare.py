@@ -1,12 +1,12 @@
 """`resnet-jax prepare`: an image folder or ImageNet's tar files, as ArrayRecord shards."""
 
 import argparse
-from pathlib import Path
 
 from resnet_jax.cli import WORKERS, option
 from resnet_jax.console import ProgressBar, print_json
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.prepare import prepare
+from resnet_jax.files import as_path
 
 EXAMPLES = (
     "resnet-jax prepare photographs prepared/photographs",
@@ -84,4 +84,4 @@ def execute(arguments: argparse.Namespace) -> None:
         f"{arguments.dest}: {counts} images of {classes} classes, {len(files)} files of {size / 1e6:,.1f} "
         "MB in all, verified"
     )
-    print(f"  resnet-jax train --config=imagenet --config.data.source={Path(arguments.dest)}")
+    print(f"  resnet-jax train --config=imagenet --config.data.source={as_path(arguments.dest)}")

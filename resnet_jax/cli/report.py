@@ -6,14 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from etils import epath
-
 from resnet_jax.analysis import analyze_checkpoint
 from resnet_jax.cli import TRUST_CODE, at_least, option
 from resnet_jax.console import print_json
 from resnet_jax.data.data_error import DataError
 from resnet_jax.errors import UsageError
-from resnet_jax.files import JsonObject, write_text
+from resnet_jax.files import JsonObject, as_path, write_text
+from resnet_jax.object_storage import is_url
 from resnet_jax.report.mistakes import check_there, find_mistakes
 from resnet_jax.report.page import write_page
 from resnet_jax.report.run_records import RunRecord, read_runs
@@ -58,10 +57,10 @@ def execute(arguments: argparse.Namespace) -> None:
         WorkdirError: One of the workdirs is not a run's.
         DataError: An argument is not allowed.
     """
-    target = epath.Path(arguments.to)
+    target = as_path(arguments.to)
     if target.is_dir():
         raise DataError(f"--to is the folder {target}; give a file, for example {target / 'report.html'}")
-    if not target.parent.is_dir():
+    if not is_url(target) and not target.parent.is_dir():
         raise DataError(f"--to is in {target.parent}, which is no folder; make it, or give another file")
     runs = read_runs(arguments.workdirs)
     skipped = "--records-only was asked for" if arguments.records_only else ""

@@ -1,16 +1,21 @@
 """Splits whose images lie in one folder and whose classes are in a file, as in ImageNet's validation set.
 
 The file may be Kaggle's `LOC_val_solution.csv`, the ground truth of ImageNet's development kit, a list of
-WordNet ids by image (`*_synset_labels.txt`), or Tiny-ImageNet's `val_annotations.txt`.
+WordNet ids by image (`*_synset_labels.txt`), or Tiny-ImageNet's `val_annotations.txt`. The development kit is
+read from a disk alone.
 """
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+
+from etils import epath
 
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.tars import GROUND_TRUTH, KITS, validation_classes
+from resnet_jax.files import as_path, read_bytes
+from resnet_jax.object_storage import is_url
 
 KAGGLE, TINY = "LOC_{split}_solution.csv", "{split}_annotations.txt"
 _LISTS = ("imagenet_2012_validation_synset_labels.txt", "synset_labels.txt")
@@ -23,7 +28,7 @@ def find_labels(split_folder: str, images: Sequence[str]) -> tuple[dict[str, str
 
     Args:
         split_folder: Folder of the split.
-        images: Paths of its images relative to it, sorted.
+        images: epath.Paths of its images relative to it, sorted.
 
     Returns:
         None if there is no file with labels.
@@ -31,12 +36,13 @@ def find_labels(split_folder: str, images: Sequence[str]) -> tuple[dict[str, str
     Raises:
         DataError: The file does not name every image, or not once.
     """
-    folder = Path(split_folder)
+    folder = as_path(split_folder)
     aliases = {"validation": "val"}
     split = aliases.get(folder.name, folder.name)
     if (tiny := folder / TINY.format(split=split)).is_file():
         return _named(images, _tiny(tiny), tiny), str(tiny)
-    places = [folder, *list(folder.absolute().parents)[: _LEVELS + 1]]
+    above = folder.parents if is_url(folder) else folder.absolute().parents
+    places = [folder, *list(above)[: _LEVELS + 1]]
     for place in places:
         if (kaggle := place / KAGGLE.format(split=split)).is_file():
             return _named(images, _kaggle(kaggle), kaggle), str(kaggle)
@@ -46,34 +52,34 @@ def find_labels(split_folder: str, images: Sequence[str]) -> tuple[dict[str, str
         for name in _LISTS:
             if (file := place / name).is_file():
                 return _in_order(images, _text(file).split(), file), str(file)
-        for kit in _kits(place):
+        for kit in () if is_url(place) else _kits(place):
             return _in_order(images, validation_classes(str(kit)), kit), str(kit)
     return None
 
 
-def _kits(place: Path) -> Sequence[Path]:
+def _kits(place: epath.Path) -> Sequence[epath.Path]:
     """Returns the development kits in a folder: a tar, or what is unpacked of it."""
     folders = [place / "ILSVRC2012_devkit_t12", place]
     unpacked = [folder for folder in folders if (folder / "data" / GROUND_TRUTH).is_file()]
     return [*unpacked, *(place / name for name in KITS if (place / name).is_file())]
 
 
-def _text(file: Path) -> str:
+def _text(file: epath.Path) -> str:
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        return read_bytes(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
-def _tiny(file: Path) -> dict[str, str]:
+def _tiny(file: epath.Path) -> dict[str, str]:
     rows = [line.split("\t") for line in _text(file).splitlines() if line.strip()]
     return {row[0]: row[1] for row in rows if len(row) > 1}
 
 
-def _kaggle(file: Path) -> dict[str, str]:
+def _kaggle(file: epath.Path) -> dict[str, str]:
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(lines)}
+        lines = io.StringIO(_text(file), newline="")
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(lines)}
     except (KeyError, IndexError, TypeError, AttributeError, csv.Error, UnicodeDecodeError) as error:
         raise DataError(
             f"{file} cannot be read as Kaggle's solution, with the columns ImageId and PredictionString; "
@@ -81,7 +87,7 @@ def _kaggle(file: Path) -> dict[str, str]:
         ) from error
 
 
-def _named(images: Sequence[str], classes: Mapping[str, str], file: Path) -> dict[str, str]:
+def _named(images: Sequence[str], classes: Mapping[str, str], file: epath.Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for image in images:
         name = os.path.basename(image)
@@ -92,7 +98,7 @@ def _named(images: Sequence[str], classes: Mapping[str, str], file: Path) -> dic
     return found
 
 
-def _in_order(images: Sequence[str], classes: Sequence[str], file: Path) -> dict[str, str]:
+def _in_order(images: Sequence[str], classes: Sequence[str], file: epath.Path) -> dict[str, str]:
     """Gives the classes to the images in the order of their names, as the development kit counts them."""
     if len(images) != len(classes):
         raise DataError(

@@ -238,8 +238,6 @@ def is_held_out(file: str) -> bool:
 
 def _open_flat(path: epath.Path, root: str, wanted: Sequence[str] | None) -> FolderExamples | None:
     """Returns a split whose labels are in a file; None if it has folders of classes and no such file."""
-    if is_url(path):
-        return None
     if len(folders_in(path)) > 1:
         return None
     listing = find_images(path)

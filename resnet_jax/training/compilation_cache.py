@@ -13,7 +13,7 @@ LEAST_SECONDS = 0.1
 """Programs that compile faster are not kept."""
 
 
-def cache_directory() -> Path | None:
+def cache_directory() -> str | Path | None:
     """Returns where compiled programs are kept; None if the user's home cannot be found.
 
     JAX_COMPILATION_CACHE_DIR is respected. Otherwise it is a directory of the user's cache directory, one for
@@ -21,7 +21,7 @@ def cache_directory() -> Path | None:
     instructions that this one lacks.
     """
     if given := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return Path(given)
+        return given  # A path or a URL.
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
@@ -35,7 +35,7 @@ def keep_compiled_programs() -> None:
     import jax  # Here, so that naming the directory needs no JAX.
 
     directory = cache_directory()
-    if directory is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    if not isinstance(directory, Path) or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     try:
         directory.mkdir(parents=True, exist_ok=True)

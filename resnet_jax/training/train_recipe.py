@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from etils import epath
 from rich.console import Console
 
-from resnet_jax.files import PathLike
+from resnet_jax.files import PathLike, as_path
+from resnet_jax.object_storage import is_url
 from resnet_jax.training.config import Config, with_fields
 from resnet_jax.training.logging import Record, read_metrics
 from resnet_jax.training.recipes import load_recipe, recipe_name
@@ -27,7 +29,7 @@ class Result:
         >>> losses = [record["loss"] for record in result.history]
     """
 
-    workdir: Path
+    workdir: Path | epath.Path
     metrics: Record
     history: tuple[Record, ...]
 
@@ -44,6 +46,8 @@ def train_recipe(
     if overrides:
         config = with_fields(config, overrides)
     name = recipe_name(recipe) if isinstance(recipe, str) else config.model.name
-    where = Path(workdir) if workdir is not None else Path("runs") / name
+    where: Path | epath.Path = Path("runs") / name
+    if workdir is not None:
+        where = as_path(workdir) if is_url(workdir) else Path(workdir)
     metrics = run(config, where, Console(quiet=quiet))
     return Result(where, metrics, tuple(read_metrics(where)))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_jax import files
+from resnet_jax.cli import main
 from resnet_jax.data import record_cache, stored_examples, stored_folders
 from resnet_jax.data.batches import TrainBatches, read_ahead
 from resnet_jax.data.choices import SCALE
@@ -270,3 +271,22 @@ def test_a_set_is_prepared_into_the_bucket_as_onto_a_disk(
         prepare(str(folder), "s3://a/set")
     with pytest.raises(DataError, match=r"gs://bucket/flowers is not empty"):
         prepare(str(folder), f"{BUCKET}/flowers")
+
+
+def test_flat_labels_and_the_command_take_urls(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = tmp_path / "flat"
+    shutil.copytree(folder / "train", flat / "train")
+    (flat / "val").mkdir()
+    rows = ["ImageId,PredictionString"]
+    for number, path in enumerate(sorted((folder / "val").rglob("*.jpg"))):
+        shutil.copy(path, flat / "val" / f"{number}.jpg")
+        rows.append(f"{number},{path.relative_to(folder / 'val').parts[0]} 1 2 3 4")
+    (flat / "LOC_val_solution.csv").write_text("\n".join(rows) + "\n")
+    upload_directory(flat, f"{BUCKET}/flat")
+    here, there = (open_encoded(root, "val") for root in (str(flat), f"{BUCKET}/flat"))
+    assert [here.read(index) for index in range(9)] == [there.read(index) for index in range(9)]
+    assert main(["prepare", f"{BUCKET}/flat", f"{BUCKET}/from_bucket"]) == 0
+    assert f"--config.data.source={BUCKET}/from_bucket" in capsys.readouterr().out
+    assert main(["check", f"{BUCKET}/flat"]) == 0
