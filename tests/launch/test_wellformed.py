@@ -10,7 +10,7 @@ import yaml
 from resnet_jax.parallel.chips import parse_topology
 from resnet_jax.training.recipes import load_recipe
 
-LAUNCH = Path(__file__).parents[1] / "launch"
+LAUNCH = Path(__file__).parents[2] / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
 
 
