@@ -1,8 +1,8 @@
 """Stand-ins for gcloud, and for the training on the hosts of its slice.
 
 Run as `stand_in.py PROGRAM ARGUMENTS`. $STAND_IN is a folder: `plan.json` says what happens at the next
-calls, `calls.txt` records them, `slice.json` is the slice that is billed, `hosts/N` is the home of host N. Commands
-for the hosts are executed there by bash, so their quoting is tested too.
+calls, `calls.txt` records them, `slice.json` is the slice that is billed, `hosts/N` is the home of host N.
+Commands for the hosts are executed there by bash, so their quoting is tested too.
 """
 
 import contextlib

@@ -23,11 +23,13 @@ class World:
         plan: The outcomes of each kind of call, in order; what is not named goes well.
     """
 
-    def __init__(self, folder: Path, programs: dict[str, str], plan: dict[str, list[object]]) -> None:
+    def __init__(
+        self, folder: Path, programs: dict[str, str], plan: dict[str, list[object]] | None = None
+    ) -> None:
         self.folder = folder
         for name in ("bin", "processes"):
             (folder / name).mkdir(parents=True)
-        (folder / "plan.json").write_text(json.dumps(plan))
+        (folder / "plan.json").write_text(json.dumps(plan or {}))
         (folder / "calls.txt").touch()
         python = shlex.quote(sys.executable)
         for name, text in programs.items():
@@ -36,12 +38,12 @@ class World:
             file.write_text(f"#!/bin/sh\n{text or own}\n")
             file.chmod(0o755)
 
-    def start(self, script: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, script: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Starts a script of the folder `launch`, in a process group of its own."""
         path = f"{self.folder / 'bin'}:/usr/bin:/bin"
         names = {"PATH": path, "HOME": str(self.folder), "STAND_IN": str(self.folder), "WAIT": "0.02"}
         return subprocess.Popen(
-            ["bash", str(LAUNCH / script)],
+            ["bash", str(LAUNCH / script), *arguments],
             cwd=self.folder,
             env=names | environment,
             stdout=subprocess.PIPE,
@@ -50,9 +52,9 @@ class World:
             start_new_session=True,
         )
 
-    def run(self, script: str, **environment: str) -> tuple[int, str]:
+    def run(self, script: str, *arguments: str, **environment: str) -> tuple[int, str]:
         """Runs a script; returns its exit code and what it printed."""
-        process = self.start(script, **environment)
+        process = self.start(script, *arguments, **environment)
         output, _ = process.communicate(timeout=60)
         return process.returncode, output
 
