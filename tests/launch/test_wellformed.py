@@ -5,9 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
-from resnet_jax.parallel.chips import parse_topology
 from resnet_jax.training.recipes import load_recipe
 
 LAUNCH = Path(__file__).parents[2] / "launch"
@@ -22,19 +20,6 @@ def test_a_script_parses_and_stops_without_its_names(script: Path) -> None:
     )
     assert done.returncode != 0
     assert re.search(r"(PROJECT|DATA): ", done.stderr)
-
-
-def test_the_jobset_has_a_pod_for_every_host() -> None:
-    job = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text())["spec"]["replicatedJobs"][0]["template"][
-        "spec"
-    ]
-    pod = job["template"]["spec"]
-    chips = parse_topology("v5e:" + pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"]).chips
-    assert (
-        job["parallelism"]
-        == job["completions"]
-        == chips / pod["containers"][0]["resources"]["limits"]["google.com/tpu"]
-    )
 
 
 def test_their_recipes_exist() -> None:
