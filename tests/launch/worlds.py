@@ -62,14 +62,27 @@ class World:
         self, process: subprocess.Popen[str], when: Callable[[], bool], number: int = signal.SIGINT
     ) -> tuple[int, str]:
         """Sends a signal to the script's process group at a moment, as a terminal does."""
+        self.send(process, when, number)
+        return self.end(process)
+
+    def send(self, process: subprocess.Popen[str], when: Callable[[], bool], number: int) -> None:
+        """Sends a signal to the script's process group at a moment."""
+        self._await(process, when)
+        os.killpg(process.pid, number)
+
+    def end(self, process: subprocess.Popen[str], when: Callable[[], bool] = lambda: True) -> tuple[int, str]:
+        """Waits for a moment and then for the script's end; returns its exit code and what it printed."""
+        self._await(process, when)
+        output, _ = process.communicate(timeout=60)
+        return process.returncode, output
+
+    @staticmethod
+    def _await(process: subprocess.Popen[str], when: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 30
         while not when():
             assert time.monotonic() < deadline
-            assert process.poll() is None, process.communicate()[0]
+            assert process.poll() is None or when(), process.communicate()[0]
             time.sleep(0.01)
-        os.killpg(process.pid, number)
-        output, _ = process.communicate(timeout=60)
-        return process.returncode, output
 
     @property
     def calls(self) -> list[str]:
