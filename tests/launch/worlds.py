@@ -67,17 +67,18 @@ class World:
 
     def send(self, process: subprocess.Popen[str], when: Callable[[], bool], number: int) -> None:
         """Sends a signal to the script's process group at a moment."""
-        self._await(process, when)
+        self.wait_for(process, when)
         os.killpg(process.pid, number)
 
     def end(self, process: subprocess.Popen[str], when: Callable[[], bool] = lambda: True) -> tuple[int, str]:
         """Waits for a moment and then for the script's end; returns its exit code and what it printed."""
-        self._await(process, when)
+        self.wait_for(process, when)
         output, _ = process.communicate(timeout=60)
         return process.returncode, output
 
     @staticmethod
-    def _await(process: subprocess.Popen[str], when: Callable[[], bool]) -> None:
+    def wait_for(process: subprocess.Popen[str], when: Callable[[], bool]) -> None:
+        """Waits until something is so, while the script runs."""
         deadline = time.monotonic() + 30
         while not when():
             assert time.monotonic() < deadline
