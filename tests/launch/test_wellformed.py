@@ -87,7 +87,7 @@ def test_the_image_opens_a_bucket_and_does_not_train_on_a_cpu_unasked(tmp_path: 
         names = ("STORAGE_EMULATOR_HOST", "NO_GCE_CHECK", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT")
         python = ["python", "-c", OPENS]
         there = environment | {name: os.environ[name] for name in names}
-        found = subprocess.check_output(python, cwd=tmp_path, env=there, text=True)
+        found = subprocess.check_output(python, cwd=copied, env=there, text=True)
     assert found.split() == ["hello", str(copied / "resnet_jax" / "__init__.py")]
     alone = environment | {"TPU_SKIP_MDS_QUERY": "1"}
     done = subprocess.run(
