@@ -130,7 +130,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             if command[0] == "munged":
                 made.wait((folder / "munge.socket").exists)
         made.wait(lambda: "PARTITION" in made.ask("sh", "-c", "sinfo 2>&1 || true"))
-        made.wait(lambda: made.ask("sinfo", "--noheader", "--format=%D %t").split() == ["2", "idle"] * 2)
+        made.wait(lambda: made.ask("sinfo", "--Node", "--noheader", "--format=%t").split() == ["idle"] * 4)
         yield made
         made.ask("sh", "-c", "scancel --user=root --signal=KILL --full; scancel --user=root; sleep 1")
 
