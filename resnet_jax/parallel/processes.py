@@ -18,7 +18,7 @@ import jax
 from jax._src import distributed  # The key-value store has no public name.
 
 from resnet_jax.console import print_note
-from resnet_jax.errors import DONE, FAILED, RESUMABLE, USAGE, UsageError, exit_status
+from resnet_jax.errors import DONE, FAILED, RESUMABLE, ResNetError, UsageError, exit_status
 from resnet_jax.files import JsonObject
 from resnet_jax.parallel import watchdog
 
@@ -32,7 +32,11 @@ _SHOWN = 6
 
 
 class ProcessError(UsageError):
-    """Processes that cannot join, or that were started differently; the message names them and what to do."""
+    """Processes that were started wrongly or differently; the message names them and what to do."""
+
+
+class AbsentProcessError(ResNetError):
+    """Processes that did not come in time. Exit code 1, so that launchers start all again."""
 
 
 _STOPPING = "\nresnet-jax: stopping: the current step is finished and saved; a second Ctrl-C stops at once\n"
@@ -83,7 +87,8 @@ class Processes:
             index: Number of this process, from 0.
 
         Raises:
-            ProcessError: An argument is missing or wrong, or the others do not come.
+            ProcessError: An argument is missing or wrong.
+            AbsentProcessError: The others do not come in time.
         """
         explicit = coordinator or count is not None or index is not None
         if (not coordinator and count == 1 and not index) or not (explicit or _may_be_one_of_several()):
@@ -110,7 +115,7 @@ class Processes:
                 text in str(error) for text in ("should be defined", "must be called before")
             ):
                 return  # JAX knows no cluster here, or is in use already.
-            raise ProcessError(
+            raise AbsentProcessError(
                 f"the processes could not join: {' '.join(str(error).split())[:300]}; {_HOW_TO_JOIN}"
             ) from error
         finally:
@@ -131,6 +136,7 @@ class Processes:
 
         Raises:
             ProcessError: Some differ; they are named, with who has which.
+            AbsentProcessError: A process does not answer.
         """
         if self.count == 1:
             return
@@ -143,7 +149,7 @@ class Processes:
                     json.loads(client.blocking_key_value_get(f"resnet_jax/{topic}/{process}", _ANSWER_MS))
                 )
             except Exception as error:
-                raise ProcessError(
+                raise AbsentProcessError(
                     f"process {process} did not say its {topic} within {_ANSWER_MS // 1000} s"
                 ) from error
         if differences := _differences(answers):
@@ -219,7 +225,7 @@ def _nobody_came() -> None:
     os.write(
         2, f"resnet-jax: the processes could not join within {JOINING_SECONDS} s; {_HOW_TO_JOIN}\n".encode()
     )
-    os._exit(USAGE)
+    os._exit(FAILED)
 
 
 def _may_be_one_of_several() -> bool:

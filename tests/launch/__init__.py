@@ -1,0 +1,1 @@
+"""The launch files run against stand-ins for the programs of the cloud."""
