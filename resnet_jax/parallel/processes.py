@@ -36,7 +36,7 @@ class ProcessError(UsageError):
 
 
 class AbsentProcessError(ResNetError):
-    """Processes that did not come in time. Exit code 1, so that launchers start all again: hosts may be late."""
+    """Processes that did not come in time. Exit code 1, so that launchers start all again."""
 
 
 _STOPPING = "\nresnet-jax: stopping: the current step is finished and saved; a second Ctrl-C stops at once\n"
