@@ -56,6 +56,9 @@ def create(options):
         SLICE.write_text(json.dumps({"state": "CREATING", "label": label}))
         (WORLD / "creating").touch()
         time.sleep(60)
+    if outcome == "taken":
+        SLICE.write_text(json.dumps({"state": "READY", "label": "another"}))
+        return fail("ALREADY_EXISTS")
     if outcome == "partial":
         SLICE.write_text(json.dumps({"state": "REPAIRING", "label": label}))
         return fail("INTERNAL: the operation failed")
@@ -76,7 +79,7 @@ def delete():
     SLICE.unlink()
     for process in (WORLD / "processes").iterdir():  # They end with their machine.
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(process.name), signal.SIGKILL)
+            os.kill(int(process.suffix[1:]), signal.SIGKILL)
         process.unlink()
     return 0
 
@@ -108,7 +111,15 @@ def gcloud(arguments):
 def training(arguments):
     host = os.environ["HOST"]
     signal.signal(signal.SIGTERM, lambda *_: (record(f"host {host} saves"), sys.exit(75)))
-    (WORLD / "processes" / str(os.getpid())).touch()
+    deadline = time.monotonic() + 1
+    others = list((WORLD / "processes").glob(f"{host}.*"))
+    while busy := any(Path("/proc", other.suffix[1:]).exists() for other in others):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    if busy:
+        record(f"chips of host {host} are in use")
+    (WORLD / "processes" / f"{host}.{os.getpid()}").touch()
     names = ("JAX_PLATFORMS", "RESNET_JAX_DATA_CACHE")
     settings = " ".join(f"{name}={os.environ.get(name)}" for name in names)
     record(f"host {host} trains {' '.join(arguments)} {settings}")

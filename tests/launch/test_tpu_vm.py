@@ -40,11 +40,12 @@ class Slice(World):
 
 
 def test_a_run_creates_installs_trains_and_deletes(tmp_path: Path) -> None:
-    world = Slice(tmp_path, {"repeat": ["repeat"] * 3})  # gcloud sends a command twice.
+    world = Slice(tmp_path, {"repeat": ["repeat"] * 3, "train 0": ["short"], "train 1": ["short"]})
     code, output = world.launch()
     assert code == 0, output
     assert not world.billed
     assert DELETE in output.splitlines()[0]
+    # gcloud sent the first commands twice.
     assert output.count("log of host 0\n") == 1
     assert world.count("create") == world.count("delete") == 1
     for host in (0, 1):
@@ -113,10 +114,11 @@ def test_a_run_creates_installs_trains_and_deletes(tmp_path: Path) -> None:
             id="preempted",
         ),
         pytest.param(
-            {"train 0": [75], "train 1": [75]},
+            {"train 0": [75] * 4, "train 1": [75] * 4},
             0,
             "stopped and saved; resuming",
-            {"create": 1, "host 0 installs": 1, "host 0 trains": 2, "delete": 1},
+            {"create": 1, "host 0 installs": 1, "host 0 trains": 5, "delete": 1},
+            marks=pytest.mark.slow,
             id="stopped and saved",
         ),
         pytest.param(
@@ -138,7 +140,7 @@ def test_a_run_creates_installs_trains_and_deletes(tmp_path: Path) -> None:
             {"train 0": [1], "train 1": ["runs"]},
             0,
             "",
-            {"host 1 trains": 2, "delete": 1},
+            {"host 1 trains": 2, "chips of host 1 are in use": 0, "delete": 1},
             id="a host that hangs is freed",
             marks=pytest.mark.slow,
         ),
@@ -185,6 +187,15 @@ def test_a_slice_of_someone_else_stays(tmp_path: Path) -> None:
     assert code == 2
     assert "which this launch did not create; set another NAME" in output
     assert world.calls == ["describe resnet-jax"]
+
+
+def test_a_slice_that_someone_else_creates_at_the_same_time_stays(tmp_path: Path) -> None:
+    world = Slice(tmp_path, {"create": ["taken"]})
+    code, output = world.launch()
+    assert code == 2, output
+    assert "which this launch did not create" in output
+    assert world.billed
+    assert world.count("delete") == 0
 
 
 @pytest.mark.parametrize(

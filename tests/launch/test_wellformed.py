@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from resnet_jax.training.recipes import load_recipe
 from tests.object_storage.server import serving
+from tests.test_docs import blocks, parsed
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
@@ -32,6 +34,16 @@ def test_their_recipes_exist() -> None:
     specs = set(re.findall(r"imagenet\w*:\d+", texts))
     assert specs
     assert all(load_recipe(spec).batch_size >= 1024 for spec in specs)
+
+
+def test_the_page_prepares_what_the_files_read() -> None:
+    page = LAUNCH.parent / "docs" / "pods.md"
+    commands = [
+        shlex.split(line)[1:] for line in blocks(page, "sh").splitlines() if line[:10] == "resnet-jax"
+    ]
+    given = [parsed(command) for command in commands]
+    assert "gs://BUCKET/imagenet" in [vars(one)["dest"] for one in given]
+    assert "--config.data.source=gs://BUCKET/imagenet" in (LAUNCH / "gke_jobset.yaml").read_text()
 
 
 def test_the_extras_that_are_installed_exist() -> None:
