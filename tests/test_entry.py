@@ -287,7 +287,8 @@ def test_what_a_failed_save_leaves_to_asyncio_is_not_logged(caplog: pytest.LogCa
     assert caplog.records == []
 
 
-def test_a_reader_that_stops_reading_is_no_error() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_stops_reading_is_no_error(unbuffered: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [
@@ -295,7 +296,10 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
         "-c",
         "import sys; from resnet_jax.cli import guard, main; sys.exit(main(['list']))",
     ]
-    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, env=environment
+    )
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (1, "")
 

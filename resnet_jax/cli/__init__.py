@@ -84,6 +84,7 @@ def guard(command: Callable[[], None]) -> int:
     """Calls a function and returns the exit code; prints an expected error as one line, raises a bug."""
     try:
         command()
+        sys.stdout.flush()  # Here: at its end Python would report a reader that is gone with exit code 120.
     except BaseException as error:
         status = exit_status(error)
         if status is None:

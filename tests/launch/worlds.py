@@ -12,6 +12,10 @@ from pathlib import Path
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 STAND_IN = Path(__file__).with_name("stand_in.py")
+HEARING = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp('bash', sys.argv[1:])"
+)
+"""Runs a program that hears Ctrl-C: tests in the background of a shell ignore it, and bash cannot undo that."""
 
 
 class World:
@@ -43,7 +47,7 @@ class World:
         path = f"{self.folder / 'bin'}:/usr/bin:/bin"
         names = {"PATH": path, "HOME": str(self.folder), "STAND_IN": str(self.folder), "WAIT": "0.02"}
         return subprocess.Popen(
-            ["bash", str(LAUNCH / script), *arguments],
+            [sys.executable, "-SEsc", HEARING, "bash", str(LAUNCH / script), *arguments],
             cwd=self.folder,
             env=names | environment,
             stdout=subprocess.PIPE,
@@ -55,8 +59,7 @@ class World:
     def run(self, script: str, *arguments: str, **environment: str) -> tuple[int, str]:
         """Runs a script; returns its exit code and what it printed."""
         process = self.start(script, *arguments, **environment)
-        output, _ = process.communicate(timeout=60)
-        return process.returncode, output
+        return self._finish(process)
 
     def interrupt(
         self, process: subprocess.Popen[str], when: Callable[[], bool], number: int = signal.SIGINT
@@ -73,7 +76,15 @@ class World:
     def end(self, process: subprocess.Popen[str], when: Callable[[], bool] = lambda: True) -> tuple[int, str]:
         """Waits for a moment and then for the script's end; returns its exit code and what it printed."""
         self.wait_for(process, when)
-        output, _ = process.communicate(timeout=60)
+        return self._finish(process)
+
+    @staticmethod
+    def _finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+        try:
+            output, _ = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         return process.returncode, output
 
     @staticmethod
@@ -81,7 +92,9 @@ class World:
         """Waits until something is so, while the script runs."""
         deadline = time.monotonic() + 30
         while not when():
-            assert time.monotonic() < deadline
+            if time.monotonic() > deadline:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise AssertionError(process.communicate()[0])
             assert process.poll() is None or when(), process.communicate()[0]
             time.sleep(0.01)
 

@@ -16,7 +16,7 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnet_jax.training import logging, loop, stopwatch, wall_time
+from resnet_jax.training import event_files, logging, loop, stopwatch, wall_time
 from resnet_jax.training.logging import MetricsLog
 from resnet_jax.training.loop import Interrupted, train_steps
 from resnet_jax.training.stopwatch import PARTS, STEP_PARTS, Stopwatch
@@ -375,7 +375,7 @@ def test_events_hold_the_wall_time_at_evaluations(tmp_path: Path, monkeypatch: p
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr(logging, "SummaryWriter", Events)
+    monkeypatch.setattr(event_files, "SummaryWriter", Events)
     log = MetricsLog(epath.Path(tmp_path), step=0, tensorboard=True)
     log.write({"loss": 2.0, **measured(1, computing=1)})
     log.write({"loss": 1.0, "test_top1": 0.5, **measured(2, computing=2, starting=3)})
