@@ -15,7 +15,7 @@ STAND_IN = Path(__file__).with_name("stand_in.py")
 HEARING = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp('bash', sys.argv[1:])"
 )
-"""Runs a program that hears Ctrl-C: in the background of a shell tests ignore it, and bash cannot undo that."""
+"""Runs a program that hears Ctrl-C: in the background of a shell tests do not, and bash cannot undo that."""
 
 
 class World:
