@@ -21,6 +21,7 @@ from resnet_jax.console import print_note
 from resnet_jax.errors import DONE, FAILED, RESUMABLE, ResNetError, UsageError, exit_status
 from resnet_jax.files import JsonObject
 from resnet_jax.parallel import watchdog
+from resnet_jax.parallel.native_output import silence_native_output
 
 JOINING_SECONDS = 300
 _HOW_TO_JOIN = (
@@ -123,6 +124,7 @@ class Processes:
         state: Any = distributed.global_state
         self.index, self.count = state.process_id, state.num_processes
         if self.count > 1:
+            silence_native_output()
             self._watch = watchdog.Watch(
                 state.client,
                 index=self.index,
