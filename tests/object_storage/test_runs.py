@@ -80,6 +80,7 @@ def test_a_killed_run_resumes_and_ends_as_on_a_disk(undisturbed: Path, killed: e
         assert read_checkpoint(killed, step).step == step
 
 
+@pytest.mark.slow
 def test_a_copied_run_goes_on_there_from_its_newest_whole_checkpoint(
     undisturbed: Path, server: Server
 ) -> None:
