@@ -28,11 +28,12 @@ training=''
 trap '[[ -z $training ]] || kill -TERM "$training"' INT TERM HUP
 .venv/bin/python train.py --config="$CONFIG" --config.data.source="$DATA" "$@" &
 training=$!
-while true; do # A signal interrupts `wait`.
-    code=0
-    wait "$training" || code=$?
+while true; do # A signal interrupts `wait`, and its code is then that of the signal.
+    wait "$training" || true
     kill -0 "$training" 2>/dev/null || break
 done
+code=0
+wait "$training" || code=$?
 case $code in
     0) say "trained" ;;
     75) say "stopped and saved; the same command resumes" ;;

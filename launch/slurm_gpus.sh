@@ -32,11 +32,12 @@ trap 'ended=yes' TERM
 srun --gpu-bind=none --kill-on-bad-exit=0 .venv/bin/python train.py --config="$CONFIG" --config.data.source="$DATA" \
     --workdir="$RUNS/$SLURM_JOB_NAME" &
 step=$!
-while true; do # A signal interrupts `wait`.
-    code=0
-    wait "$step" || code=$?
+while true; do # A signal interrupts `wait`, and its code is then that of the signal.
+    wait "$step" || true
     kill -0 "$step" 2>/dev/null || break
 done
+code=0
+wait "$step" || code=$?
 
 if [[ $code == 0 ]]; then
     say "trained"

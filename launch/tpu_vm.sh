@@ -24,6 +24,7 @@ WAIT=${WAIT:-60}                   # Seconds between tries, and between looks at
 TOKEN=$(printf '%04x%04x%04x' "$RANDOM" "$RANDOM" "$RANDOM")$$ # A label of the slice: only its launcher deletes it.
 DELETE="gcloud compute tpus tpu-vm delete $NAME --project=$PROJECT --zone=$ZONE"
 scratch=$(mktemp -d)
+exec 3>&1 4>&2 # Where a signal finds the output redirected, the end still speaks to the user.
 child='' created='' training='' attempt=0
 
 say() { echo "tpu_vm.sh: $*" >&2; }
@@ -79,6 +80,7 @@ remove() { # Deletes the slice if this launch created it; fails if it may still 
 
 finish() {
     local code=$? try
+    exec >&3 2>&4
     trap '' INT TERM HUP PIPE
     trap - EXIT
     set +e
@@ -166,7 +168,11 @@ start() { # Detached on every host, and once, however often gcloud sends the com
 follow() { # Shows the first host's log until its process ends, and sets code; fails when the host does not answer any more.
     local lost=0 shown=0
     while ((lost < 10)); do
-        if on 0 "cd launch/$training && { code=\$(cat code 2>/dev/null) || { kill -0 \$(cat pid) 2>/dev/null && code=running || code=1; }
+        # The code is written a moment after the process ended.
+        if on 0 "cd launch/$training && { for try in {1..100}; do
+                code=\$(cat code 2>/dev/null) && break
+                kill -0 \$(cat pid) 2>/dev/null && code=running && break
+                code=1; sleep 0.05; done
             lines=\$(wc -l < log); head -n \$lines log | tail -n +$((shown + 1)); echo \"\$code \$lines\"; }" \
             >"$scratch/out" 2>"$scratch/err"; then
             lost=0

@@ -6,6 +6,7 @@ Commands for the hosts are executed there by bash, so their quoting is tested to
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -22,9 +23,13 @@ HOSTS = 2
 def planned(what, default="ok"):
     """Takes the next of the planned outcomes of something."""
     path = WORLD / "plan.json"
-    plan = json.loads(path.read_text())
-    outcome = plan[what].pop(0) if plan.get(what) else default
-    path.write_text(json.dumps(plan))
+    with (WORLD / "plan.lock").open("w") as lock:  # Others read it too, and a signal may end this process.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        plan = json.loads(path.read_text())
+        outcome = plan[what].pop(0) if plan.get(what) else default
+        new = WORLD / "plan.new"
+        new.write_text(json.dumps(plan))
+        new.replace(path)
     return outcome
 
 

@@ -205,8 +205,10 @@ def test_a_slice_that_someone_else_creates_at_the_same_time_stays(tmp_path: Path
 def test_a_signal_saves_and_deletes(number: signal.Signals, tmp_path: Path) -> None:
     world = Slice(tmp_path, {"train 0": ["runs"], "train 1": ["runs"]})
     process = world.start("tpu_vm.sh", **NAMES)
-    code, _ = world.interrupt(process, lambda: world.count("host 1 trains") == 1, number)
+    both = lambda: world.count("host 0 trains") == world.count("host 1 trains") == 1  # noqa: E731
+    code, output = world.interrupt(process, both, number)
     assert code == 128 + number
+    assert "stopping the training, which saves" in output
     assert world.calls.index("host 0 saves") < world.calls.index("delete resnet-jax")
     assert not world.billed
 
