@@ -8,6 +8,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+@pytest.mark.slow
 def test_the_own_loop_learns_the_digits(capsys: pytest.CaptureFixture[str]) -> None:
     accuracy = runpy.run_path(str(EXAMPLES / "own_loop.py"))["accuracy"]
     assert accuracy >= 0.97

@@ -175,7 +175,8 @@ def not_utf8(name: bytes) -> str:
     return os.fsdecode(name)
 
 
-@pytest.mark.parametrize("encoding", [pytest.param("utf-8", marks=pytest.mark.slow), "ascii"])
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_names_that_are_no_utf8_are_escaped_in_every_command(tmp_path: Path, encoding: str) -> None:
     odd = not_utf8(b"caf\xe9")
     photos = write_colors(tmp_path / "photos", ["a", odd], splits={"train": 3, "val": 2})

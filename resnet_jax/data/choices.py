@@ -3,6 +3,9 @@
 DIGITS, SYNTHETIC = "digits", "synthetic"
 """Data sets that need no files: the embedded digits, and noise."""
 
+PHOTO_DIGITS = "photo_digits"
+"""Embedded digits on pieces of photographs, which a detector of the embedded scenes begins with."""
+
 DIGITS_SIDE = 16
 """Height and width of the digits in pixels."""
 

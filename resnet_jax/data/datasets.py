@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.choices import DIGITS, PHOTO_DIGITS, SYNTHETIC
 from resnet_jax.data.class_names import are_same, describe_difference
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.encoded import DecodeOptions, Examples
 from resnet_jax.data.folder import open_folder
 from resnet_jax.data.prepared import is_prepared, open_prepared
+from resnet_jax.data.scenes import open_single_digits
 from resnet_jax.data.source import Source, SyntheticSource
 from resnet_jax.files import expand_home
 
@@ -29,9 +30,9 @@ def open_source(
     """Opens a split, and prepares the set first where that is needed.
 
     Args:
-        name: "digits", the embedded set; "synthetic"; a folder or URL that holds an image folder
-            (SPLIT/CLASS/NAME.jpg) or what `resnet-jax prepare` wrote; or the name of a set of TFDS with the
-            features `image` and `label`.
+        name: "digits" or "photo_digits", embedded sets; "synthetic"; a folder or URL that holds an image
+            folder (SPLIT/CLASS/NAME.jpg) or what `resnet-jax prepare` wrote; or the name of a set of TFDS with
+            the features `image` and `label`.
         split: A folder's name, or in TFDS's notation, for example "train" or "train[:45000]".
         data_dir: Directory of TFDS datasets; None is the environment's TFDS_DATA_DIR, or
             ~/tensorflow_datasets.
@@ -48,6 +49,8 @@ def open_source(
         if synthetic is None:
             raise DataError("a synthetic source needs its number of examples, image size and classes")
         return synthetic
+    if name == PHOTO_DIGITS:
+        return open_single_digits(split)
     if decoding is not None:
         return decoding.source(open_encoded(name, split, data_dir=data_dir, class_names=class_names))
     if is_path(name):
@@ -90,7 +93,7 @@ def is_path(name: str) -> bool:
     A bare word that names a set of TFDS means that set, also where a folder of this name is there; it is said
     once.
     """
-    return name not in (DIGITS, SYNTHETIC) and (
+    return name not in (DIGITS, PHOTO_DIGITS, SYNTHETIC) and (
         "://" in name or name.startswith(("/", ".", "~")) or (os.path.isdir(name) and not _is_tfds_too(name))
     )
 
@@ -114,7 +117,7 @@ def check_prepared(name: str | None, data_dir: str | None) -> None:
     Raises:
         DataError: It cannot.
     """
-    if name is None or name == SYNTHETIC or is_path(name):
+    if name is None or name in (PHOTO_DIGITS, SYNTHETIC) or is_path(name):
         return
     from resnet_jax.data.tfds_sets import is_tfds_prepared  # Here: other sources need not wait for TFDS.
 

@@ -14,8 +14,9 @@ from resnet_jax.interop.foreign_weights import ArrayPath, InteropError, to_forei
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock, alike
 from resnet_jax.models.layers import Conv, unwrap_factory
 from resnet_jax.models.normalization import BatchNorm, begin_at_zero
-from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
+from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS, no_shortcut
+from resnet_jax.models.stems import CifarStem, ImageNetStem
 from resnet_jax.models.vgg import VGG
 
 OPSET, IR_VERSION = 17, 8  # Of the standard: old enough for runtimes since 2022.

@@ -12,8 +12,9 @@ from resnet_jax.models.import_by_name import import_by_name
 from resnet_jax.models.layers import Activation, End, LayerFactory, ModelError, ModuleFactory
 from resnet_jax.models.network_names import parse_name, stages_by_name
 from resnet_jax.models.normalization import BatchNorm
-from resnet_jax.models.resnet import CifarStem, ImageNetStem, ResNet
+from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS, Shortcut, no_shortcut
+from resnet_jax.models.stems import CifarStem, ImageNetStem
 from resnet_jax.models.variants import Attributes, apply_variants
 from resnet_jax.models.vgg import VGG
 

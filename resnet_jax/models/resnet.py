@@ -10,46 +10,14 @@ from jaxtyping import Array, Float, PyTree
 
 from resnet_jax.models import layers
 from resnet_jax.models.blocks import BlockFactory, NumberedBlock, VaryBlocks, alike
-from resnet_jax.models.kernels.pooling import max_pool
 from resnet_jax.models.layers import Activation, LayerFactory, ModuleFactory
 from resnet_jax.models.normalization import BatchNorm
 from resnet_jax.models.scanned import ScannedStage
 from resnet_jax.models.shortcuts import Shortcut
 from resnet_jax.models.stacking import stack_blocks
 
-
-class Stem(nn.Module):
-    """What the layers before the first stage are made from; their output has this many channels."""
-
-    channels: int
-    conv: LayerFactory
-    norm: LayerFactory
-    activation: Activation
-
-
-class ImageNetStem(Stem):
-    """conv1 and the pool before conv2_x (Table 1): 7×7 and a 3×3 maximum, both with stride 2.
-
-    Attributes:
-        pool_padding: Padding of the maximum, before and after; (0, 1) is what Caffe computes without padding.
-    """
-
-    pool_padding: tuple[int, int] = (1, 1)
-
-    @nn.compact
-    def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 c"]:
-        x = self.conv(self.channels, (7, 7), 2, name="conv")(images)
-        x = self.activation(self.norm(name="norm")(x))
-        return max_pool(x, size=3, stride=2, padding=self.pool_padding)
-
-
-class CifarStem(Stem):
-    """The first layer of §4.2: 3×3 with stride 1."""
-
-    @nn.compact
-    def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h w c"]:
-        x = self.conv(self.channels, (3, 3), name="conv")(images)
-        return self.activation(self.norm(name="norm")(x))
+LayerFactories = dict[str, Any]
+"""What makes the layers of a net: `conv` and `norm`, and the function `activation`."""
 
 
 class Stage(nn.Module):
@@ -118,22 +86,43 @@ class ResNet(nn.Module):
     @nn.compact
     def endpoints(self, images: Float[Array, "n h w 3"], train: bool = False) -> dict[str, Array]:
         """Returns the outputs of stem and stages, the pooled vector and the logits, by name."""
-        norm = partial(self.norm, group_size=self.group_size, axis_name=self.axis_name, dtype=self.dtype)
-        norm = partial(norm, use_running_average=not train)
-        options = {"conv": partial(self.conv, dtype=self.dtype), "norm": norm, "activation": self.activation}
-        stem = self.stem(self.stem_width or self.width, **options, name="stem")
-        x = stem(layers.scale_input(images.astype(self.dtype), self.input_scale))
+        factories = self.layer_factories(train=train)
+        x = self.make_stem(factories)(self.as_input(images))
         outputs = {"stem": x}
-        for index, depth in enumerate(self.stage_depths):
-            block = partial(self.block, filters=self.width * 2**index, shortcut=self.shortcut, **options)
-            numbered = self.vary(block, net=self, before=sum(self.stage_depths[:index]), train=train)
-            stage = self.stage(depth, 1 if index == 0 else 2, numbered, name=f"stage{index + 1}")
-            x = outputs[f"stage{index + 1}"] = stage(x)
-        outputs["pooled"] = layers.global_average_pool(self.end(x, norm=norm, activation=self.activation))
+        for index in range(len(self.stage_depths)):
+            x = outputs[f"stage{index + 1}"] = self.make_stage(index, factories, train=train)(x)
+        x = self.end(x, norm=factories["norm"], activation=self.activation)
+        outputs["pooled"] = layers.global_average_pool(x)
         dtype = layers.parameter_dtype(self.dtype)
         head = partial(nn.Dense, kernel_init=layers.he_normal, dtype=dtype, param_dtype=dtype, name="head")
         outputs["logits"] = head(self.num_classes)(outputs["pooled"])
         return outputs
+
+    @nn.nowrap
+    def as_input(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+        """Returns normalized images as the stem takes them."""
+        return layers.scale_input(images.astype(self.dtype), self.input_scale)
+
+    @nn.nowrap
+    def layer_factories(self, *, train: bool) -> LayerFactories:
+        """Returns what makes the layers: `conv`, `norm` and `activation`."""
+        norm = partial(self.norm, group_size=self.group_size, axis_name=self.axis_name, dtype=self.dtype)
+        norm = partial(norm, use_running_average=not train)
+        return {"conv": partial(self.conv, dtype=self.dtype), "norm": norm, "activation": self.activation}
+
+    @nn.nowrap
+    def make_stem(self, factories: LayerFactories) -> nn.Module:
+        """Returns the layers before the first stage, named "stem" in the module that calls this."""
+        return self.stem(self.stem_width or self.width, **factories, name="stem")
+
+    @nn.nowrap
+    def make_stage(self, index: int, factories: LayerFactories, *, train: bool) -> nn.Module:
+        """Returns a stage, counted from 0, named "stage1" and so on in the module that calls this."""
+        block = partial(self.block, filters=self.width * 2**index, shortcut=self.shortcut, **factories)
+        numbered = self.vary(block, net=self, before=sum(self.stage_depths[:index]), train=train)
+        return self.stage(
+            self.stage_depths[index], 1 if index == 0 else 2, numbered, name=f"stage{index + 1}"
+        )
 
     @property
     def scanned(self) -> bool:

@@ -25,12 +25,11 @@ from resnet_jax.training.config_fields import (
 )
 from resnet_jax.training.config_sections import (
     DataConfig,
-    InferenceConfig,
-    InitialConfig,
     ModelConfig,
     OptimizerConfig,
     RunConfig,
 )
+from resnet_jax.training.config_uses import DetectionConfig, InferenceConfig, InitialConfig
 from resnet_jax.training.field_names import RENAMED, RENAMED_VALUES
 
 FORMAT_VERSION = 2
@@ -48,14 +47,15 @@ class Config(Section):
     batch_size: int = recipe(128, "Global batch size: the sum over all devices.", ABOVE_ZERO)
     task: str = recipe(
         "classification",
-        "What is learned: classification, or your own task.",
-        one_of("classification", code=True),
+        "What is learned: classification, detection, or your own task.",
+        one_of("classification", "detection", code=True),
         code=True,
     )
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     initial: InitialConfig = dataclasses.field(default_factory=InitialConfig)
     inference: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
+    detection: DetectionConfig = dataclasses.field(default_factory=DetectionConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
 
@@ -159,6 +159,9 @@ def _check_combinations(config: Config) -> None:
     if inference.resize and inference.resize < (inference.crop or 0):
         raise ConfigError(f"config.inference.resize is {inference.resize}; it must be inference.crop or more")
     contradictions = {
+        "config.initial has a source and from_recipe: choose one": (
+            config.initial.source and config.initial.from_recipe
+        ),
         "config.run.remat recomputes blocks of a loop, and config.run.scan is no; leave one out": (
             run.remat and run.scan == "no"
         ),

@@ -126,38 +126,6 @@ class DataConfig(Section):
 
 
 @dataclasses.dataclass
-class InitialConfig(Section):
-    """The weights that training starts from."""
-
-    prefix = "initial."
-    source: str | None = recipe(
-        None, "Run or import whose weights the network starts from. None is a random initialization."
-    )
-    head: str = recipe(
-        "fresh", "Last layer: fresh, or kept where the classes are the same.", one_of("fresh", "kept")
-    )
-
-
-@dataclasses.dataclass
-class InferenceConfig(Section):
-    """How prediction and exported programs treat a picture, where that differs from evaluation."""
-
-    prefix = "inference."
-    resize: int | None = recipe(None, "Shorter side in pixels. None is data.test_scale.", ABOVE_ZERO)
-    crop: int | None = recipe(
-        None,
-        "Side of the center crop in pixels. None is data.image_size, or the size of the data.",
-        ABOVE_ZERO,
-    )
-    interpolation: str | None = recipe(
-        None,
-        "Resizing of pictures by Pillow, as in PyTorch's pipelines. None is area-averaging and linear.",
-        one_of("pillow-bilinear", "pillow-bicubic"),
-    )
-    class_names: tuple[str, ...] | None = recipe(None, "Class names by label. None takes those of the data.")
-
-
-@dataclasses.dataclass
 class OptimizerConfig(Section):
     """The optimizer, its schedule and the loss."""
 

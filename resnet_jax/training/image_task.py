@@ -51,6 +51,7 @@ from resnet_jax.training.step import (
 )
 from resnet_jax.training.stored_classes import check_same_classes
 from resnet_jax.training.stored_preprocessing import evaluation_preprocessing
+from resnet_jax.training.stored_statistics import MOVING
 from resnet_jax.training.task import AbstractTraining, Curve, Display, Experiment, SeedFunctions, Task
 
 COUNTED = 20_000  # Images of a dataset whose classes are counted at the start.
@@ -92,7 +93,8 @@ class ImageTask(Task):
         train, test = _open_data(config, begun)
         shape = train.image_shape
         origin, head = (begun, "kept") if begun else (config.initial.source, config.initial.head)
-        initial = read_initial(origin) if config.initial.source and origin else None
+        statistics = MOVING if begun else config.initial.statistics
+        initial = read_initial(origin, statistics) if config.initial.source and origin else None
         arguments = model_arguments(config, self.outputs or len(train.class_names))
         if initial:
             arguments = initial.model_arguments(arguments, head=head)

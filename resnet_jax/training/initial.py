@@ -16,6 +16,7 @@ from resnet_jax.training.config_sections import FACTOR
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.stored_classes import check_same_classes
 from resnet_jax.training.stored_code import read_trusted_checkpoint
+from resnet_jax.training.stored_statistics import MOVING, with_statistics
 
 HEAD = "params/head/"
 
@@ -122,14 +123,18 @@ class Initial:
         return from_arrays(state, {name: array for name, array in own.items() if not is_taken(name)} | taken)
 
 
-def read_initial(workdir: epath.PathLike) -> Initial:
+def read_initial(workdir: epath.PathLike, statistics: str = MOVING) -> Initial:
     """Returns the weights of the newest checkpoint of a run or an import.
+
+    Args:
+        workdir: Directory of the run or the import.
+        statistics: Its statistics of batch normalization: "moving" or "precise".
 
     Raises:
         CheckpointError: There is none, or it is damaged.
         UntrustedCodeError: It names code that neither the user's recipe names nor `--trust-code` trusts.
     """
-    checkpoint = read_trusted_checkpoint(workdir)
+    checkpoint, _ = with_statistics(workdir, read_trusted_checkpoint(workdir), statistics)
     names = from_json(checkpoint.config).inference.class_names or checkpoint.class_names
     return Initial(str(workdir), checkpoint.arrays, checkpoint.model, names)
 

@@ -19,6 +19,7 @@ from resnet_jax.training.identity import of_command, of_machine
 from resnet_jax.training.logging import Clock, Record, is_logged, read_metrics, test_fields
 from resnet_jax.training.loop import train_steps
 from resnet_jax.training.network import prepare_jax
+from resnet_jax.training.phases import train_initial
 from resnet_jax.training.plots import draw_run_curves
 from resnet_jax.training.profile import profiled
 from resnet_jax.training.progress import Reporter
@@ -28,7 +29,7 @@ from resnet_jax.training.state import TrainState
 from resnet_jax.training.stopwatch import Stopwatch
 from resnet_jax.training.task import Display, Experiment, build_experiment
 from resnet_jax.training.wall_time import describe_wall_time, read_wall_time
-from resnet_jax.training.workdir import CURVES, METRICS, occupy
+from resnet_jax.training.workdir import CURVES, METRICS, occupy, store_config
 
 
 def run(
@@ -68,6 +69,11 @@ def run(
         choice = choose_layout(config, path if saved else None)
         processes.agree("accumulation", {"accumulation": choice.accumulation})
         laid = with_fields(config, {"run.accumulation": choice.accumulation})
+        if config.initial.from_recipe and not saved:
+            if processes.first:
+                store_config(path, config)  # So that the workdir is known for one if this is killed.
+            laid = train_initial(laid, path, console, processes=processes.count, run=run)
+            stopwatch = Stopwatch()  # The time of that run is in its own records.
         experiment = build_experiment(laid, begun=path if saved else None)
         processes.agree("data", experiment.described)
         if processes.first:

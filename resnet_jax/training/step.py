@@ -88,7 +88,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
 
         def differentiate(part: Batch, carried: PyTree, number: Int[Array, ""]) -> tuple[PyTree, PyTree]:
-            keys = _example_keys(seed, AUGMENTATION_STREAM, state.step, part["index"])
+            keys = keys_of_examples(seed, AUGMENTATION_STREAM, state.step, part["index"])
             images = augment(keys, part["image"], state.image_mean)
             place = lax.axis_index(axis_name) + lax.axis_size(axis_name) * number if axis_name else number
             dropout = jax.random.fold_in(_step_key(seed, DROPOUT_STREAM, state.step), place)
@@ -221,5 +221,8 @@ def _step_key(seed: int | Array, stream: int, step: Array) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
 
 
-def _example_keys(seed: int | Array, stream: int, step: Array, index: Array) -> jax.Array:
+def keys_of_examples(
+    seed: int | Array, stream: int, step: Int[Array, ""], index: Int[Array, " n"]
+) -> jax.Array:
+    """Returns a key [n] for every example, folded from seed, step and place in the global batch."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(_step_key(seed, stream, step), index)

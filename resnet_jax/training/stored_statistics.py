@@ -42,6 +42,11 @@ def save_precise(
     return target
 
 
+def has_precise(workdir: epath.PathLike, step: int) -> bool:
+    """Returns whether the statistics of a checkpoint were recomputed."""
+    return _file(workdir, step).exists()
+
+
 def with_statistics(workdir: epath.PathLike, checkpoint: Checkpoint, kind: str) -> tuple[Checkpoint, int]:
     """Returns a checkpoint with its statistics of a kind, and the number of images of recomputed ones, or 0.
 

@@ -25,7 +25,10 @@ from resnet_jax.training.logging import Record
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import EvaluationStep, TrainStep
 
-TASKS = {"classification": "resnet_jax.training.classification:classification_task"}
+TASKS = {
+    "classification": "resnet_jax.training.classification:classification_task",
+    "detection": "resnet_jax.detection.detection_task:DetectionTask",
+}
 """Tasks of the package by the value of the field `task`."""
 
 

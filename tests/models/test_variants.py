@@ -40,6 +40,8 @@ PUBLISHED: list[tuple[str, list[str], dict[str, Any], int | float]] = [
     ("cifar_resnet14", ["preactivation", "wide:8"], WRN, 11.0),  # WRN-16-8
     ("cifar_resnet38", ["preactivation", "wide:4"], WRN, 8.9),  # WRN-40-4
     ("resnet50", ["wide:2"], {}, 68_883_240),  # torchvision's wide_resnet50_2
+    # A convolution of 3×3×3×64 in place of one of 7×7×3×64; and the first stage's filters as they are.
+    ("resnet50", ["small_stem", "width:64"], {}, 25_557_032 - 40 * 3 * 64),
     ("resnet50", ["resnext"], {}, 25_028_904),  # torchvision's resnext50_32x4d
     ("resnet101", ["resnext:32,8"], {}, 88_791_336),  # torchvision's resnext101_32x8d
     (

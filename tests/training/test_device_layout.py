@@ -89,6 +89,7 @@ def begun(undisturbed: Path, tmp_path: Path) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 def test_half_the_devices_and_all_again_make_the_same_curve(
     undisturbed: Path, begun: Path, slice_of: Slice

@@ -73,6 +73,7 @@ def test_a_longer_run_goes_on_where_the_shorter_ended(undisturbed_here: Path, tm
     assert runs.check_wall_time(tmp_path / "run") == 2
 
 
+@pytest.mark.slow
 def test_the_comparison_notices_data_that_is_replayed(
     undisturbed_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +89,7 @@ def test_the_comparison_notices_data_that_is_replayed(
         runs.assert_same_outcome(undisturbed_here, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_comparison_notices_a_lost_momentum(
     undisturbed_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

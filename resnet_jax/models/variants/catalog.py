@@ -8,8 +8,13 @@ from typing import Any
 from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.layers import Conv, LayerFactory, ModelError, Residual, unwrap_factory
 from resnet_jax.models.normalization import BatchNorm, begin_at_zero
-from resnet_jax.models.resnet import CifarStem, ImageNetStem
-from resnet_jax.models.variants.downsampling import DeepStem, average_pool, blur_pool, pooled_shortcut
+from resnet_jax.models.stems import CifarStem, ImageNetStem, StridedStem
+from resnet_jax.models.variants.downsampling import (
+    DeepStem,
+    average_pool,
+    blur_pool,
+    pooled_shortcut,
+)
 from resnet_jax.models.variants.norms import bias, group_norm, standardize_filters
 from resnet_jax.models.variants.preactivation import (
     PreactivationBlock,
@@ -182,6 +187,18 @@ def _resnet_d(attributes: Attributes) -> Attributes:
     )
 
 
+def _small_stem(attributes: Attributes) -> Attributes:
+    if attributes["stem"] is not ImageNetStem:
+        raise ModelError("it changes the ImageNet family's stem")
+    return attributes | {"stem": StridedStem}
+
+
+def _width(attributes: Attributes, filters: int) -> Attributes:
+    if filters < 1:
+        raise ModelError("its filters are 1 or more")
+    return attributes | {"width": filters}
+
+
 def _blur_shortcut(attributes: Attributes) -> Attributes:
     return attributes | {"shortcut": pooled_shortcut(attributes["shortcut"], blur_pool)}
 
@@ -271,6 +288,20 @@ VARIANTS: dict[str, Variant] = {
             "arXiv 2002.10444",
             {},
             _skip_init,
+        ),
+        Variant(
+            "width",
+            "this many filters in the first stage, and doubled in every later one",
+            "arXiv 1512.03385, Table 1",
+            {"filters": 64},
+            _width,
+        ),
+        Variant(
+            "small_stem",
+            "a 3×3 convolution with stride 2 and no maximum, for images of about 128 pixels",
+            "arXiv 1512.03385, §4.2, with a stride",
+            {},
+            _small_stem,
         ),
     )
 }

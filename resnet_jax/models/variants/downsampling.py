@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from resnet_jax.models.kernels.pooling import max_pool
 from resnet_jax.models.layers import LayerFactory
-from resnet_jax.models.resnet import Stem
 from resnet_jax.models.shortcuts import Shortcut
+from resnet_jax.models.stems import Stem
 
 
 class DeepStem(Stem):
