@@ -31,8 +31,8 @@ def open_source(
 
     Args:
         name: "digits" or "photo_digits", embedded sets; "synthetic"; a folder or URL that holds an image
-            folder (SPLIT/CLASS/NAME.jpg) or what `resnet-jax prepare` wrote; or the name of a set of TFDS with
-            the features `image` and `label`.
+            folder (SPLIT/CLASS/NAME.jpg) or what `resnet-jax prepare` wrote; or the name of a set of
+            TFDS with the features `image` and `label`.
         split: A folder's name, or in TFDS's notation, for example "train" or "train[:45000]".
         data_dir: Directory of TFDS datasets; None is the environment's TFDS_DATA_DIR, or
             ~/tensorflow_datasets.

@@ -2,8 +2,8 @@
 
 A scene is a function of its split and its number: 0 to 4 digits of any color and of 24 to 64 pixels on a crop
 of 128×128 pixels. Some hang over the border, some cover others. The splits share neither digits nor parts of
-the photographs. Random numbers are Philox's raw stream and resizing is written out, so that every scene is the
-same everywhere.
+the photographs. Random numbers are Philox's raw stream and resizing is written out: a scene is the same
+everywhere.
 """
 
 import functools
@@ -111,7 +111,7 @@ def _glyph(draws: _Draws, split: str, side: int) -> tuple[Float[np.ndarray, "sid
 
 
 def _color(draws: _Draws, covered: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3"]:
-    """Returns a color that can be told from what it covers."""
+    """Returns a color far from the mean of what it covers."""
     mean = covered.mean(0)
     color = np.zeros(3)
     for _ in range(_TRIES):

@@ -81,9 +81,33 @@ def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsExamples:
         raise DataError(
             f"{name} has the features {', '.join(features)}; sets with an image and a class label can be read"
         )
+    return TfdsExamples(builder.name, split, _records(builder, split), features["label"].names)
+
+
+def open_tfds_objects(name: str, split: str, data_dir: str | None) -> tuple[Sequence[Any], Sequence[str]]:
+    """Opens a split of images with objects, `image` and `objects`; returns its records and its class names.
+
+    Raises:
+        DataError: As `open_tfds`, or it is not one of images with objects.
+    """
+    builder = _prepared_builder(name, data_dir)
+    features = builder.info.features
+    if not {"image", "objects"} <= set(features):
+        raise DataError(
+            f"{name} has the features {', '.join(features)}; a detector reads sets with an image and "
+            "objects, "
+            "such as voc/2007 and coco/2017"
+        )
+    return _records(builder, split), features["objects"]["label"].names
+
+
+def _records(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[Any]:
+    """Returns the records of a split, by number; images stay encoded."""
     try:
-        data_source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-        count = len(data_source)
+        records: Sequence[Any] = builder.as_data_source(
+            split=split, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        count = len(records)
     except (KeyError, ValueError, AssertionError) as error:
         raise DataError(
             f"{builder.name} has no split {split!r}: {_first_line(error)}; its splits are "
@@ -91,7 +115,7 @@ def open_tfds(name: str, split: str, data_dir: str | None) -> TfdsExamples:
         ) from error
     if not count:
         raise DataError(f"split {split!r} of {builder.name} is empty")
-    return TfdsExamples(builder.name, split, data_source, features["label"].names)
+    return records
 
 
 def read_whole(name: str, split: str, data_dir: str | None) -> ArraySource:

@@ -48,7 +48,7 @@ def _center_and_sides(boxes: Boxes) -> tuple[Array, Array]:
     return boxes[..., :2] + sides / 2, sides
 
 
-def encode(target: Boxes, anchor: Boxes, weights: tuple[float, ...]) -> Boxes:
+def encode_boxes(target: Boxes, anchor: Boxes, weights: tuple[float, ...]) -> Boxes:
     """Returns the deltas that make an anchor the target (arXiv 1311.2524, appendix C), times the weights."""
     center, sides = _center_and_sides(target)
     of_anchor, sides_of_anchor = _center_and_sides(anchor)
@@ -56,8 +56,8 @@ def encode(target: Boxes, anchor: Boxes, weights: tuple[float, ...]) -> Boxes:
     return jnp.concatenate([moved, jnp.log(sides / sides_of_anchor)], -1) * jnp.asarray(weights, target.dtype)
 
 
-def decode(deltas: Boxes, anchor: Boxes, weights: tuple[float, ...]) -> Boxes:
-    """Returns the boxes that deltas make of anchors: the inverse of `encode`.
+def decode_boxes(deltas: Boxes, anchor: Boxes, weights: tuple[float, ...]) -> Boxes:
+    """Returns the boxes that deltas make of anchors: the inverse of `encode_boxes`.
 
     A side grows by 1000/16 at most, so that large deltas give finite boxes.
     """

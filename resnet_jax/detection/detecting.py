@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from resnet_jax.detection.boxes import clip, decode
+from resnet_jax.detection.boxes import clip, decode_boxes
 from resnet_jax.detection.detection_step import grid_of, normalize_images
 from resnet_jax.detection.detector import Detector, call
 from resnet_jax.detection.nms import best, nms, vote
@@ -103,7 +103,7 @@ def _judge(
 ) -> Judged:
     """Returns scores and boxes that the head gives regions."""
     scores, deltas = head_outputs(model, variables, x, boxes, valid, batch)
-    moved = decode(deltas, boxes[:, :, None], model.profile.head_weights)
+    moved = decode_boxes(deltas, boxes[:, :, None], model.profile.head_weights)
     return Judged(jax.nn.softmax(scores)[..., :-1], jax.vmap(clip)(moved, batch["size"]), valid)
 
 

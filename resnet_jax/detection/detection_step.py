@@ -14,8 +14,8 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from resnet_jax.detection.anchors import anchor_grid
+from resnet_jax.detection.detection_losses import head_loss, rpn_loss
 from resnet_jax.detection.detector import Detector, call
-from resnet_jax.detection.losses import head_loss, rpn_loss
 from resnet_jax.detection.objects import Objects
 from resnet_jax.detection.padding import within
 from resnet_jax.detection.profiles import Profile

@@ -9,13 +9,10 @@ import numpy as np
 import optax
 from etils import epath
 from flax.traverse_util import flatten_dict
-from jax import lax
 
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.class_names import are_same
 from resnet_jax.data.data_error import DataError
-from resnet_jax.detection.average_precision import voc
-from resnet_jax.detection.detecting import make_detect
 from resnet_jax.detection.detection_step import make_detection_step
 from resnet_jax.detection.detector import Detector, create_detector
 from resnet_jax.detection.object_batches import (
@@ -25,19 +22,20 @@ from resnet_jax.detection.object_batches import (
 )
 from resnet_jax.detection.object_source import ObjectSource
 from resnet_jax.detection.open_objects import open_objects
-from resnet_jax.detection.rows import Found, Truth, join_rows, truth_of
+from resnet_jax.detection.rows import truth_of
+from resnet_jax.detection.split_scores import detection_rows_step, find_all, scores_of
 from resnet_jax.detection.transfer import begin_with
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.parallel import AXIS_NAME, Mapping, choose_devices, create_mapping, process_share
 from resnet_jax.training.config import Config
 from resnet_jax.training.config_fields import ConfigError
-from resnet_jax.training.data_record import trained_class_names
+from resnet_jax.training.data_record import record_of, trained_class_names
 from resnet_jax.training.factories import build_optimizer, check_ignored_fields
 from resnet_jax.training.initial import check_patterns, read_initial
 from resnet_jax.training.logging import Record
 from resnet_jax.training.network import micro_batch_size, model_arguments
 from resnet_jax.training.state import TrainState, create_state
-from resnet_jax.training.step import Batch, TrainStep
+from resnet_jax.training.step import TrainStep
 from resnet_jax.training.task import AbstractTraining, Curve, Display, Experiment, Task
 
 TASK = "detection"
@@ -64,35 +62,13 @@ class DetectionTask(Task):
         shape = (*profile.bucket, 3)
         optimizer, make_step = training_of(config, model)
         share = process_share(config.batch_size, devices, parts=options.accumulation or 1)
-        test_batches = ObjectEvaluationBatches(
-            test,
-            part,
-            process_share(part, devices),
-            profile,
-            workers=reading_threads(options.workers),
-            buffer=options.read_ahead,
-        )
-        test_step = mapping.map(detection_rows_step(model, detection.protocol), donate=False)
-        truth = truth_of(test)
-
-        def initial_state() -> TrainState:
-            mean = np.zeros(3, np.float32)
-            state = jax.device_get(
-                create_state(model, optimizer, seed=config.seed, image_shape=shape, image_mean=mean)
-            )
-            if begun or not config.initial.source:
-                return state
-            return begin_with(state, read_initial(config.initial.source, config.initial.statistics))
-
-        def evaluate_split(state: TrainState) -> dict[str, float]:
-            found = find_all(test_step, state, test_batches, mapping)
-            return scores_of(found, truth, len(train.class_names))
-
+        mean = np.zeros(3, np.float32)
+        create = partial(create_state, model, optimizer, seed=config.seed, image_shape=shape, image_mean=mean)
         return Experiment(
             model=model,
             model_arguments=arguments,
             mapping=mapping,
-            initial_state=initial_state,
+            initial_state=lambda: _initial_state(config, jax.device_get(create()), begun),
             train_step=mapping.map(make_step(config.seed), donate=True),
             train_batches=ObjectTrainBatches(
                 train,
@@ -103,18 +79,14 @@ class DetectionTask(Task):
                 mirror=config.data.mirror,
                 objects=detection.objects,
             ),
-            test=evaluate_split,
+            test=_test(config, model, mapping, test),
             display=_display(config, train, test, () if begun else _notes(config, train, test)),
             described={
                 "training examples": len(train),
                 "test examples": len(test),
                 "classes": len(train.class_names),
             },
-            data_record={
-                "class_names": list(train.class_names),
-                "train": {"examples": len(train), "fingerprint": train.fingerprint},
-                "test": {"examples": len(test), "fingerprint": test.fingerprint},
-            },
+            data_record=record_of(train, test),
             image_shape=shape,
             class_names=config.inference.class_names or tuple(train.class_names),
         )
@@ -139,6 +111,31 @@ class DetectionTask(Task):
             partial(abstract_objects, shape=shape, objects=config.detection.objects),
             stand_in,
         )
+
+
+def _initial_state(config: Config, state: TrainState, begun: epath.PathLike | None) -> TrainState:
+    """Returns the state before the first step, with the weights that the config names."""
+    if begun or not config.initial.source:
+        return state
+    return begin_with(state, read_initial(config.initial.source, config.initial.statistics))
+
+
+def _test(
+    config: Config, model: Detector, mapping: Mapping, source: ObjectSource
+) -> Callable[[TrainState], dict[str, float]]:
+    """Returns what gives the metrics of the test split for a state on the devices."""
+    options, part = config.run, micro_batch_size(config)
+    batches = ObjectEvaluationBatches(
+        source,
+        part,
+        process_share(part, mapping.devices),
+        model.profile,
+        workers=reading_threads(options.workers),
+        buffer=options.read_ahead,
+    )
+    step = mapping.map(detection_rows_step(model, config.detection.protocol), donate=False)
+    truth = truth_of(source)
+    return lambda state: scores_of(find_all(step, state, batches, mapping), truth, model.classes)
 
 
 def detector_arguments(config: Config, classes: int) -> ModelArguments:
@@ -176,57 +173,6 @@ def training_of(
         )
 
     return optimizer, make_step
-
-
-def detection_rows_step(
-    model: Detector, protocol: str
-) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
-    """Returns a step that gives the detections of a global batch on every device, and of which images."""
-    detect = make_detect(model, protocol=protocol)
-
-    def step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        found = detect(state.variables, state.image_mean, batch)._asdict()
-        found |= {name: batch[name] for name in ("scale", "example", "mask")}
-        return {name: lax.all_gather(array, AXIS_NAME, tiled=True) for name, array in found.items()}
-
-    return step
-
-
-def find_all(
-    step: Callable[[TrainState, Batch], dict[str, jax.Array]],
-    state: TrainState,
-    batches: ObjectEvaluationBatches,
-    mapping: Mapping,
-) -> Found:
-    """Returns the detections of a split, in pixels of the original images.
-
-    Args:
-        step: `detection_rows_step`, mapped by `mapping`.
-        state: State, placed by `mapping`.
-        batches: This process's part of the split's batches.
-        mapping: The devices.
-    """
-    parts = []
-    for batch in batches:
-        rows = {name: np.asarray(array) for name, array in step(state, mapping.shard(batch)).items()}
-        valid = rows["valid"] & rows["mask"][:, None]
-        image, _ = np.nonzero(valid)
-        scale = rows["scale"][image].astype(np.float64)
-        boxes = rows["box"][valid].astype(np.float64) / scale[:, [1, 0, 1, 0]]
-        labels = rows["label"][valid].astype(np.int64)
-        score = rows["score"][valid].astype(np.float64)
-        parts.append(Found(rows["example"][image].astype(np.int64), boxes, score, labels))
-    return join_rows(parts)
-
-
-def scores_of(found: Found, truth: Truth, classes: int) -> dict[str, float]:
-    """Returns the metrics of a split: `mAP50`, `mAP50_11` at eleven points, `mAP75`, and `images`."""
-    return {
-        "mAP50": voc(found, truth, classes).mean,
-        "mAP50_11": voc(found, truth, classes, eleven=True).mean,
-        "mAP75": voc(found, truth, classes, threshold=0.75).mean,
-        "images": truth.images,
-    }
 
 
 def abstract_objects(size: int, *, shape: tuple[int, ...], objects: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -13,7 +13,7 @@ from resnet_jax.detection.boxes import iou
 
 _State = tuple[Array, Array, Array, Array, Array]
 
-BLOCK = 512
+NMS_BLOCK = 512
 """Boxes that are settled at once."""
 
 
@@ -49,7 +49,7 @@ def nms(
         classes: Only boxes of the same class drop each other. None is one class.
     """
     total = len(scores)
-    block = min(BLOCK, total)
+    block = min(NMS_BLOCK, total)
     blocks = -(-total // block)
     order, usable = best(jnp.where(jnp.isinf(scores), jnp.sign(scores) * 3e38, scores), valid, total)
     missing = blocks * block - total

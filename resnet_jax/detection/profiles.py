@@ -25,7 +25,7 @@ class Profile:
         anchor_negative: Overlap below which an anchor is background.
         anchor_sample: Anchors of an image that are trained, at most half of them positive.
         rpn_channels: Channels of the proposal network's first layer. None is as many as the map has.
-        rpn_beta: Where the smooth L1 of proposals becomes linear.
+        rpn_beta: Difference from which on the smooth L1 of proposals is linear.
         train_before: Anchors that proposals are made of in training, the most likely ones.
         train_proposals: Proposals of a training image.
         test_before: Anchors that proposals are made of at test.
@@ -39,7 +39,7 @@ class Profile:
         bins: Rows and columns of a pooled region.
         samples: Samples of RoIAlign in a bin and direction. None is one for every pixel of the map.
         head_weights: Factors of the head's deltas.
-        head_beta: Where the smooth L1 of the head's boxes becomes linear.
+        head_beta: Difference from which on the smooth L1 of the head's boxes is linear.
         score_threshold: Least score of a detection.
         detection_overlap: Overlap above which the less likely of two detections of a class is dropped.
         detections: Detections of an image at most.

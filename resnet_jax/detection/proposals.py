@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from resnet_jax.detection.boxes import clip, decode
+from resnet_jax.detection.boxes import clip, decode_boxes
 from resnet_jax.detection.nms import best, nms
 from resnet_jax.detection.profiles import Profile
 
@@ -44,13 +44,13 @@ def propose(
         scale: Network pixels per pixel of the original, vertically and horizontally.
         anchors: The grid.
         profile: Smallest side, in pixels of the original, and overlap of duplicates.
-        limits: How many.
+        limits: Numbers of anchors and proposals.
     """
     logits, deltas = lax.stop_gradient((logits, deltas))
     before, count = min(limits.before, len(logits)), limits.most
     anchors = anchors.astype(deltas.dtype)
     chosen, valid = best(logits, jnp.isfinite(logits), before)
-    boxes = clip(decode(deltas[chosen], anchors[chosen], (1.0, 1.0, 1.0, 1.0)), size)
+    boxes = clip(decode_boxes(deltas[chosen], anchors[chosen], (1.0, 1.0, 1.0, 1.0)), size)
     sides = (boxes[:, 2:] - boxes[:, :2]) / scale[::-1]
     valid &= jnp.all((sides >= profile.smallest_proposal) & (sides > 0), -1)
     scores = logits[chosen]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from resnet_jax.detection.boxes import covered, encode, iou
+from resnet_jax.detection.boxes import covered, encode_boxes, iou
 from resnet_jax.detection.nms import best
 from resnet_jax.detection.objects import Objects
 from resnet_jax.detection.profiles import Profile
@@ -79,7 +79,7 @@ def anchor_targets(
     positive = usable & ((largest >= profile.anchor_positive) | is_best)
     negative = usable & (largest < profile.anchor_negative) & ~positive
     positive, negative = sample(key, positive, negative, profile.anchor_sample, 0.5)
-    targets = encode(objects.box[overlaps.argmax(1)], anchors, ONE)
+    targets = encode_boxes(objects.box[overlaps.argmax(1)], anchors, ONE)
     return positive, negative, jnp.where(positive[:, None], targets, 0)
 
 
@@ -118,7 +118,7 @@ def roi_targets(
     of_chosen = positive[order]
     regions = jnp.where(chosen[:, None], boxes[order], 0)
     labels = jnp.where(of_chosen, objects.label[which[order]], classes)
-    targets = encode(objects.box[which[order]], regions, profile.head_weights)
+    targets = encode_boxes(objects.box[which[order]], regions, profile.head_weights)
     targets = jnp.where(of_chosen[:, None], targets, 0)
     return (
         jnp.pad(regions, ((0, missing), (0, 0))),

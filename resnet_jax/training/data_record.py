@@ -4,13 +4,12 @@ Where the data lies is no part of it, so that a run can be resumed on another di
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 from etils import epath
 
 from resnet_jax.console import print_note
 from resnet_jax.data.class_names import are_same, describe_difference
-from resnet_jax.data.source import Source
 from resnet_jax.files import as_path, read_json, write_json
 from resnet_jax.training.checkpoint_files import CHECKPOINT_DIRECTORY
 from resnet_jax.training.checkpoints import DESCRIPTION, steps_in
@@ -37,7 +36,19 @@ class DataRecord(TypedDict):
 _NO_SPLIT: SplitRecord = {"examples": 0, "fingerprint": None}
 
 
-def record_of(train: Source, test: Source) -> DataRecord:
+class RecordedSplit(Protocol):
+    """What is recorded of a split of any task."""
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
+
+    @property
+    def fingerprint(self) -> str | None: ...
+
+    def __len__(self) -> int: ...
+
+
+def record_of(train: RecordedSplit, test: RecordedSplit) -> DataRecord:
     """Returns the record of a run's two splits."""
     return {
         "class_names": list(train.class_names),

@@ -269,25 +269,13 @@ VARIANTS: dict[str, Variant] = {
             _resnet_d,
         ),
         Variant(
-            "zero_last_scale",
-            "the last scale of F(x) begins at 0",
-            "arXiv 1706.02677, §5.1",
-            {},
-            _zero_last_scale,
+            "zero_last_scale", "the last scale of F(x) begins at 0", "arXiv 1706.02677", {}, _zero_last_scale
         ),
         Variant(
-            "blur_shortcut",
-            "shortcuts that blur before they skip pixels",
-            "arXiv 1904.11486",
-            {},
-            _blur_shortcut,
+            "blur_shortcut", "shortcuts that blur before striding", "arXiv 1904.11486", {}, _blur_shortcut
         ),
         Variant(
-            "skip_init",
-            "no normalization; F(x) times a number that begins at 0",
-            "arXiv 2002.10444",
-            {},
-            _skip_init,
+            "skip_init", "no normalization; F(x) times a number from 0 on", "arXiv 2002.10444", {}, _skip_init
         ),
         Variant(
             "width",
