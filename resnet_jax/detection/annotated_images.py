@@ -25,7 +25,7 @@ class AnnotatedImages:
     """A split whose annotations are in memory and whose images are decoded when they are asked for.
 
     Attributes:
-        names: Where each image is, for messages; the files' paths for folders.
+        names: Places of the images, for messages; the paths of files in folders.
         sizes: Height and width of each image, in pixels.
         annotations: The objects of each image.
         class_names: Names of the classes, by label.
@@ -78,8 +78,8 @@ class AnnotatedImages:
         return self.names[index]
 
 
-Row = tuple[Sequence[float], int, bool, bool, float]
-"""Of an object the edges in pixels, the label, whether it is a crowd, whether it is difficult, and the area."""
+ObjectRow = tuple[Sequence[float], int, bool, bool, float]
+"""An object: edges in pixels, label, whether it is a crowd, whether it is difficult, area."""
 
 
 @dataclasses.dataclass
@@ -92,7 +92,7 @@ class Checker:
         self,
         where: str,
         size: tuple[int, int],
-        rows: Sequence[Row],
+        rows: Sequence[ObjectRow],
     ) -> Annotation:
         """Returns the objects of an image.
 

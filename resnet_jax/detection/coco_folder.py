@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_jax.data.data_error import DataError
-from resnet_jax.detection.annotated_images import AnnotatedImages, Checker, Row
+from resnet_jax.detection.annotated_images import AnnotatedImages, Checker, ObjectRow
 
 
 def is_coco(root: Path) -> bool:
@@ -60,7 +60,7 @@ def _files(root: Path, split: str) -> tuple[Path, Path]:
     raise DataError(f"{root} has no split {split!r}; it has {', '.join(known)}")
 
 
-def _read(file: Path) -> tuple[Sequence[str], list[tuple[str, tuple[int, int], list[Row]]]]:
+def _read(file: Path) -> tuple[Sequence[str], list[tuple[str, tuple[int, int], list[ObjectRow]]]]:
     """Returns the names of the classes, and of every image its name, height and width, and objects.
 
     Categories have numbers with gaps; labels are their places among the numbers, rising.
@@ -74,7 +74,7 @@ def _read(file: Path) -> tuple[Sequence[str], list[tuple[str, tuple[int, int], l
     try:
         categories = sorted(content["categories"], key=lambda one: one["id"])
         labels = {one["id"]: label for label, one in enumerate(categories)}
-        rows: dict[int, list[Row]] = {one["id"]: [] for one in content["images"]}
+        rows: dict[int, list[ObjectRow]] = {one["id"]: [] for one in content["images"]}
         for one in content["annotations"]:
             if one["category_id"] not in labels:
                 raise DataError(

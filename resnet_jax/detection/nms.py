@@ -72,13 +72,13 @@ def nms(
         before = (iou(these, kept_boxes) > threshold) & (of_these[:, None] == kept_labels)
         candidates &= ~jnp.any(before, 1)
         chosen = _settle_block(these, of_these, candidates, threshold)
-        place = found + jnp.cumsum(chosen) - 1
+        place = found + jnp.cumsum(chosen, dtype=jnp.int32) - 1
         chosen &= place < room
         target = jnp.where(chosen, place, room)
         kept_boxes = kept_boxes.at[target].set(these, mode="drop")
         kept_labels = kept_labels.at[target].set(of_these, mode="drop")
         keep = lax.dynamic_update_slice_in_dim(keep, chosen, start, 0)
-        return number + 1, found + chosen.sum(), kept_boxes, kept_labels, keep
+        return number + 1, found + chosen.sum(dtype=jnp.int32), kept_boxes, kept_labels, keep
 
     zero = jnp.zeros((), jnp.int32)
     state = (

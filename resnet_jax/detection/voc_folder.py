@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_jax.data.data_error import DataError
-from resnet_jax.detection.annotated_images import VOC_CLASSES, AnnotatedImages, Checker, Row
+from resnet_jax.detection.annotated_images import VOC_CLASSES, AnnotatedImages, Checker, ObjectRow
 from resnet_jax.files import is_junk
 
 CLASSES_FILE = "classes.txt"
@@ -99,7 +99,7 @@ def _image_of(folder: Path, stem: str, annotation: Path) -> Path:
     raise DataError(f"there is no image for {annotation}: {folder / 'JPEGImages' / stem}.jpg is missing")
 
 
-def _read(path: Path, classes: Sequence[str]) -> tuple[tuple[int, int], list[Row]]:
+def _read(path: Path, classes: Sequence[str]) -> tuple[tuple[int, int], list[ObjectRow]]:
     """Returns height and width of an image, and a row for each of its objects, with edges in pixels."""
     try:
         tree = ElementTree.fromstring(path.read_bytes())
@@ -109,7 +109,7 @@ def _read(path: Path, classes: Sequence[str]) -> tuple[tuple[int, int], list[Row
         ) from error
     except ElementTree.ParseError as error:
         raise DataError(f"{path} is no XML ({error}); restore it, or take it off the list") from error
-    rows: list[Row] = []
+    rows: list[ObjectRow] = []
     try:
         size = int(tree.findtext("size/height") or ""), int(tree.findtext("size/width") or "")
         for one in tree.iter("object"):
