@@ -11,6 +11,7 @@ from resnet_jax.analysis.layer_responses import Responses, gradient_norms, measu
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import read_all
+from resnet_jax.inference.stored_model import require_classifier
 from resnet_jax.models import create_model
 from resnet_jax.training.checkpoints import Checkpoint, read_checkpoint, steps_in
 from resnet_jax.training.config import Config, from_json, with_fields
@@ -65,6 +66,7 @@ def analyze_checkpoint(
         WorkdirError, CheckpointError, DataError: What was asked for is not there.
     """
     checkpoint = read_trusted_checkpoint(workdir, step)
+    require_classifier(checkpoint, workdir)
     config = _stored_config(checkpoint, data_dir)
     if not config.data.source:
         raise DataError(

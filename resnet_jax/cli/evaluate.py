@@ -185,7 +185,14 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def _evaluate_by_task(arguments: argparse.Namespace) -> None:
     _, parser = load_command("evaluate")
-    own = ("runs", "workdir", "step", "data_dir", "json", "trust_code")
+    own = ["runs", "workdir", "step", "data_dir", "json", "trust_code"]
+    config = from_json(open_source_checkpoint(arguments.workdir[0], arguments.step).config)
+    changes: dict[str, object] = {}
+    if config.task == "detection":
+        own += ["split", "data", "protocol"]
+        changes["detection.protocol"] = arguments.protocol
+        changes["data.test_split"] = arguments.split or config.data.test_split
+        changes["data.source"] = arguments.data or config.data.source
     given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
     ignored = [name for name in given if name not in own]
     if ignored or len(arguments.workdir) > 1:
@@ -194,7 +201,9 @@ def _evaluate_by_task(arguments: argparse.Namespace) -> None:
             f"{arguments.workdir[0]} is no classification, and {options} is only for classification; leave "
             "it out"
         )
-    results = evaluate_by_task(arguments.workdir[0], step=arguments.step, data_dir=arguments.data_dir)
+    results = evaluate_by_task(
+        arguments.workdir[0], step=arguments.step, data_dir=arguments.data_dir, changes=changes
+    )
     if arguments.json:
         print_json(results)
     else:

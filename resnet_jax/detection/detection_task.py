@@ -22,6 +22,7 @@ from resnet_jax.detection.object_batches import (
 )
 from resnet_jax.detection.object_source import ObjectSource
 from resnet_jax.detection.open_objects import open_objects
+from resnet_jax.detection.profiles import PROFILES
 from resnet_jax.detection.rows import truth_of
 from resnet_jax.detection.split_scores import detection_rows_step, find_all, scores_of
 from resnet_jax.detection.transfer import begin_with
@@ -221,7 +222,9 @@ def _open_data(config: Config, begun: epath.PathLike | None) -> tuple[ObjectSour
                 f"the classes of {data.source} are not those that the detector is trained on: "
                 f"{', '.join(source.class_names)}; before they were {', '.join(trained or train.class_names)}"
             )
-    check_objects(train, config.detection.objects, field="config.detection.objects")
+    check_objects(
+        train, PROFILES[config.detection.profile], config.detection.objects, field="config.detection.objects"
+    )
     return train, test
 
 

@@ -18,6 +18,9 @@ from resnet_jax.data.scale import crop
 from resnet_jax.detection.object_source import Annotation, ObjectSource
 from resnet_jax.detection.profiles import Profile
 
+CELL = 16
+"""Least side of a scaled image, in pixels: that of a cell of the map."""
+
 LYING, STANDING = 0, 1
 """Buckets: the longer side is the width, or the height."""
 
@@ -27,12 +30,30 @@ def fit(size: tuple[int, int], profile: Profile, shorter: int) -> tuple[int, int
 
     Its shorter side becomes `shorter`, or less so that the longer one is at most the profile's and fits the
     bucket.
+
+    Raises:
+        DataError: Scaled, it is narrower than CELL.
     """
     short, long = min(size), max(size)
     factor = min(shorter / short, profile.longest_side / long)
     factor = min(factor, profile.bucket[0] / short, profile.bucket[1] / long)
-    height, width = (max(1, round(side * factor)) for side in size)
+    height, width = (round(side * factor) for side in size)
+    if min(height, width) < CELL:
+        raise DataError(
+            f"an image of {size[1]}×{size[0]} pixels becomes one of {width}×{height}, narrower than a "
+            "cell of the "
+            f"map of {CELL} pixels; crop it, or leave it out"
+        )
     return height, width
+
+
+def check_size(size: tuple[int, int], profile: Profile) -> None:
+    """Checks that an image of this height and width is wide enough to be scaled.
+
+    Raises:
+        DataError: It is not.
+    """
+    fit(size, profile, profile.test_shorter_side)
 
 
 def bucket_of(size: tuple[int, int]) -> int:
@@ -222,13 +243,15 @@ class ObjectEvaluationBatches:
         return read_ahead(self, 0, len(self), workers=self.workers, buffer=self.buffer)
 
 
-def check_objects(source: ObjectSource, objects: int, *, field: str) -> None:
-    """Checks that there are objects, and that no image has more of them than a batch has room for.
+def check_objects(source: ObjectSource, profile: Profile, objects: int, *, field: str) -> None:
+    """Checks that images are wide enough, and have objects, and none more than a batch has room for.
 
     Raises:
         DataError: Names the image, and the field to raise.
     """
     counts = [len(source.annotation(index).label) for index in range(len(source))]
+    for index in range(len(source)):
+        fit(source.size(index), profile, min(profile.shorter_side))
     if not any(counts):
         raise DataError(f"none of the {len(source)} images has an object; a detector needs some")
     most = int(np.argmax(counts))

@@ -7,6 +7,7 @@ import numpy as np
 from jax import lax
 
 from resnet_jax.detection.average_precision import voc
+from resnet_jax.detection.coco_precision import coco
 from resnet_jax.detection.detecting import make_detect
 from resnet_jax.detection.detector import Detector
 from resnet_jax.detection.object_batches import ObjectEvaluationBatches
@@ -58,10 +59,14 @@ def find_all(
 
 
 def scores_of(found: Found, truth: Truth, classes: int) -> dict[str, float]:
-    """Returns the metrics of a split: `mAP50`, `mAP50_11` at eleven points, `mAP75`, and `images`."""
+    """Returns the metrics of a split.
+
+    They are `mAP50` of VOC and `mAP50_11`, at eleven points; `mAP` of COCO, a mean over the overlaps .5 to
+    .95; and `images`, their number.
+    """
     return {
         "mAP50": voc(found, truth, classes).mean,
         "mAP50_11": voc(found, truth, classes, eleven=True).mean,
-        "mAP75": voc(found, truth, classes, threshold=0.75).mean,
+        "mAP": coco(found, truth, classes).mean,
         "images": truth.images,
     }

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from resnet_jax.data.data_error import DataError
 from resnet_jax.data.source import Source
 from resnet_jax.evaluation.protocols import Protocol, ProtocolError, look_of
 from resnet_jax.evaluation.scoring import Scorer, Scores, restrict_scores
+from resnet_jax.inference.stored_model import require_classifier
 from resnet_jax.interop.loading import open_source_checkpoint
 from resnet_jax.models import create_model
 from resnet_jax.models.stacking import stack_arrays
@@ -144,6 +145,7 @@ def open_trial(
     See `evaluate_checkpoint` for the other arguments and what is raised.
     """
     checkpoint, images = with_statistics(workdir, open_source_checkpoint(workdir, step), statistics)
+    require_classifier(checkpoint, workdir)
     stored = from_json(checkpoint.config)
     config = with_fields(
         stored,
@@ -196,7 +198,11 @@ def build_scorer(checkpoint: Checkpoint, config: Config) -> Scorer:
 
 
 def evaluate_by_task(
-    workdir: epath.PathLike, *, step: int | None = None, data_dir: str | None = None
+    workdir: epath.PathLike,
+    *,
+    step: int | None = None,
+    data_dir: str | None = None,
+    changes: Mapping[str, object] | None = None,
 ) -> dict[str, float]:
     """Returns the metrics of the test split that the run's task computes, and `step`.
 
@@ -204,12 +210,13 @@ def evaluate_by_task(
         workdir: Directory of the run.
         step: Checkpoint to evaluate. Defaults to the newest.
         data_dir: Directory of the dataset. Defaults to the run's.
+        changes: Other values of the run's fields.
     """
     checkpoint = read_trusted_checkpoint(workdir, step, whole_task=True)
     config = from_json(checkpoint.config)
     code_dir = None if lies_within(config.run.code_dir, workdir) else config.run.code_dir
-    changes = {"run.devices": None, "run.data_dir": data_dir or config.run.data_dir, "run.code_dir": code_dir}
-    config = with_fields(config, changes)
+    own = {"run.devices": None, "run.data_dir": data_dir or config.run.data_dir, "run.code_dir": code_dir}
+    config = with_fields(config, {**own, **(changes or {})})
     prepare_jax(config)
     experiment = build_experiment(config, begun=workdir)
     state = experiment.mapping.replicate(from_arrays(experiment.initial_state(), checkpoint.arrays))

@@ -65,6 +65,19 @@ def list_pictures(pictures: Pictures) -> list[Picture]:
     return [pixels] if pixels.ndim == 3 - gray else list(pixels)
 
 
+def read_pixels(picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns the pixels of a picture in RGB.
+
+    Raises:
+        CorruptImageError: A file is no image, or not a whole one.
+        OSError: A file cannot be read.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return decode(as_path(picture).read_bytes()).copy()
+    pixels = np.asarray(picture.convert("RGB") if isinstance(picture, _pil_image()) else picture)
+    return pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2)
+
+
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
     """From a picture to the input of a net: (center crop of the resized picture - image_mean) · input_scale.
@@ -106,10 +119,8 @@ class Preprocessing:
                 return
             pixels = decode(encoded)
         else:
-            pixels = np.asarray(picture.convert("RGB") if isinstance(picture, _pil_image()) else picture)
+            pixels = read_pixels(picture)
             height, width = pixels.shape[:2]
-            if pixels.ndim == 2:
-                pixels = pixels[..., None].repeat(3, axis=2)
         if self._repeats(width, height):
             out[:] = pixels.repeat(self.crop // width, 0).repeat(self.crop // width, 1)
         else:

@@ -16,9 +16,12 @@ from jaxtyping import Array, Float, UInt8
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.inference.detected import Detected
 from resnet_jax.inference.known_classes import known_class_names
 from resnet_jax.inference.preprocessing import InferenceError, Pictures, Preprocessing, list_pictures
+from resnet_jax.inference.stored_model import USES, stored_model
 from resnet_jax.models import create_model, default_image_size, features
+from resnet_jax.models.import_by_name import import_by_name
 from resnet_jax.models.registry import ModelArguments
 from resnet_jax.models.trusted_code import trusting_code
 from resnet_jax.models.vgg import VGG
@@ -105,6 +108,18 @@ class Trained:
         """Returns the `top` likeliest classes of every image, the likeliest first; raises as `preprocess`."""
         return [self.likeliest(logits, top) for logits in self.logits(images)]
 
+    def detect(self, images: Pictures, *, threshold: float = 0.5) -> list[Detected]:
+        """Returns the objects of every image, if this is a detector; see `TrainedDetector.detect`.
+
+        Raises:
+            InferenceError: It is a classifier.
+        """
+        del images, threshold
+        raise InferenceError(
+            "this is a classifier, which finds no boxes: use predict(images), or `resnet-jax predict`, in "
+            "place of detect"
+        )
+
     def features(self, images: Pictures) -> dict[str, Float[np.ndarray, "n ..."]]:
         """Returns the outputs of stem and stages, and the pooled vector, by name; see `resnet_jax.features`.
 
@@ -187,6 +202,9 @@ def trained_from(checkpoint: Checkpoint) -> Trained:
     Raises:
         InferenceError: The images of the network are not square.
     """
+    if task := checkpoint.model.get("task"):
+        trained: Trained = import_by_name(USES[task], field="task")(checkpoint)
+        return trained
     config = from_json(checkpoint.config)
     arguments = {**checkpoint.model, "dtype": "float32"}
     variables, mean = split_variables(checkpoint.arrays)
@@ -237,7 +255,7 @@ def load_checkpoint(
     """
     with trusting_code(trust_code):
         checkpoint, _ = with_statistics(workdir, read_trusted_checkpoint(workdir, step), statistics)
-    return create_model(**checkpoint.model), split_variables(checkpoint.arrays)[0]
+    return stored_model(checkpoint.model), split_variables(checkpoint.arrays)[0]
 
 
 def _preprocessing(
