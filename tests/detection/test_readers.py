@@ -269,7 +269,7 @@ def test_a_damaged_image_and_one_of_another_size_are_named(tmp_path: Path) -> No
 def test_sets_that_cannot_be_learned_are_refused(tmp_path: Path) -> None:
     crowded = open_objects(str(coco_folder(tmp_path / "crowded", boxes=10_000)), "train2017")
     with pytest.raises(
-        DataError, match="has 9999 objects, and a batch has room for 64; raise --config.detection.objects"
+        DataError, match=r"has 9999 objects, and a batch has room for 64; raise --config\.det"
     ):
         check_objects(crowded, PAPER, 64, field="config.detection.objects")
     root = tmp_path / "empty"
