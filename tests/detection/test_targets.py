@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from resnet_jax.detection.anchors import anchor_grid, make_cell
 from resnet_jax.detection.objects import Objects
-from resnet_jax.detection.profiles import PROFILES, Profile
+from resnet_jax.detection.profiles import PROFILES
 from resnet_jax.detection.proposals import ProposalLimits, propose
 from resnet_jax.detection.targets import ONE, anchor_targets, roi_targets, sample
 from tests.detection.reference import GOLDEN, overlap
@@ -57,6 +57,13 @@ def nothing() -> Objects:
     return some_objects(0)._replace(valid=np.zeros(6, bool))
 
 
+def only(box: list[float], *, ignored: bool = False) -> Objects:
+    """Returns one object, in six slots."""
+    return nothing()._replace(
+        box=np.tile(np.array([box]), (6, 1)), valid=np.arange(6) == 0, ignored=np.full(6, ignored)
+    )
+
+
 def with_garbage(objects: Objects) -> Objects:
     """Returns objects whose unused slots hold other values."""
     box = np.where(objects.valid[:, None], objects.box, [-3.0, 5.0, 70.0, 2.0])
@@ -78,7 +85,7 @@ def test_anchors_match_as_torchvisions_matcher() -> None:
     objects = Objects(boxes, np.zeros(5, int), np.ones(5, bool), np.zeros(5, bool))
     profile = dataclasses.replace(ALL, only_inside=False, anchor_sample=2 * len(grid))
     size = np.array([1000, 1000])
-    positive, negative, deltas = anchor_targets(jax.random.key(0), grid, objects, size, profile)
+    positive, negative, deltas = _anchor_targets(jax.random.key(0), grid, objects, size, profile)
     np.testing.assert_array_equal(positive, matched >= 0)
     np.testing.assert_array_equal(negative, matched == -1)
     for number in np.flatnonzero(matched >= 0):
@@ -144,7 +151,8 @@ def test_samples_have_exactly_the_counts_that_there_are(
 def test_every_candidate_is_sampled_as_often() -> None:
     positive, negative = np.arange(40) < 10, np.arange(40) >= 20
     keys = jax.random.split(jax.random.key(0), 4000)
-    chosen, other = jax.vmap(lambda key: sample(key, positive, negative, 16, 0.25))(keys)
+    draw = jax.jit(jax.vmap(lambda key: sample(key, positive, negative, 16, 0.25)))
+    chosen, other = draw(keys)
     often = np.asarray(chosen).mean(0)[positive], np.asarray(other).mean(0)[negative]
     np.testing.assert_allclose(often[0], 4 / 10, atol=0.04)  # Five standard deviations of 4000 draws.
     np.testing.assert_allclose(often[1], 12 / 20, atol=0.04)
@@ -189,15 +197,13 @@ def test_no_object_and_no_background_leaves_no_region() -> None:
 
 @pytest.mark.parametrize("box", [[200.0, 200, 230, 230], [3.0, 3, 3, 9]])
 def test_an_object_that_no_anchor_overlaps_makes_none_positive(box: list[float]) -> None:
-    objects = Objects(np.array([box]), np.zeros(1, int), np.ones(1, bool), np.zeros(1, bool))
-    positive, negative, _ = anchor_targets(jax.random.key(0), GRID, objects, np.array(SIZE), ALL)
+    positive, negative, _ = _anchor_targets(jax.random.key(0), GRID, only(box), np.array(SIZE), ALL)
     assert not positive.any()
     assert negative.any()
 
 
 def test_crowds_and_difficult_objects_are_in_no_loss() -> None:
-    crowd = np.array([[0.0, 0, 40, 60]])
-    objects = Objects(crowd, np.zeros(1, int), np.ones(1, bool), np.ones(1, bool))
+    objects = only([0.0, 0, 40, 60], ignored=True)
     positive, negative, _ = _anchor_targets(jax.random.key(0), GRID, objects, np.array(SIZE), ALL)
     share = np.array([in_ignored(anchor, objects) for anchor in GRID])
     assert share.any()
@@ -205,10 +211,11 @@ def test_crowds_and_difficult_objects_are_in_no_loss() -> None:
     assert negative.any()
     assert not (np.asarray(negative) & share).any()
     inside, apart = [5.0, 5, 30, 30], [50.0, 5, 70, 30]
-    rois, used, labels, _ = roi_targets(
-        jax.random.key(0), np.array([inside, apart]), np.ones(2, bool), objects, FEW, CLASSES
+    proposals = np.array([inside, apart] * 15)
+    rois, used, labels, _ = _roi_targets(
+        jax.random.key(0), proposals, np.arange(30) < 2, objects, FEW, classes=CLASSES
     )
-    np.testing.assert_array_equal(rois[used], [apart])
+    np.testing.assert_array_equal(np.asarray(rois)[np.asarray(used)], [apart])
     assert (labels == CLASSES).all()
 
 
@@ -247,32 +254,36 @@ def test_no_anchor_in_the_padding_is_trained(only_inside: bool) -> None:
         assert (trained[:, 2:] <= [40, 30]).all()
 
 
-def proposed(logits: jax.Array, deltas: jax.Array, profile: Profile = ALL) -> tuple[jax.Array, jax.Array]:
-    return propose(
-        logits, deltas, jnp.array(SIZE), jnp.ones(2), anchors=jnp.asarray(GRID), profile=profile,
-        limits=ProposalLimits(200, 20),
-    )  # fmt: skip
+LIMITS = ProposalLimits(200, 20)
+_proposed = jax.jit(
+    lambda logits, deltas: propose(
+        logits, deltas, jnp.array(SIZE), jnp.ones(2), anchors=jnp.asarray(GRID), profile=ALL, limits=LIMITS
+    )
+)
+_slopes = jax.jit(jax.grad(lambda *x: _proposed(*x)[0].sum(), argnums=(0, 1)))
 
 
 def test_proposals_are_constants_and_never_come_from_nan_or_infinite_logits() -> None:
     random = np.random.RandomState(0)
-    logits, deltas = jnp.asarray(random.normal(size=len(GRID))), jnp.asarray(random.normal(size=(len(GRID), 4)))
-    slopes = jax.grad(lambda *x: proposed(*x)[0].sum(), argnums=(0, 1))(logits, deltas)
-    assert not any(slope.any() for slope in slopes)
-    boxes, valid = proposed(jnp.full(len(GRID), jnp.nan), deltas)
+    logits, deltas = random.normal(size=len(GRID)), random.normal(size=(len(GRID), 4))
+    assert np.asarray(_proposed(logits, deltas)[1]).any()
+    assert not any(np.asarray(slope).any() for slope in _slopes(logits, deltas))
+    boxes, valid = map(np.asarray, _proposed(np.full(len(GRID), np.nan), deltas))
     assert not valid.any()
     assert not boxes.any()
-    wrong = logits.at[::2].set(jnp.nan).at[1::8].set(jnp.inf)
-    boxes, valid = proposed(wrong, jnp.where(jnp.isfinite(wrong)[:, None], deltas, 0))
-    usual, also = proposed(jnp.where(jnp.isfinite(wrong), wrong, -1e9), deltas)
-    assert jnp.isfinite(boxes).all()
+    wrong = logits.copy()
+    wrong[::2], wrong[1::8] = np.nan, np.inf
+    boxes, valid = map(np.asarray, _proposed(wrong, deltas))
+    usual, also = map(np.asarray, _proposed(np.where(np.isfinite(wrong), wrong, -1e9), deltas))
+    assert np.isfinite(boxes).all()
+    assert valid.any()
     np.testing.assert_array_equal(boxes[valid], usual[also])
 
 
 @pytest.mark.parametrize("value", [1e4, -1e4])
 def test_proposals_of_overflowing_deltas_are_finite_and_in_the_image(value: float) -> None:
-    boxes, valid = proposed(jnp.zeros(len(GRID)), jnp.full((len(GRID), 4), value))
-    assert jnp.isfinite(boxes).all()
+    boxes, valid = map(np.asarray, _proposed(np.zeros(len(GRID)), np.full((len(GRID), 4), value)))
+    assert np.isfinite(boxes).all()
     assert (boxes >= 0).all()
-    assert (boxes[:, 2:] <= jnp.array(SIZE)[::-1]).all()
+    assert (boxes[:, 2:] <= SIZE[::-1]).all()
     assert (boxes[valid][:, 2:] > boxes[valid][:, :2]).all()
