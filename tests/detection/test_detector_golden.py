@@ -17,4 +17,6 @@ def test_detections_are_those_of_torchvisions_parts() -> None:
             assert found.valid[number].sum() == count
             assert found.valid[number, :count].all()
             for part, name in ((found.score, "score"), (found.label, "label"), (found.box, "box")):
-                np.testing.assert_allclose(part[number, :count], stored[f"{name}{number}"], rtol=1e-6, atol=1e-6)
+                np.testing.assert_allclose(
+                    part[number, :count], stored[f"{name}{number}"], rtol=1e-6, atol=1e-6
+                )
