@@ -39,7 +39,8 @@ def roi_align(
         stride: Pixels of the image for a pixel of the map.
         bins: Rows and columns of a region.
         samples: Samples of a bin in each direction. None is one for each pixel of the map that it is long,
-            rounded up, of each region for itself (`sampling_ratio=0`).
+            rounded up, of each region for itself (`sampling_ratio=0`); regions are then at most as long as the
+            map.
         size: True height and width of the map, beyond which there is nothing. Defaults to all of it.
         aligned: Pixels have their centers at halves. False is the older form, shifted by half a pixel, with
             regions of one pixel at least.
