@@ -25,9 +25,10 @@ def area(boxes: Boxes) -> Float[Array, "*n"]:
 
 def intersection(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
     """Returns the areas that boxes share, with the axes of both broadcast."""
-    low, high = jnp.maximum(a[..., :2], b[..., :2]), jnp.minimum(a[..., 2:], b[..., 2:])
-    sides = jnp.maximum(high - low, 0)
-    return sides[..., 0] * sides[..., 1]
+    # Edge by edge, so that the long axes are the innermost ones and fill vector registers.
+    width = jnp.minimum(a[..., 2], b[..., 2]) - jnp.maximum(a[..., 0], b[..., 0])
+    height = jnp.minimum(a[..., 3], b[..., 3]) - jnp.maximum(a[..., 1], b[..., 1])
+    return jnp.maximum(width, 0) * jnp.maximum(height, 0)
 
 
 def iou(a: Float[Array, "n 4"], b: Float[Array, "m 4"]) -> Float[Array, "n m"]:

@@ -58,6 +58,10 @@ def nms(
     sorted_labels = jnp.pad(labels[order], (0, missing))
     alive = jnp.pad(usable, (0, missing))
     room = min(count, total)
+    if blocks == 1:
+        chosen = _settle_block(sorted_boxes, sorted_labels, alive, threshold)
+        chosen &= jnp.cumsum(chosen, dtype=jnp.int32) <= room
+        return jnp.zeros(total, bool).at[order].set(chosen)
 
     def more(state: _State) -> Array:
         number, found, _, _, _ = state

@@ -39,7 +39,8 @@ def roi_align(
         stride: Pixels of the image for a pixel of the map.
         bins: Rows and columns of a region.
         samples: Samples of a bin in each direction. None is one for each pixel of the map that it is long,
-            rounded up, of each region for itself (`sampling_ratio=0`).
+            rounded up, of each region for itself (`sampling_ratio=0`); regions are then at most as long as the
+            map.
         size: True height and width of the map, beyond which there is nothing. Defaults to all of it.
         aligned: Pixels have their centers at halves. False is the older form, shifted by half a pixel, with
             regions of one pixel at least.
@@ -56,9 +57,14 @@ def roi_align(
     weights = tuple(jnp.where(valid[:, None, None], part, 0).astype(x.dtype) for part in weights)
 
     def contract(rows: Array, columns: Array) -> Array:
+        # The second weights are repeated for every place of the first, so that both products, and those of
+        # the gradient, leave the large maps in their order: without that, XLA transposes them on CPUs.
         if x.shape[0] > x.shape[1]:
-            return jnp.einsum("rqw,rpwc->rpqc", columns, jnp.einsum("rph,hwc->rpwc", rows, x))
-        return jnp.einsum("rph,rhqc->rpqc", rows, jnp.einsum("rqw,hwc->rhqc", columns, x))
+            columns = jnp.broadcast_to(columns[:, None], (*rows.shape[:2], *columns.shape[1:]))
+            return jnp.einsum("rpqw,rpwc->rpqc", columns, jnp.einsum("rph,hwc->rpwc", rows, x))
+        rows = jnp.broadcast_to(rows[:, None], (*columns.shape[:2], *rows.shape[1:]))
+        turned = jnp.einsum("rqph,rqhc->rqpc", rows, jnp.einsum("rqw,hwc->rqhc", columns, x))
+        return jnp.swapaxes(turned, 1, 2)
 
     regions = len(boxes)
     if regions <= CHUNK or x.size <= SMALL:

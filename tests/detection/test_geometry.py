@@ -1,6 +1,7 @@
 """Boxes, suppression and regions are torchvision's (committed values, float64), and plain loops agree."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,12 @@ from resnet_jax.detection.roi import roi_align, roi_pool
 from tests.detection.reference import GOLDEN, THRESHOLDS, greedy, overlap
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+# Compiled, since one program takes less time to compile than each of its operations alone.
+_compiled = jax.jit(nms, static_argnames="count")
+_vote = jax.jit(vote)
+_encode = jax.jit(encode_boxes, static_argnames="weights")
+_decode = jax.jit(decode_boxes, static_argnames="weights")
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +40,11 @@ def _float64() -> Iterator[None]:
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_nms_is_torchvisions_at_every_threshold(golden: dict[str, np.ndarray], threshold: float) -> None:
     boxes, scores = golden["boxes"], golden["scores"]
-    keep = nms(boxes, scores, np.ones(200, bool), threshold, count=200)
+    keep = _compiled(boxes, scores, np.ones(200, bool), threshold, count=200)
     assert np.flatnonzero(keep).tolist() == sorted(golden[f"nms_{threshold}"].tolist())
-    by_class = nms(boxes, scores, np.ones(200, bool), threshold, count=200, classes=golden["labels"])
+    labels = golden["labels"]
+    by_class = _compiled(boxes, scores, np.ones(200, bool), threshold, count=200, classes=labels)
     assert np.flatnonzero(by_class).tolist() == golden[f"batched_nms_{threshold}"].tolist()
-
-
-_compiled = jax.jit(nms, static_argnames="count")
 
 
 @settings(max_examples=16)
@@ -68,16 +73,29 @@ def test_nms_is_the_greedy_loop(seed: int, threshold: float, count: int, coarse:
 
 def test_boxes_at_the_threshold_exactly_both_stay() -> None:
     boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 5]])
-    assert nms(boxes, np.array([1.0, 0.5]), np.ones(2, bool), 0.5, count=2).all()
+    assert _compiled(boxes, np.array([1.0, 0.5]), np.ones(2, bool), 0.5, count=2).all()
 
 
 def test_scores_that_are_nan_come_last_and_are_never_kept() -> None:
     scores = np.array([np.nan, 1.0, np.inf, -np.inf, 2.0])
-    order, valid = best(scores, np.array([True, True, True, True, False]), 5)
+    order, valid = jax.jit(best, static_argnums=2)(scores, np.array([True, True, True, True, False]), 5)
     assert order.tolist()[:2] == [2, 1]
     assert not valid[np.asarray(order) == 0].any()
     apart = np.arange(5)[:, None] * 20.0 + np.array([0.0, 0, 10, 10])
-    assert nms(apart, scores, np.ones(5, bool), 0.5, count=5).tolist() == [False, True, True, True, True]
+    keep = _compiled(apart, scores, np.ones(5, bool), 0.5, count=5)
+    assert keep.tolist() == [False, True, True, True, True]
+
+
+def _with_slopes(
+    pooled: Callable[[jax.Array], jax.Array], golden: dict[str, np.ndarray]
+) -> tuple[jax.Array, jax.Array]:
+    """Returns pooled regions and the gradient to the map."""
+
+    def both(x: jax.Array, upstream: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out, pull = jax.vjp(pooled, x)
+        return out, pull(upstream)[0]
+
+    return jax.jit(both)(golden["map"], golden["upstream"])
 
 
 @pytest.mark.parametrize("aligned", [True, False])
@@ -89,11 +107,9 @@ def test_roi_align_is_torchvisions_with_its_gradient(
         boxes, valid = jnp.asarray(golden["regions"]), jnp.ones(12, bool)
         return roi_align(x, boxes, valid, stride=16, bins=4, samples=samples or None, aligned=aligned)
 
-    out, pull = jax.vjp(pooled, jnp.asarray(golden["map"]))
+    out, slopes = _with_slopes(pooled, golden)
     np.testing.assert_allclose(out, golden[f"align_{aligned}_{samples}"], atol=1e-9)
-    np.testing.assert_allclose(
-        pull(jnp.asarray(golden["upstream"]))[0], golden[f"align_{aligned}_{samples}_gradient"], atol=1e-9
-    )
+    np.testing.assert_allclose(slopes, golden[f"align_{aligned}_{samples}_gradient"], atol=1e-9)
 
 
 def test_roi_pool_is_torchvisions_with_its_gradient(golden: dict[str, np.ndarray]) -> None:
@@ -101,21 +117,22 @@ def test_roi_pool_is_torchvisions_with_its_gradient(golden: dict[str, np.ndarray
         boxes, valid = jnp.asarray(golden["whole"]), jnp.ones(12, bool)
         return roi_pool(x, boxes, valid, stride=16, bins=4, inclusive=True)
 
-    out, pull = jax.vjp(pooled, jnp.asarray(golden["map"]))
+    out, slopes = _with_slopes(pooled, golden)
     np.testing.assert_allclose(out, golden["pool"], atol=1e-12)
-    np.testing.assert_allclose(pull(jnp.asarray(golden["upstream"]))[0], golden["pool_gradient"], atol=1e-9)
+    np.testing.assert_allclose(slopes, golden["pool_gradient"], atol=1e-9)
 
 
 @pytest.mark.parametrize("pool", [roi_align, roi_pool])
-def test_regions_see_the_true_map_alone_and_invalid_ones_nothing(pool: object) -> None:
+def test_regions_see_the_true_map_alone_and_invalid_ones_nothing(pool: Callable[..., jax.Array]) -> None:
     random = np.random.RandomState(0)
     x = random.normal(size=(6, 7, 2))
     corner = random.uniform(-20, 80, (70, 2))  # More than a chunk.
     boxes = np.concatenate([corner, corner + random.uniform(0, 90, (70, 2))], 1)
     valid = np.arange(70) % 3 > 0
     padded = np.pad(x, ((0, 3), (0, 4), (0, 0)), constant_values=99.0)
-    alone = pool(x, boxes, valid, stride=16, bins=3)  # type: ignore[operator]
-    inside = pool(padded, boxes, valid, stride=16, bins=3, size=np.array([6, 7]))  # type: ignore[operator]
+    compiled = jax.jit(partial(pool, stride=16, bins=3))
+    alone = compiled(x, boxes, valid)
+    inside = compiled(padded, boxes, valid, size=np.array([6, 7]))
     np.testing.assert_allclose(inside, alone, atol=1e-12)
     assert not np.asarray(alone)[~valid].any()
     assert np.asarray(alone)[valid].any()
@@ -123,23 +140,37 @@ def test_regions_see_the_true_map_alone_and_invalid_ones_nothing(pool: object) -
 
 def test_deltas_are_torchvisions_and_inverses(golden: dict[str, np.ndarray]) -> None:
     anchors, targets = golden["anchors"], golden["targets"]
-    encoded = encode_boxes(jnp.asarray(targets), jnp.asarray(anchors), WEIGHTS)
+    encoded = _encode(targets, anchors, weights=WEIGHTS)
     np.testing.assert_allclose(encoded, golden["encoded"], atol=1e-9)
-    np.testing.assert_allclose(decode_boxes(encoded, jnp.asarray(anchors), WEIGHTS), targets, atol=1e-9)
-    decoded = decode_boxes(jnp.asarray(golden["far"]), jnp.asarray(anchors), WEIGHTS)
+    np.testing.assert_allclose(_decode(encoded, anchors, weights=WEIGHTS), targets, atol=1e-9)
+    decoded = _decode(golden["far"], anchors, weights=WEIGHTS)
     np.testing.assert_allclose(decoded, golden["decoded"], rtol=1e-9, atol=1e-6)
+
+
+@jax.jit
+def _moved(deltas: jax.Array, anchor: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns clipped boxes and the gradient of their sum."""
+    boxes, pull = jax.vjp(lambda x: clip(decode_boxes(x, anchor, WEIGHTS), jnp.array([100, 100])), deltas)
+    return boxes, pull(jnp.ones_like(boxes))[0]
+
+
+@jax.jit
+def _encoded(boxes: jax.Array, anchor: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns deltas and the gradient of half the sum of their squares."""
+    deltas, pull = jax.vjp(lambda x: encode_boxes(x, anchor, WEIGHTS), boxes)
+    return deltas, pull(deltas)[0]
 
 
 @pytest.mark.parametrize("value", [1e4, -1e4, 0.0])
 def test_large_deltas_and_degenerate_boxes_give_finite_boxes_and_gradients(value: float) -> None:
     anchor = jnp.array([[5.0, 5, 5, 5], [0, 0, 16, 16]], jnp.float32)
     deltas = jnp.full((2, 4), value, jnp.float32)
-    boxes, pull = jax.vjp(lambda x: clip(decode_boxes(x, anchor, WEIGHTS), jnp.array([100, 100])), deltas)
+    boxes, slopes = _moved(deltas, anchor)
     assert jnp.isfinite(boxes).all()
-    assert jnp.isfinite(pull(jnp.ones_like(boxes))[0]).all()
-    both, pull = jax.vjp(lambda x: encode_boxes(x, anchor, WEIGHTS), jnp.zeros((2, 4), jnp.float32))
-    assert jnp.isfinite(both).all()
-    assert jnp.isfinite(pull(both)[0]).all()
+    assert jnp.isfinite(slopes).all()
+    encoded, slopes = _encoded(jnp.zeros((2, 4), jnp.float32), anchor)
+    assert jnp.isfinite(encoded).all()
+    assert jnp.isfinite(slopes).all()
 
 
 _overlaps = jax.jit(iou)
@@ -197,7 +228,7 @@ def test_cells_have_the_sizes_and_ratios_that_they_are_asked_for() -> None:
 
 def test_voting_is_the_mean_around_a_box_weighted_by_score() -> None:
     boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 8], [50, 50, 60, 60], [0, 0, 10, 9]])
-    voted = vote(
+    voted = _vote(
         boxes[:1],
         np.array([1]),
         boxes,
