@@ -13,8 +13,8 @@ contiguous or channels-last, whichever is faster. The floor is what our form can
 its two matrix products, for suppression of up to 512 boxes a sort and all overlaps.
 
 On a machine that others use, read the ratio of processor time with `--cores 1`: threads that wait for
-each other make times by the clock arbitrary. torchvision's suppression has no number of boxes to stop at; ours
-has.
+each other make times by the clock arbitrary. torchvision's suppression has no number of boxes to stop at;
+ours has.
 """
 
 import argparse
