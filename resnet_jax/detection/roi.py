@@ -39,8 +39,7 @@ def roi_align(
         stride: Pixels of the image for a pixel of the map.
         bins: Rows and columns of a region.
         samples: Samples of a bin in each direction. None is one for each pixel of the map that it is long,
-            rounded up, of each region for itself (`sampling_ratio=0`); regions are then at most as long as the
-            map.
+            rounded up, of each region for itself (`sampling_ratio=0`); no region is then longer than the map.
         size: True height and width of the map, beyond which there is nothing. Defaults to all of it.
         aligned: Pixels have their centers at halves. False is the older form, shifted by half a pixel, with
             regions of one pixel at least.
@@ -142,11 +141,12 @@ def roi_pool(
 
 def _windows(start: Array, end: Array, true: Array, bins: int) -> tuple[Array, Array]:
     """Returns the first pixel of every bin and the one after its last, clipped to the map."""
-    extent = jnp.maximum(end - start + 1, 1).astype(jnp.float32)
-    number = jnp.arange(bins)
-    bin_size = extent / bins
-    first = start + jnp.floor(number * bin_size).astype(jnp.int32)
-    last = start + jnp.ceil((number + 1) * bin_size).astype(jnp.int32)
+    # In integers: a quotient in floating point is rounded differently by every compiler, and a bin whose end
+    # is whole then has a pixel more.
+    extent = jnp.maximum(end - start + 1, 1)
+    number = jnp.arange(bins, dtype=jnp.int32)
+    first = start + number * extent // bins
+    last = start - (-(number + 1) * extent) // bins
     return jnp.clip(first, 0, true), jnp.clip(last, 0, true)
 
 
