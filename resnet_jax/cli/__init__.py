@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Evaluate a checkpoint on a dataset, or several as an ensemble."),
     "predict": ("predict", "Predict the most likely classes of images."),
     "detect": ("detect", "Detect the objects in images, and draw boxes around them."),
+    "proposals": ("proposals", "Write the proposals of a detector, for the 4-step alternation."),
     "list": ("list_names", "List the networks and the recipes, or the variants of networks."),
     "config": ("config", "Print the fields of a recipe, what they mean, and how two recipes differ."),
     "summary": ("summary", "Print output shape, parameters and multiply-adds of a network, by layer."),

@@ -10,6 +10,7 @@ from resnet_jax.console import format_table, print_json
 from resnet_jax.data.data_error import DataError
 from resnet_jax.files import as_path
 from resnet_jax.paper.artifacts import make, plan
+from resnet_jax.paper.detection_tables import SCORE_TABLES, score_rows
 from resnet_jax.paper.error_rows import table_1
 from resnet_jax.paper.reported import DATASETS, FIGURES, TABLES
 from resnet_jax.paper.request import Request
@@ -30,9 +31,9 @@ OPERATIONS_PER_SECOND = 25e12
 OPTIONS = (
     option(
         "name",
-        choices=[TABLE_1, *TABLES, *FIGURES],
+        choices=[TABLE_1, *TABLES, *SCORE_TABLES, *FIGURES],
         metavar="NAME",
-        help=f"one of {', '.join([TABLE_1, *TABLES, *FIGURES])}",
+        help=f"one of {', '.join([TABLE_1, *TABLES, *SCORE_TABLES, *FIGURES])}",
     ),
     option(
         "--data",
@@ -86,6 +87,9 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.name == TABLE_1:
         _print_table_1(arguments)
         return
+    if arguments.name in SCORE_TABLES:
+        _print_scores(arguments)
+        return
     request = Request(
         arguments.name,
         arguments.data,
@@ -118,6 +122,33 @@ def execute(arguments: argparse.Namespace) -> None:
 def _files(arguments: argparse.Namespace, data: str) -> tuple[epath.Path, epath.Path]:
     name = as_path(arguments.workdir) / f"{arguments.name}_{data}"
     return as_path(arguments.csv or f"{name}.csv"), as_path(arguments.figure or f"{name}.png")
+
+
+def _print_scores(arguments: argparse.Namespace) -> None:
+    """Prints a table of detection; the runs are trained by their recipes, not from here."""
+    rows = score_rows(arguments.name, arguments.workdir)
+    if arguments.csv:
+        write_csv(as_path(arguments.csv), rows)
+    if arguments.json:
+        print_json(rows)
+        return
+
+    def text(value: object) -> str:
+        return f"{value:.1f}" if isinstance(value, float) else "-"
+
+    lines = [
+        (
+            str(row["name"]),
+            str(row["data"]),
+            *(text(row[column]) for column in ("paper_mAP50", "mAP50", "paper_mAP", "mAP")),
+            f"resnet-jax train --config={row['recipe']}" if row["recipe"] else "",
+        )
+        for row in rows
+    ]
+    header = ("", "trained on, judged on", "paper @.5", "ours @.5", "paper @[.5,.95]", "ours @[.5,.95]", "")
+    print(format_table(header, lines, caption=f"{SCORE_TABLES[arguments.name][0]}, in percent"))
+    if not any(row["mAP50"] for row in rows):
+        print(f"not trained here: there is no run of a recipe of this table in {arguments.workdir}")
 
 
 def _print_table_1(arguments: argparse.Namespace) -> None:

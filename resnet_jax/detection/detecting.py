@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from resnet_jax.detection.boxes import clip, decode_boxes
-from resnet_jax.detection.detection_step import grid_of, normalize_images
+from resnet_jax.detection.detection_step import grid_of, normalize_images, present_anchors
 from resnet_jax.detection.detector import Detector, call
 from resnet_jax.detection.nms import best, nms, vote
 from resnet_jax.detection.objects import Detections
@@ -95,7 +95,7 @@ def _propose(
     limits = ProposalLimits(profile.test_before, count or profile.test_proposals)
     anchors = grid_of(profile, x, batch["image"].shape[1:3])
     find = partial(propose, anchors=anchors, profile=profile, limits=limits)
-    return jax.vmap(find)(logits, deltas, batch["size"], batch["scale"])
+    return jax.vmap(find)(logits, deltas, present_anchors(profile, x, batch), batch["size"], batch["scale"])
 
 
 def _judge(

@@ -17,7 +17,7 @@ from resnet_jax.detection.anchors import anchor_grid
 from resnet_jax.detection.detection_losses import head_loss, rpn_loss
 from resnet_jax.detection.detector import Detector, call
 from resnet_jax.detection.objects import Objects
-from resnet_jax.detection.padding import within
+from resnet_jax.detection.padding import map_sizes, within
 from resnet_jax.detection.profiles import Profile
 from resnet_jax.detection.proposals import ProposalLimits, propose
 from resnet_jax.detection.regions import head_outputs
@@ -47,6 +47,13 @@ def grid_of(profile: Profile, x: Array, image: tuple[int, ...]) -> Array:
     rows, columns = x.shape[1:3]
     grid = anchor_grid(rows, columns, stride=stride, cell=profile.cell, offset=profile.anchor_offset)
     return jnp.asarray(grid)
+
+
+def present_anchors(profile: Profile, x: Array, batch: Batch) -> Array:
+    """Returns which anchors of a map [n, h, w, c] are at places of each image, not of its padding: [n, k]."""
+    shape = x.shape[1:3]
+    places = within(map_sizes(batch["size"], batch["image"].shape[1:3], shape), shape)
+    return jnp.repeat(places.reshape(len(x), -1), len(profile.cell), 1)
 
 
 def make_detection_step(
@@ -121,7 +128,8 @@ def make_loss(model: Detector, part: str) -> Callable[[PyTree, Array, Array, Bat
             )
             limits = ProposalLimits(profile.train_before, profile.train_proposals)
             find = partial(propose, anchors=anchors, profile=profile, limits=limits)
-            proposals, valid = jax.vmap(find)(logits, deltas, sizes, batch["scale"])
+            present = present_anchors(profile, x, batch)
+            proposals, valid = jax.vmap(find)(logits, deltas, present, sizes, batch["scale"])
         if part != "rpn":
             sample = jax.vmap(partial(roi_targets, profile=profile, classes=model.classes))
             boxes, used, labels, targets = sample(of_regions, proposals, valid, objects)

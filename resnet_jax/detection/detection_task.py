@@ -23,6 +23,7 @@ from resnet_jax.detection.object_batches import (
 from resnet_jax.detection.object_source import ObjectSource
 from resnet_jax.detection.open_objects import open_objects
 from resnet_jax.detection.profiles import PROFILES
+from resnet_jax.detection.proposal_file import Proposals, read_proposals
 from resnet_jax.detection.rows import truth_of
 from resnet_jax.detection.split_scores import detection_rows_step, find_all, scores_of
 from resnet_jax.detection.transfer import begin_with
@@ -79,6 +80,7 @@ class DetectionTask(Task):
                 profile,
                 mirror=config.data.mirror,
                 objects=detection.objects,
+                proposals=_proposals(config, train),
             ),
             test=_test(config, model, mapping, test),
             display=_display(config, train, test, () if begun else _notes(config, train, test)),
@@ -205,6 +207,11 @@ def _check(config: Config, begun: epath.PathLike | None) -> None:
             "config.detection.part is 'fast_rcnn', which takes its regions from a file: set "
             "--config.detection.proposals to what `resnet-jax proposals` wrote"
         )
+
+
+def _proposals(config: Config, train: ObjectSource) -> Proposals | None:
+    file = config.detection.proposals
+    return read_proposals(file, images=len(train)) if file else None
 
 
 def _open_data(config: Config, begun: epath.PathLike | None) -> tuple[ObjectSource, ObjectSource]:

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from resnet_jax.data.batches import HostBatch, draws, read_ahead
 from resnet_jax.data.crops import Box
@@ -17,6 +17,7 @@ from resnet_jax.data.data_error import DataError
 from resnet_jax.data.scale import crop
 from resnet_jax.detection.object_source import Annotation, ObjectSource
 from resnet_jax.detection.profiles import Profile
+from resnet_jax.detection.proposal_file import Proposals
 
 CELL = 16
 """Least side of a scaled image, in pixels: that of a cell of the map."""
@@ -73,7 +74,16 @@ class Example:
     image: UInt8[np.ndarray, "H W 3"]
     size: tuple[int, int]
     scale: tuple[float, float]
+    mirrored: bool
     annotation: Annotation
+
+    def move(self, boxes: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "m 4"]:
+        """Returns boxes of the original image in pixels of the network's image."""
+        scaled = boxes * np.array([self.scale[1], self.scale[0], self.scale[1], self.scale[0]])
+        if not self.mirrored:
+            return scaled
+        width = self.size[1]
+        return np.stack([width - scaled[:, 2], scaled[:, 1], width - scaled[:, 0], scaled[:, 3]], -1)
 
 
 def read_example(
@@ -90,11 +100,10 @@ def read_example(
         crop(pixels, Box(0, 0, pixels.shape[1], pixels.shape[0]), scaled)
         image[:height, :width] = scaled
     scale = height / pixels.shape[0], width / pixels.shape[1]
-    box = annotation.box * np.array([scale[1], scale[0], scale[1], scale[0]])
     if mirrored:
         image[:height, :width] = image[:height, :width][:, ::-1].copy()
-        box = np.stack([width - box[:, 2], box[:, 1], width - box[:, 0], box[:, 3]], -1)
-    return Example(image, (height, width), scale, annotation._replace(box=box))
+    example = Example(image, (height, width), scale, mirrored, annotation)
+    return dataclasses.replace(example, annotation=annotation._replace(box=example.move(annotation.box)))
 
 
 def gather(examples: list[Example], objects: int) -> HostBatch:
@@ -137,6 +146,7 @@ class ObjectTrainBatches:
         profile: Sizes and buckets.
         mirror: Mirror half of the images.
         objects: Objects of an image at most.
+        proposals: Regions that the head is trained on, in place of the detector's own.
     """
 
     source: ObjectSource
@@ -146,6 +156,7 @@ class ObjectTrainBatches:
     profile: Profile
     mirror: bool
     objects: int
+    proposals: Proposals | None = None
 
     @functools.cached_property
     def _buckets(self) -> tuple[np.ndarray, np.ndarray]:
@@ -184,6 +195,11 @@ class ObjectTrainBatches:
             for position in positions
         ]
         batch = gather(examples, self.objects)
+        if self.proposals:
+            of_images = [self.proposals.of_image(int(numbers[position])) for position in positions]
+            moved = [one.move(boxes) for one, (boxes, _) in zip(examples, of_images, strict=True)]
+            batch["proposals"] = np.stack(moved).astype(np.float32)
+            batch["proposals_valid"] = np.stack([valid for _, valid in of_images])
         return batch | {"index": positions.astype(np.int32), "mask": np.ones(len(positions), bool)}
 
 

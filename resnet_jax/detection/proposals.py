@@ -26,6 +26,7 @@ class ProposalLimits(NamedTuple):
 def propose(
     logits: Float[Array, " k"],
     deltas: Float[Array, "k 4"],
+    present: Bool[Array, " k"],
     size: Float[Array, "2"],
     scale: Float[Array, "2"],
     *,
@@ -40,6 +41,7 @@ def propose(
     Args:
         logits: A logit for every anchor.
         deltas: Four deltas for every anchor.
+        present: Anchors of the image itself, and not of its padding.
         size: True height and width of the image, in pixels of the network.
         scale: Network pixels per pixel of the original, vertically and horizontally.
         anchors: The grid.
@@ -49,7 +51,7 @@ def propose(
     logits, deltas = lax.stop_gradient((logits, deltas))
     before, count = min(limits.before, len(logits)), limits.most
     anchors = anchors.astype(deltas.dtype)
-    chosen, valid = best(logits, jnp.isfinite(logits), before)
+    chosen, valid = best(logits, present & jnp.isfinite(logits), before)
     boxes = clip(decode_boxes(deltas[chosen], anchors[chosen], (1.0, 1.0, 1.0, 1.0)), size)
     sides = (boxes[:, 2:] - boxes[:, :2]) / scale[::-1]
     valid &= jnp.all((sides >= profile.smallest_proposal) & (sides > 0), -1)

@@ -10,12 +10,12 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tests.detection.metric_cases import CASES, CLASSES, COCO_GOLDEN, case
+from resnet_jax.detection.rows import Found, Truth
+from tests.detection.metric_cases import ALL_CASES, CLASSES, COCO_GOLDEN
 
 
-def evaluate(number: int) -> dict[str, np.ndarray]:
+def evaluate(found: Found, truth: Truth) -> np.ndarray:
     """Returns the precisions [10 overlaps, classes, 4 areas] of a case; NaN where there are no objects."""
-    found, truth = case(number)
     objects = [
         {
             "id": row + 1, "image_id": int(truth.example[row]) + 1, "category_id": int(truth.label[row]) + 1,
@@ -38,12 +38,13 @@ def evaluate(number: int) -> dict[str, np.ndarray]:
         results = data.loadRes(rows) if len(rows) else COCO()
         run = COCOeval(data, results, "bbox")
         run.params.imgIds = list(range(1, truth.images + 1))
+        run.params.catIds = list(range(1, CLASSES + 1))
         run.evaluate()
         run.accumulate()
     precision = run.eval["precision"][..., -1]  # Overlaps, recalls, classes, areas; at most 100 detections.
     precision = np.where(precision < 0, np.nan, precision)
-    return {f"case{number}": precision.mean(1)}
+    return precision.mean(1)
 
 
 if __name__ == "__main__":
-    np.savez_compressed(COCO_GOLDEN, **{k: v for number in range(CASES) for k, v in evaluate(number).items()})
+    np.savez_compressed(COCO_GOLDEN, **{name: evaluate(*rows) for name, rows in ALL_CASES.items()})

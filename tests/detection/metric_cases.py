@@ -1,10 +1,11 @@
-"""Cases for the metrics: random ones, and one with every edge, from a seed alone."""
+"""Cases for the metrics: random ones, from a seed alone, and the hand-made ones."""
 
 from pathlib import Path
 
 import numpy as np
 
 from resnet_jax.detection.rows import Found, Truth
+from tests.detection.metric_edges import EDGES
 
 CASES, CLASSES = 8, 4
 COCO_GOLDEN = Path(__file__).parents[1] / "golden" / "detection" / "coco.npz"
@@ -42,3 +43,7 @@ def case(number: int) -> tuple[Found, Truth]:
     order = np.argsort(example, kind="stable")
     score = np.round(random.uniform(0, 1, len(near)), 1 if number % 3 == 0 else 3)  # With many ties, or few.
     return Found(example[order], moved[order].astype(float), score[order], label[order]), truth
+
+
+ALL_CASES = {f"case{number}": case(number) for number in range(CASES)} | EDGES
+"""Every case by its name in the golden file."""
