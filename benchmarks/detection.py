@@ -9,12 +9,11 @@ a thread for each core that it may use, and the same inputs. They take turns of 
 does not count, since it finds the caches full of the other's; the median of each is printed, and our time
 over torchvision's. The largest difference between their results is printed too. `scenes` is the net of
 `faster_rcnn:scenes` with random weights on eight images, and the same net composed of torchvision's parts,
-contiguous or channels-last, whichever is faster. The floor is what our form cannot do without: for RoIAlign
-its two matrix products, for suppression of up to 512 boxes a sort and all overlaps.
+contiguous or channels-last, whichever is faster. The floor of suppression of up to 512 boxes is a sort and
+all overlaps, which our form cannot do without.
 
-On a machine that others use, read the ratio of processor time with `--cores 1`: threads that wait for
-each other make times by the clock arbitrary. torchvision's suppression has no number of boxes to stop at;
-ours has.
+On a machine that others use, read the ratio of processor time with `--cores 1`: threads that wait for each
+other make times by the clock arbitrary. torchvision's suppression has no number of boxes to stop at.
 """
 
 import argparse

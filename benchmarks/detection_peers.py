@@ -189,34 +189,6 @@ def their_pooling(case: Pooling) -> dict[str, Call]:
     return {"forward": forward, "gradient": gradient}
 
 
-def floor_of_pooling(case: Pooling) -> dict[str, Call]:
-    """Returns the matrix products of RoIAlign's shapes alone, forward and with those of the gradient."""
-    height, width, channels = case.map
-    rows = case.regions * case.bins
-    first = jnp.ones((rows, width)), jnp.ones((width, height * channels))
-    second = (
-        jnp.ones((case.regions, case.bins, height)),
-        jnp.ones((case.regions, height, case.bins * channels)),
-    )
-
-    def forward(first: Any, second: Any) -> tuple[jax.Array, jax.Array]:
-        return first[0] @ first[1], second[0] @ second[1]
-
-    def gradient(first: Any, second: Any, upstream: Any) -> Any:
-        return (
-            *forward(first, second),
-            jnp.swapaxes(second[0], 1, 2) @ upstream[1],
-            first[0].T @ upstream[0],
-        )
-
-    upstream = jax.block_until_ready(forward(first, second))
-    plain, full = jax.jit(forward), jax.jit(gradient)
-    return {
-        "forward": lambda: jax.block_until_ready(plain(first, second)),
-        "gradient": lambda: jax.block_until_ready(full(first, second, upstream)),
-    }
-
-
 def our_inference(case: Inference) -> dict[str, Call]:
     """Returns our detections of a batch: their scores, highest first."""
     variables, images = jax.device_put(weights()), jax.device_put(batch(case.images))
@@ -256,7 +228,7 @@ SIDES = ("ours", "torchvision", "floor")
 
 MAKERS: dict[type[Any], dict[str, Callable[[Any], dict[str, Call]]]] = {
     Suppression: {"ours": our_suppression, "torchvision": their_suppression, "floor": floor_of_suppression},
-    Pooling: {"ours": our_pooling, "torchvision": their_pooling, "floor": floor_of_pooling},
+    Pooling: {"ours": our_pooling, "torchvision": their_pooling},
     Inference: {"ours": our_inference, "torchvision": their_inference},
 }
 """What each side computes in a case, by the name of the part."""

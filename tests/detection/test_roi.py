@@ -63,6 +63,16 @@ def test_roi_pool_is_the_loop(seed: int, shape: tuple[int, int]) -> None:
         np.testing.assert_array_equal(region, region_loops.pool(x, box, stride=STRIDE, bins=BINS))
 
 
+@pytest.mark.parametrize("bins", [3, 7, 14])
+def test_bins_of_whole_length_have_no_pixel_more(bins: int) -> None:
+    """As a map of row numbers shows; 7 pixels are 3 bins whose last ends at 7, not at 7.0000005."""
+    rows = np.arange(63.0)[:, None, None]
+    boxes = np.array([[0, 0, 0, end] for end in range(63)], float)
+    found = _pool(rows, boxes, np.ones(63, bool), stride=1, bins=bins, inclusive=True)[:, :, 0, 0]
+    wanted = [[-(-(row + 1) * (end + 1) // bins) - 1 for row in range(bins)] for end in range(63)]
+    np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("pool", [_align, _pool])
 def test_regions_that_there_are_not_change_neither_the_others_nor_slopes(pool: object) -> None:
     random = np.random.RandomState(0)
