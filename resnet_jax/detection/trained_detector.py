@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from flax.typing import VariableDict
@@ -13,10 +14,11 @@ from jaxtyping import Array, Float, UInt8
 
 from resnet_jax.data.crops import Box
 from resnet_jax.data.scale import crop
-from resnet_jax.detection.detecting import ImageBatch, make_detect
+from resnet_jax.detection.detecting import ImageBatch, example_batch, make_detect
 from resnet_jax.detection.detector import Detector, create_detector
-from resnet_jax.detection.object_batches import bucket_of, bucket_shape, fit
+from resnet_jax.detection.object_batches import LYING, bucket_of, bucket_shape, fit
 from resnet_jax.detection.objects import Detections
+from resnet_jax.files import JsonObject
 from resnet_jax.inference.detected import Detected
 from resnet_jax.inference.known_classes import known_class_names
 from resnet_jax.inference.preprocessing import (
@@ -82,6 +84,23 @@ class TrainedDetector(Trained):
     def forward_detections(self, variables: VariableDict, batch: ImageBatch) -> Detections:
         """Returns the detections of a batch of padded images; a pure function, to be jitted or exported."""
         return make_detect(self.detector)(variables, jnp.asarray(self.preprocessing.image_mean), batch)
+
+    def exported_program(self) -> tuple[bytes, JsonObject]:
+        """Returns the serialized detector of one lying image, and what goes into it and comes out."""
+        profile = self.detector.profile
+        shapes = example_batch(1, bucket_shape(profile, LYING))
+        program = jax.jit(lambda batch: self.forward_detections(self.variables, batch)._asdict())
+        exported = jax.export.export(program, platforms=("cpu", "cuda", "tpu"))(shapes)
+        found = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+        described: JsonObject = {
+            "input": {name: f"{one.dtype}{list(one.shape)}" for name, one in shapes.items()},
+            "output": {name: f"{one.dtype}{list(one.shape)}" for name, one in found.items()},
+            "size": "height and width of the image, top left in the padded one; zeros beyond",
+            "scale": "network pixels per pixel of the original, vertically and horizontally",
+            "shorter_side": profile.test_shorter_side,
+            "longest_side": profile.longest_side,
+        }
+        return bytes(exported.serialize()), described
 
     @property
     def detector(self) -> Detector:

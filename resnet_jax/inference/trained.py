@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, UInt8
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.files import JsonObject
 from resnet_jax.inference.detected import Detected
 from resnet_jax.inference.known_classes import known_class_names
 from resnet_jax.inference.preprocessing import InferenceError, Pictures, Preprocessing, list_pictures
@@ -136,6 +137,14 @@ class Trained:
             pixels: uint8[n, crop, crop, 3], RGB.
         """
         return self.model.apply(variables, self._normalized(pixels))  # type: ignore[return-value]
+
+    def exported_program(self) -> tuple[bytes, JsonObject]:
+        """Returns a serialized `jax.export` program, and what goes into it and comes out.
+
+        Raises:
+            InferenceError: It is a classifier, whose program `resnet-jax export` makes.
+        """
+        raise InferenceError("a classifier is exported by `resnet-jax export`")
 
     @functools.cached_property
     def program(self) -> Callable[[UInt8[np.ndarray, "n h w 3"]], Float[Array, "n classes"]]:

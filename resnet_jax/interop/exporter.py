@@ -86,6 +86,8 @@ def export(
         if path.exists() and not overwrite:
             raise InteropError(f"{path} exists already; choose another --to, or give --overwrite")
     trained = load_source(workdir, step)
+    if trained.model_arguments.get("task"):
+        return _export_program(trained, file, chosen)
     data = trained.config.data
     # With data.labels, the labels of the network are not those of the data set.
     source = "" if data.labels else data.source or ""
@@ -103,6 +105,31 @@ def export(
             "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch", classes]},
         }
         exported = to_onnx(trained, record) if chosen == ONNX else to_stablehlo(trained)
+    return _write(trained, file, chosen, record, exported, notes)
+
+
+def _export_program(trained: Trained, file: Path, chosen: str) -> Exported:
+    """Writes the program of a network that is no classifier, and what goes in and comes out of it.
+
+    Raises:
+        InteropError: Its weights or an ONNX model are asked for.
+    """
+    if chosen != STABLEHLO:
+        raise InteropError(
+            f"a detector is exported as .stablehlo: {chosen} is for classifiers. Its suppression of "
+            "duplicates is a "
+            "loop over blocks, with sorting and scattering, which the ONNX of this package does not have"
+        )
+    program, described = trained.exported_program()
+    record: JsonObject = {"model": dict(trained.model_arguments), "classes": list(trained.class_names or ())}
+    record["program"] = {"format": chosen, **described}
+    return _write(trained, file, chosen, record, program, trained.notes)
+
+
+def _write(
+    trained: Trained, file: Path, chosen: str, record: JsonObject, exported: bytes, notes: tuple[str, ...]
+) -> Exported:
+    """Writes a file and its record, both or neither."""
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
     try:
         with contextlib.ExitStack() as stack:  # Renames the files when all are written.

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.export
 import numpy as np
 import PIL.Image
 import pytest
@@ -110,6 +112,28 @@ def test_it_is_evaluated_and_used(
         rj.load(undisturbed / "initial").detect(pixels)
     model, variables = rj.load_checkpoint(undisturbed)
     assert model.apply(variables, np.zeros((1, 128, 128, 3), np.float32))[0].shape == (1, 16 * 16 * 9)
+
+
+def test_the_exported_program_finds_the_same(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "detector.stablehlo"
+    assert main(["export", "--workdir", str(undisturbed), "--to", str(file)]) == 0
+    record = json.loads(Path(f"{file}.json").read_text())
+    assert record["program"]["input"]["image"] == "uint8[1, 128, 128, 3]"
+    program = jax.export.deserialize(bytearray(file.read_bytes()))
+    pixels = scene("test", 0).image
+    batch = {
+        "image": pixels[None],
+        "size": np.full((1, 2), 128, np.int32),
+        "scale": np.ones((1, 2), np.float32),
+    }
+    found = program.call(batch)
+    (wanted,) = rj.load(undisturbed).detect(pixels, threshold=0)
+    assert int(found["valid"].sum()) == len(wanted)
+    np.testing.assert_allclose(found["box"][0][: len(wanted)], wanted.boxes, atol=1e-3)
+    assert main(["export", "--workdir", str(undisturbed), "--to", str(tmp_path / "d.onnx")]) != 0
+    assert "a detector is exported as .stablehlo" in capsys.readouterr().err
 
 
 def test_the_alternation_hands_over_proposals(
