@@ -24,6 +24,28 @@ ROWS: list[tuple[str, int, str]] = [
     ("evaluate", USAGE, "no run is named; give its directory"),
     ("evaluate --wrkdir x --workdir {run}", USAGE, "did you mean --workdir?"),
     ("predict", USAGE, "the following arguments are required: IMAGE, --workdir"),
+    (
+        "detect {file} --workdir {run}",
+        USAGE,
+        "is a classifier, which finds no boxes; use",
+    ),
+    (
+        "detect {file} --workdir {run} --threshold 7",
+        USAGE,
+        "--threshold is 7.0; it is a probability",
+    ),
+    ("proposals --workdir {run} --to p.npz", USAGE, "is of no detector, and has no proposals"),
+    (
+        "train --config=faster_rcnn:voc08",
+        USAGE,
+        "unknown recipe faster_rcnn:voc08; allowed are scenes",
+    ),
+    ("train --config=faster_rcnn:voc07", USAGE, "begins with a trained network: set --config.initial.source"),
+    (
+        "train --config.detection.profile=papers",
+        USAGE,
+        "config.detection.profile is 'papers'; it must be",
+    ),
     ("prepare", USAGE, "the following arguments are required: SOURCE, DEST"),
     ("report", USAGE, "the following arguments are required: WORKDIR"),
     # Evaluation.

@@ -94,7 +94,7 @@ def test_no_entry_of_a_docstring_begins_with_a_fragment() -> None:
 
 
 IMPERATIVES = re.compile(
-    r"(Train|Evaluate|Predict|List|Print|Estimate|Convert|Measure|Reproduce|Compare|Write|Import|Export|Check)\b"
+    r"(Train|Evaluate|Predict|List|Print|Estimate|Convert|Measure|Reproduce|Compare|Write|Import|Export|Check|Detect)\b"
 )
 
 

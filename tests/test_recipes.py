@@ -35,6 +35,7 @@ SPECS = [
     "imagenet_pod",
     "finetune",
     "folder",
+    "faster_rcnn:backbone",
 ]
 LARGE = ("imagenet:resnet50", "imagenet:plain18", "imagenet_pod")
 

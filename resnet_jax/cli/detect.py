@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from resnet_jax.cli import TRUST_CODE, option
 from resnet_jax.console import ProgressBar, print_json, print_note
 from resnet_jax.data.data_error import CorruptImageError, DataError
-from resnet_jax.detection.coco_results import coco_results, write_results
+from resnet_jax.detection.coco_results import coco_results, write_detections
 from resnet_jax.detection.object_batches import check_size
 from resnet_jax.detection.pictures import save_picture
 from resnet_jax.detection.trained_detector import TrainedDetector
@@ -84,7 +84,7 @@ def execute(arguments: argparse.Namespace) -> None:
             if arguments.to:
                 save_picture(read[len(found) - 1], one, Path(arguments.to), number=len(found) - 1)
     if arguments.to and found:
-        write_results(Path(arguments.to), read, found)
+        write_detections(Path(arguments.to), read, found)
     if arguments.json:
         print_json(
             {

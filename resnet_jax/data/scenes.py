@@ -19,7 +19,7 @@ from resnet_jax.data.source import ArraySource
 SIDE = 128
 """Height and width of a scene in pixels."""
 
-SCENES = {"train": 1000, "test": 300}
+SCENES = {"train": 3000, "test": 300}
 """Scenes of each split."""
 
 SINGLE_DIGITS = {"train": 8192, "test": 1024}

@@ -7,7 +7,7 @@ from resnet_jax.files import JsonObject, write_json
 from resnet_jax.inference.detected import Detected
 
 RESULTS, IMAGES = "detections.json", "images.json"
-"""Files of `write_results`."""
+"""Files of `write_detections`."""
 
 
 def coco_results(found: Sequence[Detected]) -> list[JsonObject]:
@@ -28,7 +28,7 @@ def coco_results(found: Sequence[Detected]) -> list[JsonObject]:
     ]
 
 
-def write_results(folder: Path, files: Sequence[str], found: Sequence[Detected]) -> None:
+def write_detections(folder: Path, files: Sequence[str], found: Sequence[Detected]) -> None:
     """Writes the detections into a folder, and which image has which number."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RESULTS, coco_results(found))

@@ -95,7 +95,8 @@ def _propose(
     limits = ProposalLimits(profile.test_before, count or profile.test_proposals)
     anchors = grid_of(profile, x, batch["image"].shape[1:3])
     find = partial(propose, anchors=anchors, profile=profile, limits=limits)
-    return jax.vmap(find)(logits, deltas, present_anchors(profile, x, batch), batch["size"], batch["scale"])
+    present = present_anchors(profile, x, batch)
+    return jax.vmap(find)(logits, deltas, batch["size"], batch["scale"], present=present)
 
 
 def _judge(

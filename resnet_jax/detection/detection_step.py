@@ -129,7 +129,7 @@ def make_loss(model: Detector, part: str) -> Callable[[PyTree, Array, Array, Bat
             limits = ProposalLimits(profile.train_before, profile.train_proposals)
             find = partial(propose, anchors=anchors, profile=profile, limits=limits)
             present = present_anchors(profile, x, batch)
-            proposals, valid = jax.vmap(find)(logits, deltas, present, sizes, batch["scale"])
+            proposals, valid = jax.vmap(find)(logits, deltas, sizes, batch["scale"], present=present)
         if part != "rpn":
             sample = jax.vmap(partial(roi_targets, profile=profile, classes=model.classes))
             boxes, used, labels, targets = sample(of_regions, proposals, valid, objects)

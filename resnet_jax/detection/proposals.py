@@ -26,13 +26,13 @@ class ProposalLimits(NamedTuple):
 def propose(
     logits: Float[Array, " k"],
     deltas: Float[Array, "k 4"],
-    present: Bool[Array, " k"],
     size: Float[Array, "2"],
     scale: Float[Array, "2"],
     *,
     anchors: Float[Array, "k 4"],
     profile: Profile,
     limits: ProposalLimits,
+    present: Bool[Array, " k"] | None = None,
 ) -> tuple[Float[Array, "p 4"], Bool[Array, " p"]]:
     """Returns the proposals of an image, the most likely first, and which of them there are.
 
@@ -41,17 +41,18 @@ def propose(
     Args:
         logits: A logit for every anchor.
         deltas: Four deltas for every anchor.
-        present: Anchors of the image itself, and not of its padding.
         size: True height and width of the image, in pixels of the network.
         scale: Network pixels per pixel of the original, vertically and horizontally.
         anchors: The grid.
         profile: Smallest side, in pixels of the original, and overlap of duplicates.
         limits: Numbers of anchors and proposals.
+        present: Anchors of the image itself, and not of its padding. None is all.
     """
     logits, deltas = lax.stop_gradient((logits, deltas))
     before, count = min(limits.before, len(logits)), limits.most
     anchors = anchors.astype(deltas.dtype)
-    chosen, valid = best(logits, present & jnp.isfinite(logits), before)
+    usable = jnp.isfinite(logits) if present is None else present & jnp.isfinite(logits)
+    chosen, valid = best(logits, usable, before)
     boxes = clip(decode_boxes(deltas[chosen], anchors[chosen], (1.0, 1.0, 1.0, 1.0)), size)
     sides = (boxes[:, 2:] - boxes[:, :2]) / scale[::-1]
     valid &= jnp.all((sides >= profile.smallest_proposal) & (sides > 0), -1)
