@@ -12,14 +12,8 @@ over torchvision's. The largest difference between their results is printed too.
 contiguous or channels-last, whichever is faster. The floor of suppression of up to 512 boxes is a sort and
 all overlaps, which our form cannot do without.
 
-<<<<<<< HEAD
 On a machine that others use, read the ratio of processor time with `--cores 1`: threads that wait for each
 other make times by the clock arbitrary. torchvision's suppression has no number of boxes to stop at.
-=======
-On a machine that others use, read the ratio of processor time with `--cores 1`: threads that wait for
-each other make times by the clock arbitrary. torchvision's suppression has no number of boxes to stop at;
-ours has.
->>>>>>> main
 """
 
 import argparse

@@ -8,7 +8,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 CHUNK = 64
@@ -40,12 +39,7 @@ def roi_align(
         stride: Pixels of the image for a pixel of the map.
         bins: Rows and columns of a region.
         samples: Samples of a bin in each direction. None is one for each pixel of the map that it is long,
-<<<<<<< HEAD
             rounded up, of each region for itself (`sampling_ratio=0`); no region is then longer than the map.
-=======
-            rounded up, of each region for itself (`sampling_ratio=0`); regions are then at most as long as
-            the map.
->>>>>>> main
         size: True height and width of the map, beyond which there is nothing. Defaults to all of it.
         aligned: Pixels have their centers at halves. False is the older form, shifted by half a pixel, with
             regions of one pixel at least.
@@ -133,8 +127,8 @@ def roi_pool(
     size = jnp.asarray(x.shape[:2] if size is None else size).astype(jnp.int32)
 
     def pool(box: Array, ok: Array) -> Array:
-        columns = _windows(box[0], box[2], size[1], bins, boxes.dtype)
-        rows = _windows(box[1], box[3], size[0], bins, boxes.dtype)
+        columns = _windows(box[0], box[2], size[1], bins)
+        rows = _windows(box[1], box[3], size[0], bins)
         across = _maximum(x, columns, axis=1)
         both = _maximum(across, rows, axis=0)
         filled = (rows[1] > rows[0])[:, None] & (columns[1] > columns[0])
@@ -145,22 +139,14 @@ def roi_pool(
     return lax.map(lambda pair: jax.checkpoint(pool)(*pair), (rounded, valid), batch_size=CHUNK)
 
 
-def _windows(start: Array, end: Array, true: Array, bins: int, dtype: DTypeLike) -> tuple[Array, Array]:
+def _windows(start: Array, end: Array, true: Array, bins: int) -> tuple[Array, Array]:
     """Returns the first pixel of every bin and the one after its last, clipped to the map."""
-<<<<<<< HEAD
     # In integers: a quotient in floating point is rounded differently by every compiler, and a bin whose end
     # is whole then has a pixel more.
     extent = jnp.maximum(end - start + 1, 1)
     number = jnp.arange(bins, dtype=jnp.int32)
     first = start + number * extent // bins
     last = start - (-(number + 1) * extent) // bins
-=======
-    extent = jnp.maximum(end - start + 1, 1).astype(dtype)
-    number = jnp.arange(bins)
-    bin_size = extent / bins
-    first = start + jnp.floor(number * bin_size).astype(jnp.int32)
-    last = start + jnp.ceil((number + 1) * bin_size).astype(jnp.int32)
->>>>>>> main
     return jnp.clip(first, 0, true), jnp.clip(last, 0, true)
 
 

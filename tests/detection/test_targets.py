@@ -254,9 +254,9 @@ def test_no_anchor_in_the_padding_is_trained(only_inside: bool) -> None:
         assert (trained[:, 2:] <= [40, 30]).all()
 
 
-LIMITS = ProposalLimits(200, 20)
+LIMITS, EVERY = ProposalLimits(200, 20), np.ones(len(GRID), bool)
 _proposed = jax.jit(
-    lambda logits, deltas, present=np.ones(len(GRID), bool): propose(
+    lambda logits, deltas, present=EVERY: propose(
         logits,
         deltas,
         present,
