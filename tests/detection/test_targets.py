@@ -259,12 +259,12 @@ _proposed = jax.jit(
     lambda logits, deltas, present=EVERY: propose(
         logits,
         deltas,
-        present,
         jnp.array(SIZE),
         jnp.ones(2),
         anchors=jnp.asarray(GRID),
         profile=ALL,
         limits=LIMITS,
+        present=present,
     )
 )
 _slopes = jax.jit(jax.grad(lambda *x: _proposed(*x)[0].sum(), argnums=(0, 1)))
