@@ -254,10 +254,17 @@ def test_no_anchor_in_the_padding_is_trained(only_inside: bool) -> None:
         assert (trained[:, 2:] <= [40, 30]).all()
 
 
-LIMITS = ProposalLimits(200, 20)
+LIMITS, EVERY = ProposalLimits(200, 20), np.ones(len(GRID), bool)
 _proposed = jax.jit(
-    lambda logits, deltas: propose(
-        logits, deltas, jnp.array(SIZE), jnp.ones(2), anchors=jnp.asarray(GRID), profile=ALL, limits=LIMITS
+    lambda logits, deltas, present=EVERY: propose(
+        logits,
+        deltas,
+        jnp.array(SIZE),
+        jnp.ones(2),
+        anchors=jnp.asarray(GRID),
+        profile=ALL,
+        limits=LIMITS,
+        present=present,
     )
 )
 _slopes = jax.jit(jax.grad(lambda *x: _proposed(*x)[0].sum(), argnums=(0, 1)))
@@ -271,6 +278,9 @@ def test_proposals_are_constants_and_never_come_from_nan_or_infinite_logits() ->
     boxes, valid = map(np.asarray, _proposed(np.full(len(GRID), np.nan), deltas))
     assert not valid.any()
     assert not boxes.any()
+    present = np.arange(len(GRID)) % 3 > 0
+    apart = _proposed(logits, deltas, present), _proposed(np.where(present, logits, np.nan), deltas)
+    np.testing.assert_array_equal(apart[0][0], apart[1][0])
     wrong = logits.copy()
     wrong[::2], wrong[1::8] = np.nan, np.inf
     boxes, valid = map(np.asarray, _proposed(wrong, deltas))
