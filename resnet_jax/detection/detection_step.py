@@ -70,7 +70,8 @@ def make_detection_step(
 
     The gradient is that of the mean loss of an image over the global batch. Metrics are those of the global
     batch before the update: `loss` and its terms `rpn_object`, `rpn_box`, `head_class` and `head_box`, the
-    share `head_correct` of regions whose class is right, `gradient_norm` and `learning_rate`.
+    shares `rpn_correct` and `head_correct` of anchors and regions that are told right, `gradient_norm` and
+    `learning_rate`.
 
     Args:
         model: The detector.
@@ -155,4 +156,7 @@ def _anchor_terms(
 ) -> dict[str, Array]:
     """Returns the terms of the proposal network for an image."""
     positive, negative, targets = anchor_targets(key, anchors, objects, size, profile)
-    return rpn_loss(logits, deltas, positive, negative, targets, profile)
+    used = positive | negative
+    right = used & ((logits > 0) == positive)
+    share = {"rpn_correct": right.sum() / jnp.maximum(used.sum(), 1)}
+    return rpn_loss(logits, deltas, positive, negative, targets, profile) | share

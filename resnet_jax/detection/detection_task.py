@@ -24,6 +24,7 @@ from resnet_jax.detection.object_source import ObjectSource
 from resnet_jax.detection.open_objects import open_objects
 from resnet_jax.detection.profiles import PROFILES
 from resnet_jax.detection.proposal_file import Proposals, read_proposals
+from resnet_jax.detection.proposal_recall import proposal_recall, proposal_rows_step
 from resnet_jax.detection.rows import truth_of
 from resnet_jax.detection.split_scores import detection_rows_step, find_all, scores_of
 from resnet_jax.detection.transfer import begin_with
@@ -44,6 +45,9 @@ TASK = "detection"
 """Its name in configs and in checkpoints."""
 
 
+RECALL_CURVE = Curve(
+    "rpn_correct", "test_recall50", "1 - recall (anchors: 1 - right)", lambda value: 1 - value, 0.2
+)
 CURVE = Curve("head_correct", "test_mAP50", "1 - mAP (regions: 1 - right)", lambda value: 1 - value, 0.2)
 
 
@@ -136,8 +140,11 @@ def _test(
         workers=reading_threads(options.workers),
         buffer=options.read_ahead,
     )
-    step = mapping.map(detection_rows_step(model, config.detection.protocol), donate=False)
     truth = truth_of(source)
+    if config.detection.part == "rpn":
+        proposing = mapping.map(proposal_rows_step(model), donate=False)
+        return lambda state: proposal_recall(proposing, state, batches, mapping, truth)
+    step = mapping.map(detection_rows_step(model, config.detection.protocol), donate=False)
     return lambda state: scores_of(find_all(step, state, batches, mapping), truth, model.classes)
 
 
@@ -249,15 +256,14 @@ def _notes(config: Config, train: ObjectSource, test: ObjectSource) -> tuple[str
 
 def _display(config: Config, train: ObjectSource, test: ObjectSource, notes: tuple[str, ...]) -> Display:
     del test
+    proposing = config.detection.part == "rpn"
     return Display(
         title=f"{config.model.name} ({config.detection.profile}) on {config.data.source}",
         data=f"{len(train)} images",
-        score="mAP50",
+        score="recall50" if proposing else "mAP50",
         line=_line,
-        curve=Curve(
-            "head_correct", "test_mAP50", "1 - mAP (regions: 1 - right)", lambda value: 1 - value, 0.2
-        ),
-        summary=_summary,
+        curve=RECALL_CURVE if proposing else CURVE,
+        summary=_recall_summary if proposing else _summary,
         notes=notes,
     )
 
@@ -265,7 +271,18 @@ def _display(config: Config, train: ObjectSource, test: ObjectSource, notes: tup
 def _line(record: Record) -> str:
     terms = [name for name in ("rpn_object", "rpn_box", "head_class", "head_box") if name in record]
     text = f"loss {record['loss']:.3f} ({' + '.join(f'{record[name]:.3f}' for name in terms)})"
-    return text + (f", mAP {record['test_mAP50']:.1%}" if "test_mAP50" in record else "")
+    for name, said in (("mAP50", "mAP"), ("recall50", "recall")):
+        text += f", {said} {record[f'test_{name}']:.1%}" if f"test_{name}" in record else ""
+    return text
+
+
+def _recall_summary(tested: Sequence[Record]) -> str:
+    last = tested[-1]
+    return (
+        f"proposals cover {last['test_recall50']:.2%} of the objects at IoU .5, "
+        f"{last['test_recall70']:.2%} at "
+        f".7, at step {last['step']:.0f} on {last['test_images']:.0f} images"
+    )
 
 
 def _summary(tested: Sequence[Record]) -> str:
