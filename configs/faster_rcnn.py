@@ -93,13 +93,13 @@ def _scenes() -> Config:
     config.detection.profile = "scenes"
     config.detection.objects = 8
     config.optimizer.learning_rate = 0.04
-    config.optimizer.boundaries = (1800, 2550)
+    config.optimizer.boundaries = (1200, 1700)
     config.optimizer.warmup_steps = 50
     config.optimizer.warmup_rate = 0.004
     config.optimizer.warmup_form = "linear"
     config.optimizer.decay_mask = "kernels"
     config.optimizer.gradient_clip = 5.0
-    config.run.steps = 3000
+    config.run.steps = 2000
     config.run.evaluate_every = 500
     config.run.checkpoint_every = 500
     return config
