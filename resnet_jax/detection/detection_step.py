@@ -70,7 +70,7 @@ def make_detection_step(
 
     The gradient is that of the mean loss of an image over the global batch. Metrics are those of the global
     batch before the update: `loss` and its terms `rpn_object`, `rpn_box`, `head_class` and `head_box`, the
-    shares `rpn_correct` and `head_correct` of anchors and regions that are told right, `gradient_norm` and
+    shares `rpn_correct` and `head_correct` of anchors and regions that are judged right, `gradient_norm` and
     `learning_rate`.
 
     Args:

@@ -139,11 +139,7 @@ class Trained:
         return self.model.apply(variables, self._normalized(pixels))  # type: ignore[return-value]
 
     def exported_program(self) -> tuple[bytes, JsonObject]:
-        """Returns a serialized `jax.export` program, and what goes into it and comes out.
-
-        Raises:
-            InferenceError: It is a classifier, whose program `resnet-jax export` makes.
-        """
+        """Returns the serialized program of a detector; raises InferenceError for a classifier."""
         raise InferenceError("a classifier is exported by `resnet-jax export`")
 
     @functools.cached_property

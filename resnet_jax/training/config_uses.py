@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from resnet_jax.training.config_fields import ABOVE_ZERO, Section, one_of, operation, recipe
+from resnet_jax.training.config_fields import ABOVE_ZERO, Section, one_of, recipe
 
 
 @dataclasses.dataclass
@@ -67,7 +67,7 @@ class DetectionConfig(Section):
     )
     context: bool = recipe(False, "Regions also see the whole image (global context, appendix B).")
     objects: int = recipe(64, "Objects of an image at most; an image with more is refused.", ABOVE_ZERO)
-    protocol: str = operation(
+    protocol: str = recipe(
         "single",
         "How the test split is judged: single, or refine (box refinement, appendix B).",
         one_of("single", "refine"),

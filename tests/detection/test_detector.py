@@ -1,7 +1,6 @@
 """The detector and its training step: padding, weights, devices, samples, gradients, resuming."""
 
 import dataclasses
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ from resnet_jax.detection.objects import Objects
 from resnet_jax.detection.profiles import PROFILES
 from resnet_jax.detection.rows import truth_of
 from resnet_jax.detection.split_scores import detection_rows_step, find_all
-from resnet_jax.detection.targets import anchor_targets, roi_targets, sample
+from resnet_jax.detection.targets import anchor_targets, roi_targets
 from resnet_jax.models import create_model
 from resnet_jax.parallel import AXIS_NAME, create_mapping
 from resnet_jax.training.state import TrainState, create_state
@@ -75,6 +74,7 @@ def test_stem_and_stages_have_the_classifiers_variables(detector: tuple[Detector
     assert fresh == {"rpn_conv", "rpn_object", "rpn_deltas", "score", "deltas"}
 
 
+@pytest.mark.slow
 def test_frozen_normalization_is_that_of_inference(detector: tuple[Detector, PyTree]) -> None:
     """The maps are the classifier's own in evaluation, to the bit."""
     model, variables = detector
@@ -98,6 +98,7 @@ def padded() -> dict[str, np.ndarray]:
     return {"image": image, "size": sizes.astype(np.int32), "scale": np.ones((8, 2), np.float32)}
 
 
+@pytest.mark.slow
 def test_a_padded_image_has_the_detections_of_the_image_alone_in_any_batch(
     detector: tuple[Detector, PyTree], padded: dict[str, np.ndarray]
 ) -> None:
@@ -178,86 +179,12 @@ def objects(*boxes: tuple[float, ...], ignored: tuple[int, ...] = (), room: int 
 GRID = np.array([[x, y, x + 16, y + 16] for y in range(0, 64, 8) for x in range(0, 64, 8)], float)
 
 
-def test_an_image_without_objects_has_negatives_alone() -> None:
-    positive, negative, deltas = of_anchors(KEY, GRID, objects(), np.array([64, 64]), PROFILE)
-    assert not positive.any()
-    assert int(negative.sum()) == int((GRID[:, 2:] <= 64).all(1).sum())
-    assert not deltas.any()
-    rois, valid, label, _ = of_regions(KEY, GRID, np.ones(64, bool), objects(), PROFILE, 10)
-    assert (np.asarray(label) == 10).all()
-    assert int(valid.sum()) == PROFILE.regions == len(rois)
-
-
-def test_neither_foreground_nor_background_gives_nothing_and_finite_losses() -> None:
-    rois, valid, label, targets = of_regions(KEY, GRID, np.zeros(64, bool), objects(), PROFILE, 10)
-    assert not np.asarray(valid).any()
-    assert not np.asarray(rois).any()
-    assert np.isfinite(targets).all()
-    assert (np.asarray(label) == 10).all()
-
-
-def test_an_object_between_the_places_or_outside_makes_no_anchor_positive_by_an_overlap_of_zero() -> None:
-    far = objects((60.0, 60, 64, 64))
-    near_the_corner = GRID[(GRID[:, 2:] <= 16).all(1)]
-    positive, negative, _ = of_anchors(KEY, near_the_corner, far, np.array([64, 64]), PROFILE)
-    assert not positive.any()
-    assert negative.all()
-
-
 def test_an_objects_best_anchor_is_positive_and_ties_all_count() -> None:
     one = objects((12.0, 8, 20, 24))
     positive, _, deltas = of_anchors(KEY, GRID, one, np.array([64, 64]), PROFILE)
     chosen = GRID[np.asarray(positive)]
     assert sorted(map(tuple, chosen)) == [(8.0, 8, 24, 24)] or len(chosen) > 1
     np.testing.assert_allclose(np.asarray(deltas)[~np.asarray(positive)], 0)
-
-
-def test_no_anchor_beyond_the_true_size_is_sampled() -> None:
-    for profile in (PROFILE, PROFILES["detectron2_c4"]):
-        positive, negative, _ = anchor_targets(
-            KEY, GRID, objects((0.0, 0, 16, 16)), np.array([40, 24]), profile
-        )
-        used = np.asarray(positive | negative)
-        center = (GRID[used, :2] + GRID[used, 2:]) / 2
-        assert used.any()
-        assert (center[:, 0] <= 24).all()
-        assert (center[:, 1] <= 40).all()
-
-
-def test_crowds_and_difficult_objects_are_neither_objects_nor_background() -> None:
-    both = objects((0.0, 0, 16, 16), (24.0, 24, 64, 64), ignored=(1,))
-    positive, negative, _ = of_anchors(KEY, GRID, both, np.array([64, 64]), PROFILE)
-    inside = ((GRID[:, :2] >= 24) & (GRID[:, 2:] <= 64)).all(1)
-    assert not np.asarray(positive | negative)[inside].any()
-    rois, valid, label, _ = of_regions(KEY, GRID, np.ones(64, bool), both, PROFILE, 10)
-    used = np.asarray(rois)[np.asarray(valid)]
-    assert not ((used[:, :2] >= 24) & (used[:, 2:] <= 64)).all(1).any()
-    assert set(np.asarray(label)[np.asarray(valid)]) == {0, 10}
-
-
-@pytest.mark.parametrize(("positives", "negatives"), [(50, 300), (3, 300), (0, 300), (50, 2), (0, 0)])
-def test_a_sample_has_the_exact_counts(positives: int, negatives: int) -> None:
-    number = np.arange(400)
-    chosen, other = sample(KEY, number < positives, number >= 400 - negatives, 64, 0.25)
-    assert int(chosen.sum()) == min(16, positives)
-    assert int(other.sum()) == min(64 - min(16, positives), negatives)
-    assert not np.asarray(chosen)[positives:].any()
-    again, _ = sample(jax.random.key(1), number < positives, number >= 400 - negatives, 64, 0.25)
-    assert positives < 50 or (np.asarray(again) != np.asarray(chosen)).any()
-
-
-def test_the_same_image_twice_in_a_batch_is_sampled_differently(
-    detector: tuple[Detector, PyTree], batches: ObjectTrainBatches
-) -> None:
-    model, _ = detector
-    twice = {name: np.repeat(array[:1], 2, 0) for name, array in batches[0].items()} | {
-        "index": np.array([0, 1])
-    }
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, twice["index"])
-    of_image = Objects(*(twice[name] for name in ("box", "label", "valid", "ignored")))
-    draw = jax.jit(jax.vmap(partial(roi_targets, profile=PROFILE, classes=model.classes)))
-    rois, *_ = draw(keys, np.repeat(GRID[None], 2, 0), np.ones((2, 64), bool), of_image)
-    assert (np.asarray(rois[0]) != np.asarray(rois[1])).any()
 
 
 def state_of(model: Detector, variables: PyTree, optimizer: optax.GradientTransformation) -> TrainState:

@@ -62,6 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_fig_6_in_miniature_trains_and_draws(made: Path) -> None:
     runs = {path.name: read_metrics(path) for path in (made / "digits").iterdir()}
     assert set(runs) == {"plain8_2_seed0", "resnet8_2_seed0"}
@@ -74,6 +75,7 @@ def test_fig_6_in_miniature_trains_and_draws(made: Path) -> None:
     assert (made / "fig6_digits.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_not_trained_again_and_the_caption_says_what_was_done(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +97,7 @@ def test_what_is_trained_is_not_trained_again_and_the_caption_says_what_was_done
     assert (made / "table6_digits.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_fig_7_in_miniature_gives_the_responses_of_every_layer(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ TASK = "--config.task=tests.training.counting_task:CountingTask(floor=1.5)"
 SHORT = (TASK, "--config.run.steps=14", "--config.optimizer.learning_rate=0.01")
 
 
+@pytest.mark.slow
 def test_a_task_from_outside_trains_resumes_after_a_kill_and_reports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,7 +66,7 @@ def not_a_task() -> int:
     [
         (
             "detecton",
-            "config.task is 'detecton'; it must be one of classification, or package.module:function",
+            "config.task is 'detecton'; it must be one of classification, detection, or package.module",
         ),
         ("tests.training.test_task:not_a_task", "which makes a int; it must make a"),
         ("tests.training.test_task:Missing", "has no 'Missing'"),

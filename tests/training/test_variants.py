@@ -47,6 +47,8 @@ NETS: dict[str, dict[str, Any]] = {
     "zero_last_scale": BASIC,
     "blur_shortcut": BASIC,
     "skip_init": BASIC,
+    "width": BASIC | {"variants": ["width:6"]},
+    "small_stem": IMAGENET,
 }
 TOGETHER = {
     "preactivation, wide, excited, at random": BOTTLENECK
