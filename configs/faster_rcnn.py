@@ -18,8 +18,8 @@ py-faster-rcnn; after a comma, `detectron2_c4` takes those of detectron2's R50-C
 the four steps of the paper's alternation (docs/detection.md has the commands).
 
 Hardware: 2 CPU cores for `scenes`, accelerators for the others. Time: 7 minutes for `scenes` on 2 idle cores.
-Expected: 0.88 to 0.90 mAP@.5 for `scenes`; `voc0712` 76.4 on VOC 2007, `coco` 48.4 @.5 and 27.2 @[.5, .95] (Tables 7
-and 8). Measured: `scenes` in docs/detection.md; the others were not trained here.
+Expected: 0.88 to 0.91 mAP@.5 for `scenes`; `voc0712` 76.4 on VOC 2007, `coco` 48.4 @.5 and 27.2 @[.5, .95]
+(Tables 7 and 8). Measured: `scenes` in docs/detection.md; the others were not trained here.
 """
 
 from resnet_jax.training.config import Config, base_config
