@@ -6,6 +6,12 @@ DIGITS, SYNTHETIC = "digits", "synthetic"
 PHOTO_DIGITS = "photo_digits"
 """Embedded digits on pieces of photographs, which a detector of the embedded scenes begins with."""
 
+SCENES_NAME = "scenes"
+"""The embedded scenes with digits, which a detector is trained on."""
+
+EMBEDDED = (DIGITS, SYNTHETIC, PHOTO_DIGITS, SCENES_NAME)
+"""Everything that is there without files."""
+
 DIGITS_SIDE = 16
 """Height and width of the digits in pixels."""
 

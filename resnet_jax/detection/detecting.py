@@ -16,12 +16,21 @@ from resnet_jax.detection.objects import Detections
 from resnet_jax.detection.profiles import Profile
 from resnet_jax.detection.proposals import ProposalLimits, propose
 from resnet_jax.detection.regions import head_outputs
+from resnet_jax.detection.several_scales import maps_at_scales, outputs_at_scales
 
 ImageBatch = dict[str, Array]
-"""`image` uint8[n, H, W, 3], `size` int32[n, 2] and `scale` float32[n, 2] of them."""
+"""`image` uint8[n, H, W, 3], `size` int32[n, 2] and `scale` float32[n, 2] of them; for several scales also
+the same of every scale of the profile, as `image_SIDE`, `size_SIDE` and `scale_SIDE`."""
 
-JUDGINGS = ("single", "refine")
-"""How regions are judged: once, or again from the boxes of the first time (box refinement, appendix B)."""
+JUDGINGS = ("single", "refine", "multi-scale", "refine+multi-scale")
+"""How regions are judged: once, or again from the boxes of the first time (box refinement, appendix B); from
+the map of one scale of the image, or from those of two (multi-scale testing)."""
+
+
+def sees_scales(protocol: str) -> bool:
+    """Returns whether a batch must have its images at several scales for this one of JUDGINGS."""
+    return "multi-scale" in protocol
+
 
 CANDIDATES = 8192
 """Boxes of an image, over all classes, that duplicates are looked for among: the most likely ones."""
@@ -67,15 +76,22 @@ def make_detect(
         protocol: One of JUDGINGS.
     """
 
+    refined = "refine" in protocol
+
     def detect(variables: PyTree, mean: Array, batch: ImageBatch) -> Detections:
         x = _trunk(model, variables, mean, batch)
         boxes, valid = _propose(model, variables, x, batch, None)
-        judge = partial(_judge, model, variables, x, batch)
+        if sees_scales(protocol):
+            scales = maps_at_scales(batch, model.profile, partial(_trunk, model, variables, mean))
+            outputs = partial(outputs_at_scales, model, variables, scales, sizes=batch["size"])
+        else:
+            outputs = partial(head_outputs, model, variables, x, batch=batch)
+        judge = partial(_judge, outputs, model.profile, batch["size"])
         judged = judge(boxes, valid)
-        if protocol == "refine":
+        if refined:
             again = judge(_likeliest(judged), valid)
             judged = jax.tree.map(lambda old, new: jnp.concatenate([old, new], 1), judged, again)
-        return jax.vmap(partial(_select, profile=model.profile, voted=protocol == "refine"))(judged)
+        return jax.vmap(partial(_select, profile=model.profile, voted=refined))(judged)
 
     return detect
 
@@ -100,12 +116,16 @@ def _propose(
 
 
 def _judge(
-    model: Detector, variables: PyTree, x: Array, batch: ImageBatch, boxes: Array, valid: Array
+    outputs: Callable[[Array, Array], tuple[Array, Array]],
+    profile: Profile,
+    sizes: Array,
+    boxes: Array,
+    valid: Array,
 ) -> Judged:
     """Returns scores and boxes that the head gives regions."""
-    scores, deltas = head_outputs(model, variables, x, boxes, valid, batch)
-    moved = decode_boxes(deltas, boxes[:, :, None], model.profile.head_weights)
-    return Judged(jax.nn.softmax(scores)[..., :-1], jax.vmap(clip)(moved, batch["size"]), valid)
+    scores, deltas = outputs(boxes, valid)
+    moved = decode_boxes(deltas, boxes[:, :, None], profile.head_weights)
+    return Judged(jax.nn.softmax(scores)[..., :-1], jax.vmap(clip)(moved, sizes), valid)
 
 
 def _likeliest(judged: Judged) -> Float[Array, "n r 4"]:

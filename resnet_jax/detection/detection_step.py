@@ -4,7 +4,7 @@ It has the form of `resnet_jax.training.step`: keys are folded from (seed, step,
 batch), and losses have constant normalizers, so that the number of devices changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -23,7 +23,7 @@ from resnet_jax.detection.proposals import ProposalLimits, propose
 from resnet_jax.detection.regions import head_outputs
 from resnet_jax.detection.targets import anchor_targets, roi_targets
 from resnet_jax.training.accumulation import mean_over_parts
-from resnet_jax.training.optimizer import rate_factor
+from resnet_jax.training.optimizer import hold_frozen, rate_factor
 from resnet_jax.training.schedules import Schedule
 from resnet_jax.training.state import AUGMENTATION_STREAM, TrainState
 from resnet_jax.training.step import Batch, TrainStep, keys_of_examples
@@ -65,6 +65,7 @@ def make_detection_step(
     part: str = "joint",
     axis_name: str | None = None,
     accumulation: int = 1,
+    frozen: Sequence[str] = (),
 ) -> TrainStep:
     """Returns `train_step(state, batch) -> (state, metrics)`, pure, on one device's part of the batch.
 
@@ -81,6 +82,7 @@ def make_detection_step(
         part: One of TRAINED_PARTS. "fast_rcnn" takes its regions from the batch's `proposals`.
         axis_name: Mapped axis of the global batch; None gives a step for plain `jax.jit`.
         accumulation: Micro-batches that a batch is computed in.
+        frozen: Patterns of paths of parameters whose gradient is zero and is not computed.
     """
     loss_of = make_loss(model, part)
 
@@ -90,7 +92,7 @@ def make_detection_step(
             keys = keys_of_examples(seed, AUGMENTATION_STREAM, state.step, part_of_batch["index"])
 
             def loss_function(params: PyTree) -> tuple[Array, dict[str, Array]]:
-                variables = {"params": params, "batch_stats": state.batch_stats}
+                variables = {"params": hold_frozen(params, frozen), "batch_stats": state.batch_stats}
                 terms = loss_of(variables, state.image_mean, keys, part_of_batch)
                 return jnp.asarray(sum(terms[name] for name in terms if name in LOSSES)), terms
 

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 from resnet_jax.data.batches import reading_threads
 from resnet_jax.data.class_names import are_same
 from resnet_jax.data.data_error import DataError
+from resnet_jax.detection.detecting import sees_scales
 from resnet_jax.detection.detection_step import make_detection_step
 from resnet_jax.detection.detector import Detector, create_detector
 from resnet_jax.detection.object_batches import (
@@ -137,6 +138,7 @@ def _test(
         part,
         process_share(part, mapping.devices),
         model.profile,
+        scaled=sees_scales(config.detection.protocol) and config.detection.part != "rpn",
         workers=reading_threads(options.workers),
         buffer=options.read_ahead,
     )
@@ -180,6 +182,7 @@ def training_of(
             part=config.detection.part,
             axis_name=AXIS_NAME,
             accumulation=config.run.accumulation or 1,
+            frozen=options.frozen,
         )
 
     return optimizer, make_step

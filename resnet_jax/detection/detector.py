@@ -67,12 +67,20 @@ class RegionHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, regions: Float[Array, "r h w c"], context: Float[Array, "r k"] | None, *, pooled: bool = False
+        self,
+        regions: Float[Array, "r h w c"],
+        context: Float[Array, "r k"] | None,
+        again: Float[Array, "r h w c"] | None = None,
+        *,
+        pooled: bool = False,
     ) -> Any:
         """Returns scores, the background's last, and deltas; or with `pooled` the mean of the last stage."""
         net, dtype = self.net, parameter_dtype(self.net.dtype)
         factories = net.layer_factories(train=False)
-        x = net.make_stage(len(net.stage_depths) - 1, factories, train=False)(regions)
+        x = regions if again is None else jnp.concatenate([regions, again])
+        x = net.make_stage(len(net.stage_depths) - 1, factories, train=False)(x)
+        if again is not None:
+            x = jnp.maximum(x[: len(regions)], x[len(regions) :])
         features = global_average_pool(net.end(x, norm=factories["norm"], activation=factories["activation"]))
         features = features.astype(dtype)
         if pooled:
@@ -118,20 +126,27 @@ class Detector(nn.Module):
         """Returns a logit and four deltas of every anchor of a map."""
         return self._proposer(x)
 
-    def pooled(self, regions: Float[Array, "r h w c"]) -> Float[Array, "r k"]:
-        """Returns the feature of every region."""
-        return self._head(regions, None, pooled=True)
+    def pooled(
+        self, regions: Float[Array, "r h w c"], again: Float[Array, "r h w c"] | None = None
+    ) -> Float[Array, "r k"]:
+        """Returns the feature of every region; see `head` for `again`."""
+        return self._head(regions, None, again, pooled=True)
 
     def head(
-        self, regions: Float[Array, "r h w c"], context: Float[Array, "r k"] | None = None
+        self,
+        regions: Float[Array, "r h w c"],
+        context: Float[Array, "r k"] | None = None,
+        again: Float[Array, "r h w c"] | None = None,
     ) -> tuple[Float[Array, "r classes+1"], Float[Array, "r classes 4"]]:
         """Returns scores of classes, the background's last, and deltas by class, of regions.
 
         Args:
             regions: Pooled from the map.
             context: Features of the regions' whole images, where `context` is set.
+            again: The same regions at another scale; the larger of each two values of the last stage counts
+                (maxout, appendix B).
         """
-        return self._head(regions, context)
+        return self._head(regions, context, again)
 
     def __call__(self, images: Float[Array, "n h w 3"]) -> tuple[Array, Array, Array, Array]:
         """Calls every layer once, for initialization."""

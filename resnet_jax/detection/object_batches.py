@@ -106,6 +106,19 @@ def read_example(
     return dataclasses.replace(example, annotation=annotation._replace(box=example.move(annotation.box)))
 
 
+def read_images(source: ObjectSource, numbers: list[int], profile: Profile) -> HostBatch:
+    """Returns `image`, `size` and `scale` of test images of a bucket, scaled by a profile."""
+    examples = [
+        read_example(source, number, profile, shorter=profile.test_shorter_side, mirrored=False)
+        for number in numbers
+    ]
+    return {
+        "image": np.stack([one.image for one in examples]),
+        "size": np.array([one.size for one in examples], np.int32),
+        "scale": np.array([one.scale for one in examples], np.float32),
+    }
+
+
 def gather(examples: list[Example], objects: int) -> HostBatch:
     """Returns the arrays of a batch of examples, with room for this many objects in each."""
     count = len(examples)
@@ -214,6 +227,7 @@ class ObjectEvaluationBatches:
         profile: Sizes and buckets.
         workers: Threads that read ahead.
         buffer: Batches read ahead.
+        scaled: Batches have the images at every scale of the profile too, see `ImageBatch`.
     """
 
     source: ObjectSource
@@ -222,6 +236,7 @@ class ObjectEvaluationBatches:
     profile: Profile
     workers: int = 1
     buffer: int = 2
+    scaled: bool = False
 
     @functools.cached_property
     def _batches(self) -> list[np.ndarray]:
@@ -241,15 +256,12 @@ class ObjectEvaluationBatches:
         numbers, positions = self._batches[number], np.arange(self.batch_size)[self.share]
         mask = positions < len(numbers)
         chosen = numbers[np.minimum(positions, len(numbers) - 1)]
-        side = self.profile.test_shorter_side
-        read = functools.partial(
-            read_example, self.source, profile=self.profile, shorter=side, mirrored=False
-        )
-        examples = [read(int(index)) for index in chosen]
-        return {
-            "image": np.stack([one.image for one in examples]),
-            "size": np.array([one.size for one in examples], np.int32),
-            "scale": np.array([one.scale for one in examples], np.float32),
+        images = functools.partial(read_images, self.source, [int(index) for index in chosen])
+        batch = images(self.profile)
+        for side in self.profile.scales if self.scaled else ():
+            of_scale = images(self.profile.at_scale(side))
+            batch |= {f"{name}_{side}": array for name, array in of_scale.items()}
+        return batch | {
             "example": chosen.astype(np.int32),
             "index": positions.astype(np.int32),
             "mask": mask,

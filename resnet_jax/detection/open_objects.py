@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from resnet_jax.data.choices import SCENES_NAME
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import is_path
 from resnet_jax.detection.coco_folder import is_coco, open_coco_folder
@@ -9,9 +10,6 @@ from resnet_jax.detection.object_source import ObjectSource, open_scenes
 from resnet_jax.detection.voc_folder import is_voc, open_voc_folder
 from resnet_jax.files import expand_home
 from resnet_jax.object_storage import is_url
-
-SCENES_NAME = "scenes"
-"""The embedded set."""
 
 
 def open_objects(name: str, split: str, *, data_dir: str | None = None) -> ObjectSource:

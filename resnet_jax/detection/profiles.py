@@ -43,6 +43,8 @@ class Profile:
         score_threshold: Least score of a detection.
         detection_overlap: Overlap above which the less likely of two detections of a class is dropped.
         detections: Detections of an image at most.
+        scales: Shorter sides of an image that is judged at several scales; one is `test_shorter_side`.
+        canonical_side: Side in pixels of a region that lies between two scales: those two judge it.
     """
 
     shorter_side: tuple[int, ...] = (600,)
@@ -75,6 +77,19 @@ class Profile:
     score_threshold: float = 0.05
     detection_overlap: float = 0.3
     detections: int = 100
+    scales: tuple[int, ...] = (200, 400, 600, 800, 1000)
+    canonical_side: float = 224.0
+
+    def at_scale(self, shorter: int) -> "Profile":
+        """Returns the profile with test images of this shorter side, in a bucket that is scaled with them."""
+        factor = shorter / self.test_shorter_side
+        short, long = (-(-side * shorter // self.test_shorter_side // 16) * 16 for side in self.bucket)
+        return dataclasses.replace(
+            self,
+            test_shorter_side=shorter,
+            longest_side=round(self.longest_side * factor),
+            bucket=(short, long),
+        )
 
 
 PROFILES = {
@@ -96,6 +111,7 @@ PROFILES = {
         samples=None,
         head_beta=0.0,
         detection_overlap=0.5,
+        scales=(400, 600, 800, 1000, 1200),
     ),
     "scenes": Profile(
         shorter_side=(128,),
@@ -115,6 +131,8 @@ PROFILES = {
         region_share=0.5,
         pooling="align",
         bins=6,
+        scales=(64, 96, 128, 160, 192),
+        canonical_side=40.0,
     ),
 }
 """Profiles by name."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from resnet_jax.data.choices import DIGITS, SYNTHETIC
+from resnet_jax.data.choices import EMBEDDED
 from resnet_jax.data.data_error import DataError
 from resnet_jax.data.datasets import is_path
 from resnet_jax.data.relabeled import only_examples
@@ -137,7 +137,7 @@ def check_there(workdir: str, data_dir: str | None) -> None:
     """
     config = read_config(workdir)
     name, data_dir = config.data.source, data_dir or config.run.data_dir
-    if not name or name in (DIGITS, SYNTHETIC) or is_path(name):
+    if not name or name in EMBEDDED or is_path(name):
         return
     from resnet_jax.data.tfds_sets import is_tfds_prepared  # Here: others need not wait for TFDS.
 

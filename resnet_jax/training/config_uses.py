@@ -69,6 +69,6 @@ class DetectionConfig(Section):
     objects: int = recipe(64, "Objects of an image at most; an image with more is refused.", ABOVE_ZERO)
     protocol: str = recipe(
         "single",
-        "How the test split is judged: single, or refine (box refinement, appendix B).",
-        one_of("single", "refine"),
+        "How the test split is judged: single, refine (box refinement, appendix B), multi-scale, or both.",
+        one_of("single", "refine", "multi-scale", "refine+multi-scale"),
     )

@@ -179,6 +179,7 @@ class ImageTask(Task):
                 loss=loss,
                 measures=self.measures,
                 accumulation=config.run.accumulation or 1,
+                frozen=config.optimizer.frozen,
             )
 
         return optimizer, make_step

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.tree_util import KeyPath
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -118,6 +119,24 @@ def by_module(
         return scaled(updates, only_frozen=False), state
 
     return optax.GradientTransformationExtraArgs(optimizer.init, update)
+
+
+def hold_frozen(params: PyTree, frozen: Sequence[str]) -> PyTree:
+    """Returns parameters of which the frozen ones get no gradient, so that none is computed.
+
+    Args:
+        params: Parameters, inside of the function that is differentiated.
+        frozen: Patterns of paths, see `path_matches`.
+    """
+    if not frozen:
+        return params
+
+    def one(path: KeyPath, leaf: Array) -> Array:
+        return (
+            lax.stop_gradient(leaf) if path_matches("/".join(entry.key for entry in path), frozen) else leaf
+        )
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 class WarmUpState(NamedTuple):

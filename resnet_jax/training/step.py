@@ -4,7 +4,7 @@ They are written against the mapped axis of the global batch; without an axis th
 `jax.jit`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import flax.linen as nn
@@ -21,7 +21,7 @@ from resnet_jax.models.rng_streams import EXAMPLES_RNG
 from resnet_jax.models.sliced_apply import apply_in_slices
 from resnet_jax.parallel import Mapping
 from resnet_jax.training.accumulation import mean_over_parts
-from resnet_jax.training.optimizer import rate_factor
+from resnet_jax.training.optimizer import hold_frozen, rate_factor
 from resnet_jax.training.schedules import Schedule
 from resnet_jax.training.state import AUGMENTATION_STREAM, DROPOUT_STREAM, EXAMPLES_STREAM, TrainState
 
@@ -54,6 +54,7 @@ def make_train_step(
     loss: Loss | None = None,
     measures: Measures | None = None,
     accumulation: int = 1,
+    frozen: Sequence[str] = (),
 ) -> TrainStep:
     """Returns `train_step(state, batch) -> (state, metrics)`, pure, on one device's part of the batch.
 
@@ -78,6 +79,7 @@ def make_train_step(
         accumulation: Micro-batches that a batch is computed in (gradient accumulation). Each is a slice of
             the global batch, spread over the devices: a device has its share of the first, then of the
             second, and so on. The model's normalizations must know their number (`over_micro_batches`).
+        frozen: Patterns of paths of parameters whose gradient is zero and is not computed.
 
     Example:
         >>> train_step = jax.jit(make_train_step(model, optimizer, augment, schedule=schedule, seed=0))
@@ -98,7 +100,11 @@ def make_train_step(
             rngs = {"dropout": dropout, EXAMPLES_RNG: examples}
 
             def loss_function(params: PyTree) -> tuple[Array, tuple[Array, PyTree]]:
-                variables = {"params": params, **carried, "batch_stats": state.batch_stats}
+                variables = {
+                    "params": hold_frozen(params, frozen),
+                    **carried,
+                    "batch_stats": state.batch_stats,
+                }
                 logits, updated = model.apply(variables, images, train=True, mutable=list(carried), rngs=rngs)
                 mean = loss_of(logits, part["label"]).mean()
                 return mean, (logits, carried | updated)

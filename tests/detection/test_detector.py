@@ -19,6 +19,7 @@ from resnet_jax.detection.object_source import SceneSource, open_scenes
 from resnet_jax.detection.objects import Objects
 from resnet_jax.detection.profiles import PROFILES
 from resnet_jax.detection.rows import truth_of
+from resnet_jax.detection.several_scales import first_scale, maps_at_scales
 from resnet_jax.detection.split_scores import detection_rows_step, find_all
 from resnet_jax.detection.targets import anchor_targets, roi_targets
 from resnet_jax.models import create_model
@@ -241,3 +242,45 @@ def test_four_scenes_are_learned_by_heart() -> None:
     seen = ObjectEvaluationBatches(source, 4, slice(None), PROFILE)
     found = find_all(mapping.map(detection_rows_step(model, "single"), donate=False), state, seen, mapping)
     assert voc(found, truth_of(source), 10).mean == 1
+
+
+def scaled_batch(source: SceneSource, count: int) -> dict[str, np.ndarray]:
+    """Returns the first images at every scale of the profile."""
+    batches = ObjectEvaluationBatches(source, count, slice(0, count), PROFILE, scaled=True)
+    return {name: array for name, array in batches[0].items() if name not in ("example", "index", "mask")}
+
+
+def test_regions_are_seen_at_the_two_scales_around_the_canonical_side() -> None:
+    batch = scaled_batch(open_scenes("test"), 2)
+    assert {name for name in batch if name.startswith("image_")} == {f"image_{s}" for s in PROFILE.scales}
+    assert batch["image_192"].shape == (2, 192, 192, 3)
+    np.testing.assert_array_equal(batch["image_128"], batch["image"])
+    scales = maps_at_scales(batch, PROFILE, lambda part: part["image"][:, ::8, ::8].astype(jnp.float64))
+    # At 128 pixels 30 wide: 15, 22.5, 30, 37.5 and 45 wide at the scales; 40 lies between the last two.
+    sides = np.array([30.0, 41.0, 39.0, 81.0, 500.0, 1.0])
+    boxes = np.zeros((2, len(sides), 4))
+    boxes[..., 2:] = sides[:, None]
+    np.testing.assert_array_equal(first_scale(boxes, scales, 40.0)[0], [3, 1, 2, 0, 0, 3])
+
+
+@pytest.mark.parametrize("protocol", ["multi-scale", "refine+multi-scale"])
+@pytest.mark.slow
+def test_several_scales_of_one_kind_judge_as_that_one(
+    detector: tuple[Detector, PyTree], protocol: str
+) -> None:
+    """Where all scales are the network's own, the larger of two equal values is that value."""
+    model, variables = detector
+    batch = scaled_batch(open_scenes("test"), 2)
+    own = {name: batch[name] for name in ("image", "size", "scale")}
+    same = own | {f"{name}_{side}": own[name] for name in own for side in PROFILE.scales}
+    model = model.clone(profile=dataclasses.replace(model.profile, score_threshold=0.02))
+    mean = jnp.array([120.0, 110, 100])
+    wanted = jax.jit(make_detect(model, protocol="refine" if "refine" in protocol else "single"))(
+        variables, mean, own
+    )
+    detect = jax.jit(make_detect(model, protocol=protocol))
+    assert int(wanted.valid.sum()) > 5
+    for name, array in detect(variables, mean, same)._asdict().items():
+        np.testing.assert_allclose(array, getattr(wanted, name), atol=1e-9)
+    different = detect(variables, mean, batch)
+    assert np.abs(np.asarray(different.score) - np.asarray(wanted.score)).max() > 1e-3

@@ -81,6 +81,7 @@ def test_it_is_evaluated_and_used(
     assert {"mAP50", "mAP", "images"} <= metrics.keys()
     assert metrics["images"] == 300
     assert main(["evaluate", str(undisturbed), "--protocol", "refine"]) == 0
+    assert main(["evaluate", str(undisturbed), "--protocol", "refine+multi-scale"]) == 0
     assert main(["evaluate", str(undisturbed), "--per-class"]) == 2
     pictures = tmp_path / "pictures"
     pictures.mkdir()
