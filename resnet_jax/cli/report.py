@@ -2,18 +2,19 @@
 
 import argparse
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from resnet_jax.analysis import analyze_checkpoint
+from resnet_jax.analysis import Analysis, analyze_checkpoint
 from resnet_jax.cli import TRUST_CODE, at_least, option
 from resnet_jax.console import print_json
 from resnet_jax.data.data_error import DataError
 from resnet_jax.errors import UsageError
 from resnet_jax.files import JsonObject, as_path, write_text
 from resnet_jax.object_storage import is_url
-from resnet_jax.report.mistakes import check_there, find_mistakes
+from resnet_jax.report.mistakes import Mistakes, check_there, find_mistakes
+from resnet_jax.report.object_mistakes import ObjectMistakes, find_object_mistakes
 from resnet_jax.report.page import write_page
 from resnet_jax.report.run_records import RunRecord, read_runs
 
@@ -22,6 +23,12 @@ EXAMPLES = (
     "resnet-jax report runs/seed0 runs/seed1 runs/seed2 --to seeds.html",
     "resnet-jax report runs/imagenet_resnet50 --records-only --json",
 )
+MISTAKES: dict[str, Callable[..., Mistakes | ObjectMistakes]] = {
+    "classification": find_mistakes,
+    "detection": find_object_mistakes,
+}
+"""What finds the mistakes of a run, by its task."""
+
 ANALYZED = 256
 """Images that responses are taken over."""
 
@@ -65,10 +72,12 @@ def execute(arguments: argparse.Namespace) -> None:
     runs = read_runs(arguments.workdirs)
     skipped = "--records-only was asked for" if arguments.records_only else ""
     data_dir = arguments.data_dir
-    mistakes, analyses = [], []
+    mistakes: list[Mistakes | ObjectMistakes | str] = []
+    analyses: list[Analysis | str] = []
     for run in runs:
-        examine = partial(find_mistakes, run.workdir, examples=arguments.examples, data_dir=data_dir)
-        mistakes.append(_or_why(run, skipped, examine, data_dir=data_dir))
+        find = MISTAKES.get(run.config.task, find_mistakes)
+        examine = partial(find, run.workdir, examples=arguments.examples, data_dir=data_dir)
+        mistakes.append(_or_why(run, skipped, examine, data_dir=data_dir, tasks=tuple(MISTAKES)))
         analyze = partial(analyze_checkpoint, run.workdir, examples=ANALYZED, data_dir=data_dir)
         analyses.append(_or_why(run, skipped, analyze, data_dir=data_dir))
     page = write_page(runs, mistakes, analyses, now=datetime.datetime.now(datetime.UTC))
@@ -96,11 +105,18 @@ def execute(arguments: argparse.Namespace) -> None:
     print("".join(f"  left out: {line}\n" for line in left_out), end="")
 
 
-def _or_why(run: RunRecord, skipped: str, find: Callable[[], Found], *, data_dir: str | None) -> Found | str:
+def _or_why(
+    run: RunRecord,
+    skipped: str,
+    find: Callable[[], Found],
+    *,
+    data_dir: str | None,
+    tasks: Sequence[str] = ("classification",),
+) -> Found | str:
     """Returns what is found of a run, or why it is left out."""
     if skipped or run.checkpoint is None:
         return skipped or run.note
-    if run.config.task != "classification":
+    if run.config.task not in tasks:
         return f"its task is {run.config.task}"
     try:
         check_there(run.workdir, data_dir)

@@ -12,6 +12,8 @@ from resnet_jax.report.chart import Chart, draw_chart
 from resnet_jax.report.markup import Markup, element, join
 from resnet_jax.report.mistake_figures import draw_mistakes
 from resnet_jax.report.mistakes import Mistakes
+from resnet_jax.report.object_figures import draw_object_mistakes
+from resnet_jax.report.object_mistakes import ObjectMistakes
 from resnet_jax.report.run_records import RunRecord
 from resnet_jax.report.series import POINTS, Series
 from resnet_jax.report.tables import (
@@ -36,7 +38,7 @@ class PageSection:
 
 def write_page(
     runs: Sequence[RunRecord],
-    mistakes: Sequence[Mistakes | str],
+    mistakes: Sequence[Mistakes | ObjectMistakes | str],
     analyses: Sequence[Analysis | str],
     *,
     now: datetime.datetime,
@@ -176,11 +178,13 @@ def _wall_time(runs: Sequence[RunRecord]) -> PageSection:
     return PageSection("wall-time", "Goodput", join(about, bars, *partly, *unknown))
 
 
-def _mistakes(runs: Sequence[RunRecord], mistakes: Sequence[Mistakes | str]) -> PageSection:
+def _mistakes(runs: Sequence[RunRecord], mistakes: Sequence[Mistakes | ObjectMistakes | str]) -> PageSection:
     parts = []
     for run, found in zip(runs, mistakes, strict=True):
         if isinstance(found, Mistakes):
             parts += [element("h3", run.name), draw_mistakes(found, run.name)]
+        elif isinstance(found, ObjectMistakes):
+            parts += [element("h3", run.name), draw_object_mistakes(found, run.name)]
     return PageSection("mistakes", "Mistakes", join(*parts, *_left_out(runs, mistakes)))
 
 

@@ -83,6 +83,8 @@ def test_it_is_evaluated_and_used(
     assert main(["evaluate", str(undisturbed), "--protocol", "refine"]) == 0
     assert main(["evaluate", str(undisturbed), "--protocol", "refine+multi-scale"]) == 0
     assert main(["evaluate", str(undisturbed), "--per-class"]) == 2
+    assert main(["report", str(undisturbed), "--examples", "20", "--to", str(tmp_path / "page.html")]) == 0
+    assert "in 20 of 300 images of the split test are missed" in (tmp_path / "page.html").read_text()
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     PIL.Image.fromarray(scene("test", 0).image).save(pictures / "a.png")
