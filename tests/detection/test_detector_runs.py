@@ -18,7 +18,8 @@ from resnet_jax.cli import main
 from resnet_jax.data.scenes import scene
 from resnet_jax.inference.preprocessing import InferenceError
 from resnet_jax.training.checkpoints import read_checkpoint, steps_in
-from tests.training import runs
+from resnet_jax.training.logging import read_metrics
+from tests.training import processes, runs
 
 pytestmark = pytest.mark.slow
 RECIPE = str(Path(__file__).with_name("tiny_detector.py"))
@@ -165,3 +166,26 @@ def test_the_alternation_hands_over_proposals(
     _, error = third.communicate()
     assert third.returncode == 2
     assert "there is no file of proposals" in error
+
+
+def test_two_processes_train_as_one(undisturbed: Path, tmp_path: Path) -> None:
+    options = (
+        "--config.initial.from_recipe=None",
+        f"--config.initial.source={undisturbed / 'initial'}",
+        "--config.run.steps=4",
+    )
+    for count, devices in ((1, 2), (2, 2)):
+        workdir = tmp_path / str(count)
+        with processes.started(
+            workdir, count, *options, f"--config.run.devices={devices}", config=RECIPE
+        ) as running:
+            for code, _, error in processes.finish(running):
+                assert code == 0, error
+    one, two = (read_metrics(tmp_path / name) for name in ("1", "2"))
+    assert [record["step"] for record in two] == [1, 2, 3, 4]
+    for name in ("loss", "gradient_norm"):
+        np.testing.assert_allclose(
+            [record[name] for record in two], [record[name] for record in one], rtol=1e-5
+        )
+    assert two[-1]["test_images"] == 300
+    assert two[-1]["test_mAP50"] == pytest.approx(one[-1]["test_mAP50"], abs=1e-6)
