@@ -100,7 +100,8 @@ OPTIONS = (
     option(
         "--protocol",
         default=SINGLE,
-        help=f"views of an image: {', '.join(PROTOCOLS)} (default: {SINGLE}, as during training)",
+        help=f"views of an image: {', '.join(PROTOCOLS)}; of a detector single, refine, multi-scale or "
+        f"refine+multi-scale (default: {SINGLE}, as during training)",
     ),
     option(
         "--scales",

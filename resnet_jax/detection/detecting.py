@@ -26,14 +26,13 @@ JUDGINGS = ("single", "refine", "multi-scale", "refine+multi-scale")
 """How regions are judged: once, or again from the boxes of the first time (box refinement, appendix B); from
 the map of one scale of the image, or from those of two (multi-scale testing)."""
 
-
-def sees_scales(protocol: str) -> bool:
-    """Returns whether a batch must have its images at several scales for this one of JUDGINGS."""
-    return "multi-scale" in protocol
-
-
 CANDIDATES = 8192
 """Boxes of an image, over all classes, that duplicates are looked for among: the most likely ones."""
+
+
+def sees_scales(protocol: str) -> bool:
+    """Returns whether a protocol, one of JUDGINGS, needs the images of a batch at several scales."""
+    return "multi-scale" in protocol
 
 
 class Judged(NamedTuple):
@@ -75,7 +74,6 @@ def make_detect(
         model: The detector.
         protocol: One of JUDGINGS.
     """
-
     refined = "refine" in protocol
 
     def detect(variables: PyTree, mean: Array, batch: ImageBatch) -> Detections:

@@ -43,8 +43,9 @@ class Profile:
         score_threshold: Least score of a detection.
         detection_overlap: Overlap above which the less likely of two detections of a class is dropped.
         detections: Detections of an image at most.
-        scales: Shorter sides of an image that is judged at several scales; one is `test_shorter_side`.
-        canonical_side: Side in pixels of a region that lies between two scales: those two judge it.
+        scales: Shorter sides of a test image for multi-scale testing, in pixels.
+        canonical_side: Side in pixels by which a region chooses its two scales: it is smaller at one of
+            them and larger at the other.
     """
 
     shorter_side: tuple[int, ...] = (600,)

@@ -56,9 +56,10 @@ def maps_at_scales(
 def first_scale(
     boxes: Float[Array, "n r 4"], scales: tuple[ScaledMaps, ...], canonical: float
 ) -> Int[Array, "n r"]:
-    """Returns the smaller of the two scales of every region: the largest at which it is no larger than that.
+    """Returns the number of the smaller of the two adjacent scales from which every region is pooled.
 
-    The other one is the next. A region that is too large or too small for all has the two nearest.
+    It is the largest scale at which the area of the region is at most `canonical`². Regions that are larger
+    at every scale use the two smallest scales; regions that are smaller at every scale use the two largest.
     """
     sides = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     area = sides[..., 0] * sides[..., 1]

@@ -11,6 +11,7 @@ from resnet_jax.training.checkpoints import from_arrays, to_arrays
 from resnet_jax.training.optimizer import (
     by_module,
     decay_on_plateau,
+    hold_frozen,
     is_kernel,
     rate_factor,
     sgd,
@@ -249,3 +250,16 @@ def test_a_linear_warm_up_rises_by_equal_steps_and_ends_at_the_rate() -> None:
     schedule = step_decay(3.2, boundaries=(8,), warmup_steps=5, warmup_rate=0.2, warmup_form="linear")
     rates = [float(schedule(jnp.asarray(step))) for step in range(10)]
     assert rates == pytest.approx([0.8, 1.4, 2.0, 2.6, 3.2, 3.2, 3.2, 3.2, 0.32, 0.32])
+
+
+def test_frozen_parameters_get_no_gradient_and_the_others_the_same() -> None:
+    params = {"stem": {"kernel": jnp.array([2.0, 3.0])}, "head": {"kernel": jnp.array([5.0, 7.0])}}
+
+    def loss(params: dict[str, dict[str, jax.Array]], frozen: tuple[str, ...]) -> jax.Array:
+        held = hold_frozen(params, frozen)
+        return (held["stem"]["kernel"] * held["head"]["kernel"]).sum()
+
+    gradients = jax.grad(loss)(params, ("stem",))
+    np.testing.assert_array_equal(gradients["stem"]["kernel"], [0, 0])
+    np.testing.assert_array_equal(gradients["head"]["kernel"], [2, 3])
+    np.testing.assert_array_equal(jax.grad(loss)(params, ())["stem"]["kernel"], [5, 7])
