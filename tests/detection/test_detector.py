@@ -284,3 +284,15 @@ def test_several_scales_of_one_kind_judge_as_that_one(
         np.testing.assert_allclose(array, getattr(wanted, name), atol=1e-9)
     different = detect(variables, mean, batch)
     assert np.abs(np.asarray(different.score) - np.asarray(wanted.score)).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_the_larger_value_of_two_scales_counts_before_the_mean(detector: tuple[Detector, PyTree]) -> None:
+    model, variables = detector
+    one, other = jax.random.normal(KEY, (2, 5, 6, 6, 16))
+    pooled = jax.jit(lambda *regions: model.apply(variables, *regions, method=model.pooled))
+    both = np.asarray(pooled(one, other))
+    np.testing.assert_array_equal(both, pooled(other, one))
+    highest = np.maximum(pooled(one), pooled(other))
+    assert (both >= highest - 1e-12).all()
+    assert (both > highest + 1e-6).any()
